@@ -1,0 +1,116 @@
+//! Events as people see them: one row in a list, one line in a stream.
+
+use keyledger_proto::AuditEvent;
+use keyledger_proto::entry::Decision;
+
+use crate::json::enum_value_name;
+use crate::keys::owner;
+use crate::screen::{Screen, Tone, inert};
+use crate::table;
+use crate::values::{show_time, words};
+
+/// What a row shows of an event.
+struct Row {
+    time: String,
+    /// Position, and for a use its index: `17.0`.
+    at: String,
+    what: String,
+    tone: Tone,
+    key: String,
+    detail: String,
+}
+
+pub(super) fn print_list(screen: &Screen, events: &[AuditEvent]) -> std::io::Result<()> {
+    let headers = ["TIME", "AT", "EVENT", "KEY", "DETAIL"];
+    let mut list = table::List::new(screen, &headers, &[0, 1, 2, 3]);
+    for row in events.iter().map(row) {
+        list.row(&[
+            (&row.time, Tone::Faint),
+            (&row.at, Tone::Plain),
+            (&row.what, row.tone),
+            (&row.key, Tone::Plain),
+            (&row.detail, Tone::Plain),
+        ]);
+    }
+    list.print()
+}
+
+/// Columns of a fixed width, because what comes next isn't known yet.
+pub(super) fn print_line(screen: &Screen, event: &AuditEvent) -> std::io::Result<()> {
+    let Row { time, at, what, tone, key, detail } = row(event);
+    let time = screen.paint(&format!("{:<27}", inert(&time)), Tone::Faint);
+    let what = screen.paint(&format!("{:<18}", inert(&what)), tone);
+    let line = format!("{time}  {at:<10}  {what}  {:<36}  {}", inert(&key), inert(&detail));
+    screen.line(line.trim_end())
+}
+
+fn row(event: &AuditEvent) -> Row {
+    let position = event.position.map(|p| p.to_string()).unwrap_or_default();
+    let (what, tone) = what(event);
+    Row {
+        time: event.time.as_ref().map(show_time).unwrap_or_default(),
+        at: event.index.map_or(position.clone(), |index| format!("{position}.{index}")),
+        what,
+        tone,
+        key: event.key_id.clone(),
+        detail: detail(event),
+    }
+}
+
+fn what(event: &AuditEvent) -> (String, Tone) {
+    match Decision::try_from(event.decision) {
+        Ok(Decision::Allow) => (format!("{} allowed", event.r#type), Tone::Good),
+        Ok(Decision::Deny) => (format!("{} denied", event.r#type), Tone::Bad),
+        _ => (event.r#type.clone(), Tone::Plain),
+    }
+}
+
+/// What is there to say, in the order in which people ask: why denied, what on what, for whom, by whom, why.
+fn detail(event: &AuditEvent) -> String {
+    let denied = event.decision == Decision::Deny as i32;
+    let cause =
+        || words(&enum_value_name("keyledger.entry.v1.DecisionReason", event.decision_reason));
+    let named = |name: &str, text: &str| (!text.is_empty()).then(|| format!("{name}{text}"));
+    let parts = [
+        denied.then(cause),
+        named("", &event.method),
+        named("", &event.permission).map(|p| format!("{p} on {}", event.resource)),
+        named("for ", &owner(event.owner.as_ref())),
+        named("to ", &event.purpose),
+        named("by ", &event.caller_key_id),
+        named("from ", &event.address),
+        (event.count > 1).then(|| format!("{} times", event.count)),
+        (!event.reason.is_empty()).then(|| format!("“{}”", event.reason)),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use keyledger_proto::entry::DecisionReason;
+
+    use super::*;
+
+    #[test]
+    fn a_denied_use_says_why_and_what_was_asked() {
+        let event = AuditEvent {
+            position: Some(17),
+            index: Some(0),
+            r#type: "key.used".into(),
+            method: "KeyService/VerifyKey".into(),
+            permission: "audit.read".into(),
+            resource: "logs/error".into(),
+            decision: Decision::Deny as i32,
+            decision_reason: DecisionReason::NoGrant as i32,
+            count: 3,
+            reason: "nightly".into(),
+            ..Default::default()
+        };
+        let row = row(&event);
+        assert_eq!((row.at.as_str(), row.what.as_str()), ("17.0", "key.used denied"));
+        assert_eq!(
+            row.detail,
+            "no grant, KeyService/VerifyKey, audit.read on logs/error, 3 times, “nightly”"
+        );
+    }
+}

@@ -1,0 +1,54 @@
+//! `keyledger keys rotate`.
+
+use keyledger_proto::RotateKeyRequest;
+use uuid::Uuid;
+
+use super::show;
+use crate::change::{self, Change, TokenOnly};
+use crate::connection::Session;
+use crate::json::{self, Output};
+use crate::screen::Screen;
+use crate::values::parse_duration;
+
+/// Give a key a new secret and print its new token, which is shown once and never again. The key id stays.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example: keyledger keys rotate 0198c5a0-0000-8000-8000-000000000001 --overlap 10m --reason monthly"
+)]
+pub(super) struct Rotate {
+    /// Which key: a UUID.
+    key_id: Uuid,
+    /// How long the old secret is still accepted, 0 seconds to 30 days: `600s`, `10m`, `1d`. With 0s it ends at once.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s")]
+    overlap: prost_types::Duration,
+    #[command(flatten)]
+    change: Change,
+    #[command(flatten)]
+    token_only: TokenOnly,
+    #[command(flatten)]
+    output: Output,
+}
+
+impl Rotate {
+    pub(super) async fn run(self, session: &Session, screen: &Screen) -> anyhow::Result<()> {
+        let request_id = self.change.request_id();
+        let request = RotateKeyRequest {
+            key_id: self.key_id.to_string(),
+            overlap: Some(self.overlap),
+            reason: self.change.reason,
+            request_id: request_id.clone(),
+        };
+        let reply = session.keys().rotate_key(session.call(request)).await;
+        let reply = reply.map_err(|s| session.change_failure(&s, &request_id))?.into_inner();
+        if self.token_only.token_only {
+            return change::print_token(screen, &reply.token);
+        }
+        if self.output.is_json() {
+            return json::print_reply(screen, "RotateKeyResponse", &reply);
+        }
+        let mut facts = show::facts(screen, &reply.key.unwrap_or_default());
+        change::add_token(&mut facts, &reply.token);
+        facts.print()?;
+        Ok(change::print_once(screen, &reply.token)?)
+    }
+}

@@ -1,0 +1,141 @@
+//! The `keyledger` command: what it takes, where each command lives, and with which code it ends.
+//!
+//! Each family of commands has a file of its own. All of them print through [`screen`], reach the server through
+//! [`connection`] and fail through [`failure`].
+
+mod audit;
+mod change;
+mod connection;
+mod export_file;
+mod failure;
+mod json;
+mod keys;
+mod ledgers;
+mod operate;
+mod paging;
+mod place;
+mod progress;
+mod raw_entries;
+mod roles;
+mod screen;
+mod table;
+mod token;
+mod values;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Keyledger issues provisioning keys and proves, offline, who did what with them, when and why.
+///
+/// Commands that talk to a server need an endpoint and a token. Against `keyledger dev` on this machine both are found
+/// without any option.
+#[derive(Parser)]
+#[command(name = "keyledger", version, after_help = ENDING, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const ENDING: &str = "\
+Exit codes: 0 good; 1 failed; 2 wrong usage; 10 `verify` found the ledger not good, or `keys verify` answered DENY.
+
+Tokens are read from files, KEYLEDGER_TOKEN or standard input, never from an argument: other users of this machine could \
+read it there with `ps`.";
+
+#[derive(Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Operate(operate::Operate),
+    Ledgers(ledgers::Ledgers),
+    Keys(keys::Keys),
+    Roles(roles::Roles),
+    Audit(audit::Audit),
+    Verify(verify::Verify),
+}
+
+/// How a command ended, if it didn't fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Good,
+    /// The ledger is not good, or the verdict is DENY.
+    NotGood,
+}
+
+/// Runs the command that the arguments of this process name.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Command::Operate(command) = &cli.command
+        && let Some(code) = operate::guard(command)
+    {
+        return code;
+    }
+    match run(cli.command) {
+        Ok(Ending::Good) => ExitCode::SUCCESS,
+        Ok(Ending::NotGood) => ExitCode::from(10),
+        Err(error) if failure::is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            failure::print(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<Ending> {
+    match command {
+        Command::Operate(command) => wait(operate::run(command)),
+        Command::Ledgers(command) => wait(command.run()),
+        Command::Keys(command) => wait(command.run()),
+        Command::Roles(command) => wait(command.run()),
+        Command::Audit(command) => wait(command.run()),
+        Command::Verify(command) => wait(command.run()),
+    }
+}
+
+fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Runtime::new()?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_argument_takes_a_token() {
+        fn walk(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                let name = argument.get_id().as_str();
+                let takes_text = argument.get_num_args().is_none_or(|n| n.takes_values());
+                let allowed = ["token_file", "subject_token_file", "page_token"].contains(&name);
+                assert!(!name.contains("token") || !takes_text || allowed, "{name}");
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        let mut command = Cli::command();
+        command.build();
+        walk(&command);
+    }
+
+    #[test]
+    fn every_command_of_ours_says_what_it_does_and_shows_an_example() {
+        let mut command = Cli::command();
+        command.build();
+        for family in ["ledgers", "keys", "roles", "audit"] {
+            let family = command.find_subcommand(family).unwrap();
+            for leaf in family.get_subcommands().filter(|c| c.get_name() != "help") {
+                assert!(leaf.get_about().is_some(), "{}", leaf.get_name());
+                let after = leaf.get_after_help().map(ToString::to_string).unwrap_or_default();
+                let example = format!("keyledger {} {}", family.get_name(), leaf.get_name());
+                assert!(after.contains(&example), "{example}");
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Values as people type and read them: grants, durations, times, kinds of revocation.
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use jiff::{Span, SpanRelativeTo, Timestamp};
+use keyledger_ledger::grant::Grant;
+use keyledger_proto::entry;
+
+use crate::json::enum_value_name;
+
+const TO_HAND_ON: &str = " (to hand on only)";
+const KINDS: &str = "keyledger.entry.v1.RevocationKind";
+
+/// `audit.read,audit.write on logs/*`, as [`Grant`] prints it; ` (to hand on only)` at the end makes it give-only.
+pub(crate) fn parse_grant(text: &str) -> Result<Grant, String> {
+    let (text, give_only) = match text.strip_suffix(TO_HAND_ON) {
+        Some(rest) => (rest, true),
+        None => (text, false),
+    };
+    let (permissions, resource) = text
+        .rsplit_once(" on ")
+        .ok_or("a grant is `<permission>[,<permission>…] on <resource>`, such as `audit.read on logs/error`")?;
+    let permissions: Vec<String> = permissions.split(',').map(|p| p.trim().to_string()).collect();
+    Grant::new(&permissions, resource.trim(), give_only).map_err(|e| e.to_string())
+}
+
+/// The same, for a grant that may be handed on and not used.
+pub(crate) fn parse_give_grant(text: &str) -> Result<Grant, String> {
+    let grant = entry::Grant { give_only: true, ..parse_grant(text)?.to_body() };
+    Grant::from_body(&grant).map_err(|e| e.to_string())
+}
+
+/// `90d`, `12h`, `3600s`, `1h 30m`. A day has 24 hours.
+pub(crate) fn parse_duration(text: &str) -> Result<prost_types::Duration, String> {
+    let form = "a duration is a number with a unit: `90d`, `12h`, `30m`, `3600s`";
+    let span: Span = text.parse().map_err(|_| form)?;
+    let exact = SpanRelativeTo::days_are_24_hours();
+    let duration =
+        span.to_duration(exact).map_err(|_| "months and years have no fixed length: give days")?;
+    if duration.is_negative() {
+        return Err("a duration is not negative".into());
+    }
+    Ok(prost_types::Duration { seconds: duration.as_secs(), nanos: duration.subsec_nanos() })
+}
+
+/// RFC 3339 with an offset: `2027-01-01T00:00:00Z`.
+pub(crate) fn parse_time(text: &str) -> Result<prost_types::Timestamp, String> {
+    let form = "a time is RFC 3339 with an offset: `2027-01-01T00:00:00Z`";
+    let time: Timestamp = text.parse().map_err(|_| form)?;
+    Ok(prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
+}
+
+/// The kinds of revocation that the proto names: `owner-left` and so on.
+pub(crate) fn revocation_kinds() -> impl TypedValueParser<Value = i32> {
+    PossibleValuesParser::new(kinds().map(|(name, _)| name)).map(|text| {
+        let chosen = kinds().find(|(name, _)| *name == text);
+        chosen.expect("clap lets only these names pass").1
+    })
+}
+
+/// RFC 3339 in UTC, to the microsecond as the ledger keeps it. What isn't a time is shown as its number.
+pub(crate) fn show_time(time: &prost_types::Timestamp) -> String {
+    match Timestamp::new(time.seconds, time.nanos) {
+        Ok(time) => time.to_string(),
+        Err(_) => format!("{} s since 1970", time.seconds),
+    }
+}
+
+/// The same, cut to the second, for lists.
+pub(crate) fn show_second(time: &prost_types::Timestamp) -> String {
+    show_time(&prost_types::Timestamp { seconds: time.seconds, nanos: 0 })
+}
+
+/// A name of an enum as words: `OWNER_LEFT` becomes `owner left`.
+pub(crate) fn words(name: &str) -> String {
+    name.to_lowercase().replace('_', " ")
+}
+
+/// A grant as it came over the wire; one that is none is shown all the same.
+pub(crate) fn show_grant(grant: &entry::Grant) -> String {
+    let end = if grant.give_only { TO_HAND_ON } else { "" };
+    format!("{} on {}{end}", grant.permissions.join(", "), grant.resource)
+}
+
+fn kinds() -> impl Iterator<Item = (String, i32)> {
+    let pool = keyledger_proto::methods::pool();
+    let descriptor = pool.get_enum_by_name(KINDS).expect("our own protos declare it");
+    let numbers: Vec<i32> = descriptor.values().map(|v| v.number()).filter(|n| *n != 0).collect();
+    let name = |number| enum_value_name(KINDS, number).to_lowercase().replace('_', "-");
+    numbers.into_iter().map(move |number| (name(number), number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_is_permissions_on_a_resource() {
+        let grant = parse_grant("audit.read, audit.write on logs/*").unwrap().to_body();
+        assert_eq!(grant.permissions, ["audit.read", "audit.write"]);
+        assert_eq!((grant.resource.as_str(), grant.give_only), ("logs/*", false));
+        assert!(parse_give_grant("keys.* on **").unwrap().to_body().give_only);
+        for bad in [
+            "",
+            "audit.read",
+            "audit.read on",
+            " on logs",
+            "A.b on logs",
+            "a.b on l ogs",
+            "a on /",
+            "a,,b on c",
+        ] {
+            assert!(parse_grant(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_grant_reads_as_it_is_printed() {
+        for text in ["audit.read on logs/error", "a.b, c.* on **", "* on x/*/y (to hand on only)"] {
+            let grant = parse_grant(text).unwrap();
+            assert_eq!(grant.to_string(), text);
+            assert_eq!(show_grant(&grant.to_body()), text);
+        }
+    }
+
+    #[test]
+    fn durations_have_a_unit() {
+        let seconds = |text| parse_duration(text).map(|d| (d.seconds, d.nanos));
+        for (text, expected) in [
+            ("90d", (90 * 86_400, 0)),
+            ("12h", (43_200, 0)),
+            ("3600s", (3600, 0)),
+            ("30m", (1800, 0)),
+            ("1h 30m", (5400, 0)),
+            ("2w", (14 * 86_400, 0)),
+            ("1500ms", (1, 500_000_000)),
+            ("0s", (0, 0)),
+        ] {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for bad in [
+            "",
+            "90",
+            "d",
+            "-5s",
+            "5s ago",
+            "1mo",
+            "1y",
+            "1e9s",
+            "99999999999999999999s",
+            "5 parsecs",
+        ] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn times_are_rfc_3339_in_utc() {
+        let time = parse_time("2027-01-01T01:00:00.000001+01:00").unwrap();
+        assert_eq!(show_time(&time), "2027-01-01T00:00:00.000001Z");
+        assert_eq!(show_second(&time), "2027-01-01T00:00:00Z");
+        for bad in ["2027-01-01", "2027-01-01T00:00:00", "tomorrow", "1700000000"] {
+            assert!(parse_time(bad).is_err(), "{bad}");
+        }
+        let beyond = prost_types::Timestamp { seconds: i64::MAX, nanos: -1 };
+        assert_eq!(show_time(&beyond), "9223372036854775807 s since 1970");
+    }
+
+    #[test]
+    fn kinds_of_revocation_come_from_the_proto() {
+        let names: Vec<String> = kinds().map(|(name, _)| name).collect();
+        assert!(names.contains(&"owner-left".into()) && names.contains(&"compromised".into()));
+        assert!(!names.contains(&"unspecified".into()));
+    }
+}

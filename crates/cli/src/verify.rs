@@ -1,0 +1,214 @@
+//! `keyledger verify`: checks a whole ledger, from a server, an export or the database itself.
+
+mod database;
+mod export;
+mod pins;
+mod report;
+#[cfg(test)]
+mod sample;
+mod server;
+mod walk;
+
+use std::path::PathBuf;
+
+use crate::Ending;
+use crate::connection::{Connection, DataDir};
+use crate::failure::{self, Failure};
+use crate::json::Output;
+use crate::progress::Progress;
+use crate::screen::Screen;
+use crate::token::Usual;
+use database::Database;
+use pins::{PinArgs, Pins};
+use report::Report;
+use walk::Checked;
+
+/// Verify a whole ledger: each signature, hash, position, verdict and text, and the signed checkpoints.
+///
+/// Without a source the ledger is read from the server, which needs audit.read on logs/** and audit.checkpoint on logs.
+/// Verification happens on this machine in any case. The exit code is 0 if the ledger is good, 10 if it is not, and 1 if
+/// it couldn't be checked.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLE)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    source: SourceArgs,
+    #[command(flatten)]
+    pins: PinArgs,
+    #[command(flatten)]
+    output: Output,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+const EXAMPLE: &str = "\
+Examples:
+  keyledger verify
+  keyledger verify --export ledger.jsonl --pin checkpoint-2027-01-01
+  keyledger verify --data-dir /var/lib/keyledger --ledger main -o json";
+
+/// Where the entries come from: at most one of --export, --data-dir and --database-url.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Source")]
+struct SourceArgs {
+    /// File that `keyledger audit export` wrote.
+    #[arg(long, value_name = "FILE", group = "source")]
+    export: Option<PathBuf>,
+    /// Data directory of `keyledger dev`: its database is read, whether `dev` runs or not.
+    #[arg(long, value_name = "DIR", groups = ["source", "database"])]
+    data_dir: Option<PathBuf>,
+    /// Address of the ledger's database, `postgres://user@host/name`. Without a value it is taken from DATABASE_URL, where
+    /// `ps` doesn't show a password.
+    #[arg(long, value_name = "URL", groups = ["source", "database"], num_args = 0..=1, default_missing_value = "")]
+    database_url: Option<String>,
+    /// Address of the database of data keys, to open sealed texts.
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "database_url",
+        env = "SEALING_DATABASE_URL",
+        hide_env_values = true
+    )]
+    sealing_database_url: Option<String>,
+    /// Key directory, to open sealed texts.
+    #[arg(long, value_name = "DIR", requires = "database_url")]
+    key_dir: Option<PathBuf>,
+    /// Name of the one ledger to verify. Without it: all ledgers of the database. For --data-dir and --database-url; a
+    /// server shows the ledger of the token, and an export holds one.
+    #[arg(long, value_name = "NAME", requires = "database")]
+    ledger: Option<String>,
+}
+
+impl Verify {
+    pub(crate) async fn run(self) -> anyhow::Result<Ending> {
+        let output = Out { screen: Screen::stdout(), output: self.output };
+        let pins = self.pins.read()?;
+        if let Some(database) = self.source.database()? {
+            return verify_database(&database, self.source.ledger, &pins, &output).await;
+        }
+        let checked = match &self.source.export {
+            Some(file) => export::verify(file, &pins)?,
+            None => {
+                let session = self.connection.open(&DataDir::from_variable(), Usual::Admin).await?;
+                server::verify(&session, &pins).await?
+            }
+        };
+        Ok(ending(output.print(checked, &pins)?))
+    }
+}
+
+impl SourceArgs {
+    fn database(&self) -> Result<Option<Database>, Failure> {
+        if let Some(dir) = &self.data_dir {
+            return Ok(Some(Database::DataDir(dir.clone())));
+        }
+        let Some(url) = &self.database_url else { return Ok(None) };
+        let set = || std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty());
+        let url = if url.is_empty() { set() } else { Some(url.clone()) };
+        let url = url.ok_or_else(|| {
+            Failure::new("no database is named")
+                .next("set DATABASE_URL, or give --database-url a value")
+        })?;
+        let (sealing_url, key_dir) = (self.sealing_database_url.clone(), self.key_dir.clone());
+        Ok(Some(Database::Url { url, sealing_url, key_dir }))
+    }
+}
+
+/// How the reports are printed.
+struct Out {
+    screen: Screen,
+    output: Output,
+}
+
+impl Out {
+    /// Prints a report and says whether it is good.
+    fn print(&self, checked: Checked, pins: &Pins) -> anyhow::Result<bool> {
+        self.print_report(&Report::new(checked, pins))
+    }
+
+    fn print_report(&self, report: &Report) -> anyhow::Result<bool> {
+        report.print(&self.screen, self.output)?;
+        Ok(report.is_good())
+    }
+}
+
+/// One ledger, or all of them. A pin for a ledger that isn't there means that a ledger is gone.
+async fn verify_database(
+    database: &Database,
+    ledger: Option<String>,
+    pins: &Pins,
+    output: &Out,
+) -> anyhow::Result<Ending> {
+    let (ledgers, astray) = match ledger {
+        Some(name) => (vec![(name, pins.clone())], vec![]),
+        None => pins.shared_out(database::ledger_names(database).await?),
+    };
+    let (mut good, mut unchecked) = (true, 0);
+    for (name, pins) in ledgers {
+        let mut progress = Progress::new(format!("entries of {name} verified"));
+        let mut at = |done, total| progress.at(done, total);
+        let result = database::verify_ledger(database, &name, &pins.notes(), &mut at).await;
+        drop(progress);
+        match result {
+            Ok(checked) => good &= output.print(checked, &pins)?,
+            Err(error) => {
+                failure::print(&error.context(format!("the ledger {name} couldn't be checked")));
+                unchecked += 1;
+            }
+        }
+    }
+    for origin in astray {
+        good &= output.print_report(&Report::absent(&origin))?;
+    }
+    match unchecked {
+        0 => Ok(ending(good)),
+        _ if !good => Ok(Ending::NotGood),
+        n => Err(Failure::new(format!("{n} ledgers couldn't be checked")).into()),
+    }
+}
+
+fn ending(good: bool) -> Ending {
+    if good { Ending::Good } else { Ending::NotGood }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        verify: Verify,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Verify, clap::Error> {
+        Line::try_parse_from([&["verify"], arguments].concat()).map(|line| line.verify)
+    }
+
+    #[test]
+    fn there_is_one_source_at_most_and_a_ledger_is_named_in_databases() {
+        for bad in [
+            vec!["--export", "x", "--data-dir", "y"],
+            vec!["--data-dir", "y", "--database-url", "z"],
+            vec!["--ledger", "main"],
+            vec!["--export", "x", "--ledger", "main"],
+            vec!["--key-dir", "k"],
+            vec!["--verifier-key", "x"],
+        ] {
+            assert!(parse(&bad).is_err(), "{bad:?}");
+        }
+        assert!(parse(&[]).unwrap().source.database().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_database_is_a_directory_or_an_address() {
+        let source = parse(&["--data-dir", "d", "--ledger", "main"]).unwrap().source;
+        assert!(matches!(source.database(), Ok(Some(Database::DataDir(_)))));
+        let source = parse(&["--database-url", "postgres://x", "--key-dir", "k"]).unwrap().source;
+        assert!(matches!(source.database(), Ok(Some(Database::Url { key_dir: Some(_), .. }))));
+        let source = parse(&["--database-url", "--ledger", "main"]).unwrap().source;
+        assert_eq!(source.database_url.as_deref(), Some(""));
+    }
+}

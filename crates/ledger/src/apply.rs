@@ -1,0 +1,304 @@
+//! Applying an entry to the state. Pure, and strict: an entry that doesn't fit the state stops whoever reads it.
+
+use std::sync::Arc;
+
+use ed25519_dalek::VerifyingKey;
+
+use crate::body::{self, Event, Kind, OwnerKind, RevocationKind};
+use crate::grant::{Grant, PatternError};
+use crate::id::{KeyId, LedgerNumber, Time};
+use crate::merkle::Hash;
+use crate::page;
+use crate::state::{Key, KeyStatus, LedgerInfo, Owner, RegisteredLedger, Revoked, Role, State, Version};
+
+/// Why an entry doesn't fit the state before it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    #[error("position 0 must be the opening of the ledger, and only position 0")]
+    Opening,
+    #[error("it belongs to another ledger or epoch")]
+    OtherLedger,
+    #[error("its time is before that of the entry before it")]
+    TimeRunsBackwards,
+    #[error("its caller is not a live key")]
+    Caller,
+    #[error("a field is missing or malformed: {0}")]
+    Field(&'static str),
+    #[error("a grant is malformed: {0}")]
+    Grant(#[from] PatternError),
+    #[error("the key exists already")]
+    KeyExists,
+    #[error("the key doesn't exist")]
+    NoSuchKey,
+    #[error("it doesn't continue the key's own chain of entries")]
+    Chain,
+    #[error("the key had ended before")]
+    KeyEnded,
+    #[error("the role exists already")]
+    RoleExists,
+    #[error("the role doesn't exist")]
+    NoSuchRole,
+    #[error("the ledger is registered already")]
+    LedgerExists,
+    #[error("this kind of entry belongs to the system ledger")]
+    SystemOnly,
+}
+
+/// Applies the entry at `state.next_position`. On an error the state is as it was.
+pub fn apply(state: &mut State, leaf_hash: Hash, event: &Event) -> Result<(), ApplyError> {
+    let kind = event.kind.as_ref().ok_or(ApplyError::Field("kind"))?;
+    let time = Time(event.time_us);
+    if let (0, Kind::LedgerOpened(opened)) = (state.next_position, kind) {
+        state.ledger = Some(Arc::new(ledger_info(event, opened)?));
+        return advance(state, time);
+    }
+    check_envelope(state, event)?;
+    let at = At { position: state.next_position, time, leaf_hash, caller: caller_id(event)? };
+    match kind {
+        Kind::LedgerOpened(_) => return Err(ApplyError::Opening),
+        Kind::LedgerRegistered(e) => register_ledger(state, &at, e)?,
+        Kind::KeyCreated(e) => create_key(state, &at, e)?,
+        Kind::KeyRotated(e) => rotate_key(state, &at, e)?,
+        Kind::KeyRevoked(e) => revoke_key(state, &at, e)?,
+        Kind::RoleCreated(e) => create_role(state, &at, e)?,
+        Kind::ServerStarted(e) => check_server_started(state, e)?,
+        Kind::UsePage(e) => check_use_page(e)?,
+    }
+    advance(state, time)
+}
+
+/// One key as its own lifecycle entries leave it: for a look back in time, and to rebuild a projected row. `state` gives the
+/// ledger and its roles.
+pub fn fold_key(state: &State, history: &[(u64, Hash, Event)]) -> Result<Option<Arc<Key>>, ApplyError> {
+    let mut scratch = State { ledger: state.ledger.clone(), roles: state.roles.clone(), ..State::default() };
+    for (position, leaf_hash, event) in history {
+        let at = At {
+            position: *position,
+            time: Time(event.time_us),
+            leaf_hash: *leaf_hash,
+            caller: caller_id(event)?,
+        };
+        match &event.kind {
+            Some(Kind::KeyCreated(e)) => create_key(&mut scratch, &at, e)?,
+            Some(Kind::KeyRotated(e)) => rotate_key(&mut scratch, &at, e)?,
+            Some(Kind::KeyRevoked(e)) => revoke_key(&mut scratch, &at, e)?,
+            _ => return Err(ApplyError::Chain),
+        }
+    }
+    Ok(scratch.keys.values().next().cloned())
+}
+
+/// What every lifecycle entry brings along.
+struct At {
+    position: u64,
+    time: Time,
+    leaf_hash: Hash,
+    caller: Option<KeyId>,
+}
+
+fn advance(state: &mut State, time: Time) -> Result<(), ApplyError> {
+    state.next_position += 1;
+    state.newest_time = time;
+    Ok(())
+}
+
+fn ledger_info(event: &Event, opened: &body::LedgerOpened) -> Result<LedgerInfo, ApplyError> {
+    Ok(LedgerInfo {
+        id: bytes(&event.ledger_id, "ledger_id")?,
+        epoch: event.epoch,
+        number: LedgerNumber(opened.number),
+        name: opened.name.clone(),
+        origin: opened.origin.clone(),
+        entry_key: public_key(&opened.entry_public_key)?,
+        checkpoint_key: public_key(&opened.checkpoint_public_key)?,
+    })
+}
+
+fn check_envelope(state: &State, event: &Event) -> Result<(), ApplyError> {
+    let ledger = state.ledger.as_ref().ok_or(ApplyError::Opening)?;
+    if event.ledger_id != ledger.id || event.epoch != ledger.epoch {
+        return Err(ApplyError::OtherLedger);
+    }
+    if Time(event.time_us) < state.newest_time {
+        return Err(ApplyError::TimeRunsBackwards);
+    }
+    for (field, length, name) in [(&event.trace_id, 16, "trace_id"), (&event.span_id, 8, "span_id"), (&event.request_id, 16, "request_id")] {
+        if !field.is_empty() && field.len() != length {
+            return Err(ApplyError::Field(name));
+        }
+    }
+    page::check_texts(&event.texts).map_err(|_| ApplyError::Field("texts"))?;
+    match &event.caller {
+        None => Ok(()),
+        Some(caller) => {
+            let id = KeyId::from_slice(&caller.key_id).ok_or(ApplyError::Field("caller"))?;
+            let key = state.keys.get(&id).ok_or(ApplyError::Caller)?;
+            crate::judge::standing(key, caller.version, Time(event.time_us)).map_err(|_| ApplyError::Caller)
+        }
+    }
+}
+
+fn caller_id(event: &Event) -> Result<Option<KeyId>, ApplyError> {
+    event.caller.as_ref().map(|c| KeyId::from_slice(&c.key_id).ok_or(ApplyError::Field("caller"))).transpose()
+}
+
+fn register_ledger(state: &mut State, at: &At, e: &body::LedgerRegistered) -> Result<(), ApplyError> {
+    if state.ledger.as_ref().is_none_or(|l| l.number != LedgerNumber::SYSTEM) {
+        return Err(ApplyError::SystemOnly);
+    }
+    let number = LedgerNumber(e.number);
+    if number == LedgerNumber::SYSTEM || state.registered.values().any(|l| l.number == number || l.name == e.name) {
+        return Err(ApplyError::LedgerExists);
+    }
+    let ledger = RegisteredLedger {
+        id: bytes(&e.ledger_id, "ledger_id")?,
+        number,
+        name: e.name.clone(),
+        origin: e.origin.clone(),
+        position: at.position,
+    };
+    state.registered.insert(number, Arc::new(ledger));
+    Ok(())
+}
+
+fn create_key(state: &mut State, at: &At, e: &body::KeyCreated) -> Result<(), ApplyError> {
+    let link = e.link.as_ref().ok_or(ApplyError::Field("link"))?;
+    let id = KeyId::from_slice(&link.key_id).ok_or(ApplyError::Field("link.key_id"))?;
+    if state.keys.contains_key(&id) {
+        return Err(ApplyError::KeyExists);
+    }
+    if state.ledger.as_ref().is_none_or(|l| l.number != id.ledger()) {
+        return Err(ApplyError::OtherLedger);
+    }
+    if link.stream_version != 1 || !link.previous_leaf_hash.is_empty() {
+        return Err(ApplyError::Chain);
+    }
+    let roles = e.roles.iter().map(|name| role_name(state, name)).collect::<Result<_, _>>()?;
+    let expires = (e.expire_time_us != 0).then_some(Time(e.expire_time_us));
+    if expires.is_some_and(|end| end <= at.time) {
+        return Err(ApplyError::Field("expire_time_us"));
+    }
+    let version = version(e.version.as_ref(), at, 1)?;
+    let key = Key {
+        id,
+        owner: owner(e.owner.as_ref())?,
+        creator: at.caller,
+        grants: grants(&e.grants)?,
+        roles,
+        created: at.time,
+        expires,
+        revoked: None,
+        versions: vec![version],
+        stream_version: 1,
+        leaf_hash: at.leaf_hash,
+        position: at.position,
+        created_position: at.position,
+    };
+    state.keys.insert(id, Arc::new(key));
+    Ok(())
+}
+
+fn rotate_key(state: &mut State, at: &At, e: &body::KeyRotated) -> Result<(), ApplyError> {
+    let mut key = next_in_chain(state, at, e.link.as_ref())?;
+    if key.status(at.time) != KeyStatus::Active {
+        return Err(ApplyError::KeyEnded);
+    }
+    let mut previous = key.newest_version().clone();
+    let new = version(e.version.as_ref(), at, previous.number + 1)?;
+    let end = Time(e.previous_expire_time_us);
+    if end < at.time || key.expires.is_some_and(|expires| end > expires) {
+        return Err(ApplyError::Field("previous_expire_time_us"));
+    }
+    previous.expires = Some(end);
+    key.versions = vec![previous, new];
+    state.keys.insert(key.id, Arc::new(key));
+    Ok(())
+}
+
+fn revoke_key(state: &mut State, at: &At, e: &body::KeyRevoked) -> Result<(), ApplyError> {
+    let mut key = next_in_chain(state, at, e.link.as_ref())?;
+    if key.revoked.is_some() {
+        return Err(ApplyError::KeyEnded);
+    }
+    let kind = RevocationKind::try_from(e.kind).ok().filter(|k| *k != RevocationKind::Unspecified);
+    key.revoked = Some(Revoked { kind: kind.ok_or(ApplyError::Field("kind"))?, time: at.time });
+    state.keys.insert(key.id, Arc::new(key));
+    Ok(())
+}
+
+/// The key that an entry continues, with the entry counted in.
+fn next_in_chain(state: &State, at: &At, link: Option<&body::KeyLink>) -> Result<Key, ApplyError> {
+    let link = link.ok_or(ApplyError::Field("link"))?;
+    let id = KeyId::from_slice(&link.key_id).ok_or(ApplyError::Field("link.key_id"))?;
+    let mut key = state.keys.get(&id).map(|k| Key::clone(k)).ok_or(ApplyError::NoSuchKey)?;
+    if link.stream_version != key.stream_version + 1 || link.previous_leaf_hash != key.leaf_hash {
+        return Err(ApplyError::Chain);
+    }
+    key.stream_version = link.stream_version;
+    key.leaf_hash = at.leaf_hash;
+    key.position = at.position;
+    Ok(key)
+}
+
+fn create_role(state: &mut State, at: &At, e: &body::RoleCreated) -> Result<(), ApplyError> {
+    if state.roles.contains_key(e.name.as_str()) {
+        return Err(ApplyError::RoleExists);
+    }
+    let name: Arc<str> = e.name.as_str().into();
+    let role = Role { name: name.clone(), grants: grants(&e.grants)?, created: at.time, position: at.position };
+    state.roles.insert(name, Arc::new(role));
+    Ok(())
+}
+
+fn check_server_started(state: &State, e: &body::ServerStarted) -> Result<(), ApplyError> {
+    if state.ledger.as_ref().is_none_or(|l| l.number != LedgerNumber::SYSTEM) {
+        return Err(ApplyError::SystemOnly);
+    }
+    bytes::<32>(&e.configuration_digest, "configuration_digest").map(|_| ())
+}
+
+fn check_use_page(e: &body::UsePage) -> Result<(), ApplyError> {
+    bytes::<32>(&e.root, "root")?;
+    if e.count == 0 || e.count as usize > page::MAX_USES {
+        return Err(ApplyError::Field("count"));
+    }
+    Ok(())
+}
+
+fn version(version: Option<&body::SecretVersion>, at: &At, number: u32) -> Result<Version, ApplyError> {
+    let version = version.ok_or(ApplyError::Field("version"))?;
+    if version.number != number {
+        return Err(ApplyError::Field("version.number"));
+    }
+    Ok(Version {
+        number,
+        created: at.time,
+        expires: None,
+        commitment: bytes(&version.verifier_commitment, "version.verifier_commitment")?,
+        pepper_id: version.pepper_id,
+    })
+}
+
+fn owner(owner: Option<&body::Owner>) -> Result<Owner, ApplyError> {
+    match owner.and_then(|o| o.owner.as_ref()) {
+        Some(OwnerKind::UserRef(reference)) => Ok(Owner::User(bytes(reference, "owner.user_ref")?)),
+        Some(OwnerKind::Service(name)) => Ok(Owner::Service(name.as_str().into())),
+        None => Err(ApplyError::Field("owner")),
+    }
+}
+
+fn grants(grants: &[body::Grant]) -> Result<Box<[Grant]>, ApplyError> {
+    Ok(grants.iter().map(Grant::from_body).collect::<Result<_, _>>()?)
+}
+
+fn role_name(state: &State, name: &str) -> Result<Arc<str>, ApplyError> {
+    state.roles.get(name).map(|role| role.name.clone()).ok_or(ApplyError::NoSuchRole)
+}
+
+fn bytes<const N: usize>(bytes: &[u8], field: &'static str) -> Result<[u8; N], ApplyError> {
+    bytes.try_into().map_err(|_| ApplyError::Field(field))
+}
+
+fn public_key(key: &[u8]) -> Result<VerifyingKey, ApplyError> {
+    VerifyingKey::from_bytes(&bytes(key, "public_key")?).map_err(|_| ApplyError::Field("public_key"))
+}

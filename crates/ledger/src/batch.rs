@@ -1,0 +1,393 @@
+//! A batch: a list of commands becomes entries, a new state and an answer for each. Pure; the sequencer makes it durable.
+//!
+//! Commands of one batch run at the same time, so their order is ours to choose: first all uses, judged as of the head and
+//! recorded in a page that comes first; then the changes, one entry each; then, if changes were refused, a page for those.
+//! So every use and every entry is true as of its own position, and an auditor can judge each again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use prost::Message;
+
+use crate::apply::apply;
+use crate::body::{self, Decision, DecisionReason, Event, Kind, SealedColumn, Use};
+use crate::command::{Action, Answer, Call, Change, ChangeKind, Changed, Check, CheckAnswer, Command, CreateKey, EXPLAIN, Refusal, UseAddress};
+use crate::decide::{SecretRow, decide};
+use crate::entry::{Entry, EntryError, EntrySigner};
+use crate::id::{KeyId, Time};
+use crate::judge::{self, Credential, Identity, identify};
+use crate::merkle::{Hash, Tile, TileWriter};
+use crate::page::PageWriter;
+use crate::secret::Peppers;
+use crate::state::{Key, State};
+use crate::text::Sealed;
+
+/// Where a ledger stands: its state and its tree, at the same position.
+#[derive(Clone)]
+pub struct Head {
+    pub state: State,
+    pub tiles: TileWriter,
+}
+
+/// What a batch works with, besides the head.
+pub struct Means<'a> {
+    pub signer: &'a EntrySigner,
+    pub peppers: &'a Peppers,
+    /// The batch's time: never before the newest entry's.
+    pub now: Time,
+    /// Requests of these callers that were answered before.
+    pub known: HashMap<(KeyId, [u8; 16]), KnownRequest>,
+    /// Calls shed since the last page.
+    pub shed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownRequest {
+    pub digest: [u8; 32],
+    pub position: u64,
+}
+
+/// What a batch came to. Nothing of it is true before COMMIT.
+pub struct Batch {
+    pub head: Head,
+    pub entries: Vec<NewEntry>,
+    pub full_tiles: Vec<Tile>,
+    pub secrets: Vec<SecretRow>,
+    pub requests: Vec<NewRequest>,
+    pub changed_keys: Vec<Arc<Key>>,
+    /// One for each command, in the order of the commands.
+    pub answers: Vec<Answer>,
+}
+
+/// An entry to be written, with what lies beside it.
+pub struct NewEntry {
+    pub position: u64,
+    pub entry: Entry,
+    pub leaf_hash: Hash,
+    pub event: Event,
+    /// Serialised SealedColumn; empty if there are no texts.
+    pub sealed: Vec<u8>,
+    /// Serialised UseColumn of a page; empty for other kinds.
+    pub uses: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewRequest {
+    pub caller: KeyId,
+    pub id: [u8; 16],
+    pub known: KnownRequest,
+}
+
+/// Runs a batch of commands against a head.
+pub fn run(head: &Head, means: Means<'_>, commands: &[Command]) -> Batch {
+    let mut run = Run {
+        batch: Batch {
+            head: head.clone(),
+            entries: vec![],
+            full_tiles: vec![],
+            secrets: vec![],
+            requests: vec![],
+            changed_keys: vec![],
+            
+            answers: vec![],
+        },
+        means,
+        page: PageWriter::default(),
+    };
+    let mut answers: Vec<Option<Answer>> = vec![None; commands.len()];
+    for (command, answer) in commands.iter().zip(&mut answers) {
+        if !matches!(command.action, Action::Change(_)) {
+            *answer = Some(run.record_use(command));
+        }
+    }
+    run.close_page();
+    for (command, answer) in commands.iter().zip(&mut answers) {
+        if let Action::Change(change) = &command.action {
+            *answer = Some(run.change(&command.call, change));
+        }
+    }
+    run.close_page();
+    run.batch.answers = answers.into_iter().map(|a| a.expect("each command is a use or a change")).collect();
+    run.batch
+}
+
+struct Run<'a> {
+    batch: Batch,
+    means: Means<'a>,
+    page: PageWriter,
+}
+
+/// A caller that stands and holds the permission of the method.
+struct Authorised {
+    key: Option<Arc<Key>>,
+    version: u32,
+}
+
+impl Run<'_> {
+    fn state(&self) -> &State {
+        &self.batch.head.state
+    }
+
+    fn record_use(&mut self, command: &Command) -> Answer {
+        let call = &command.call;
+        let caller = match self.authorise(call) {
+            Ok(caller) => caller,
+            Err(refused) => return self.refuse(call, refused),
+        };
+        match &command.action {
+            Action::Verify(check) => self.verify(call, &caller, check),
+            Action::Refuse(reason) => {
+                self.add_use(caller_use(call, &caller, *reason), call.salt, &call.texts);
+                Answer::Refused { refusal: Refusal::Earlier }
+            }
+            Action::Authenticate => Answer::Allowed { caller: caller.key },
+            Action::Read | Action::Change(_) => {
+                self.add_use(caller_use(call, &caller, DecisionReason::Granted), call.salt, &call.texts);
+                Answer::Allowed { caller: caller.key }
+            }
+        }
+    }
+
+    /// The one ladder for callers: known, standing, permitted.
+    fn authorise(&self, call: &Call) -> Result<Authorised, RefusedCaller> {
+        let refused = |key_id, version, reason, refusal| Err(RefusedCaller { key_id, version, reason, refusal });
+        match identify(&call.credential, self.state(), self.means.peppers) {
+            Identity::Internal => Ok(Authorised { key: None, version: 0 }),
+            Identity::Unknown { key_id, reason } => refused(key_id, 0, reason, Refusal::Unauthenticated),
+            Identity::Known { key_id, version } => {
+                let verdict =
+                    judge::judge(self.state(), key_id, version, call.permission, &call.resource, self.means.now);
+                match verdict.reason {
+                    DecisionReason::Granted => {
+                        Ok(Authorised { key: self.state().keys.get(&key_id).cloned(), version })
+                    }
+                    DecisionReason::NoGrant => {
+                        let refusal = Refusal::PermissionDenied {
+                            permission: call.permission.into(),
+                            resource: call.resource.clone(),
+                        };
+                        refused(Some(key_id), version, DecisionReason::NoGrant, refusal)
+                    }
+                    reason => refused(Some(key_id), version, reason, Refusal::Unauthenticated),
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, call: &Call, refused: RefusedCaller) -> Answer {
+        let mut r#use = call_use(call, refused.reason);
+        r#use.key_id = refused.key_id.map_or(vec![], |id| id.as_bytes().to_vec());
+        r#use.version = refused.version;
+        self.add_use(r#use, call.salt, &call.texts);
+        Answer::Refused { refusal: refused.refusal }
+    }
+
+    fn verify(&mut self, call: &Call, caller: &Authorised, check: &Check) -> Answer {
+        let (key_id, version, verdict) = match identify(&check.credential, self.state(), self.means.peppers) {
+            Identity::Known { key_id, version } => {
+                let verdict =
+                    judge::judge(self.state(), key_id, version, &check.permission, &check.resource, self.means.now);
+                (Some(key_id), version, verdict)
+            }
+            Identity::Unknown { key_id, reason } => (key_id, 0, judge::Verdict { reason, matched: None }),
+            // A check is always of what somebody presented.
+            Identity::Internal => (None, 0, judge::Verdict { reason: DecisionReason::Missing, matched: None }),
+        };
+        let r#use = Use {
+            key_id: key_id.map_or(vec![], |id| id.as_bytes().to_vec()),
+            version,
+            caller: caller.key.as_ref().map(|key| caller_of(key, caller.version)),
+            permission: check.permission.clone(),
+            resource: check.resource.clone(),
+            audience: check.audience.clone(),
+            ..call_use(call, verdict.reason)
+        };
+        let at = self.add_use(r#use, call.salt, &check.texts);
+        let key = key_id.filter(|_| version != 0).and_then(|id| self.state().keys.get(&id).cloned());
+        let explain = verdict.allowed() || self.may_explain(caller);
+        Answer::Verdict(Box::new(CheckAnswer { reason: verdict.reason, matched: verdict.matched, key, explain, at }))
+    }
+
+    fn may_explain(&self, caller: &Authorised) -> bool {
+        caller.key.as_ref().is_none_or(|key| judge::matching_grant(self.state(), key, EXPLAIN, "keys").is_some())
+    }
+
+    fn change(&mut self, call: &Call, change: &Change) -> Answer {
+        let caller = match self.authorise(call) {
+            Ok(caller) => caller,
+            Err(refused) => return self.refuse(call, refused),
+        };
+        if let Some(answer) = self.replay(call, &caller) {
+            return answer;
+        }
+        match self.decide_and_write(call, &caller, change) {
+            Ok(answer) => answer,
+            Err(refusal) => {
+                let reason = refusal.recorded_reason();
+                self.add_use(caller_use(call, &caller, reason), call.salt, &call.texts);
+                Answer::Refused { refusal }
+            }
+        }
+    }
+
+    /// The same request id again: the first answer if it is the same request, else a refusal.
+    fn replay(&mut self, call: &Call, caller: &Authorised) -> Option<Answer> {
+        let request = call.request?;
+        let known = *self.means.known.get(&(caller.key.as_ref()?.id, request.id))?;
+        let same = known.digest == request.digest;
+        let reason = if same { DecisionReason::Replayed } else { DecisionReason::Refused };
+        self.add_use(caller_use(call, caller, reason), call.salt, &call.texts);
+        Some(match same {
+            true => Answer::Replayed { position: known.position },
+            false => Answer::Refused { refusal: Refusal::RequestIdReused },
+        })
+    }
+
+    fn decide_and_write(&mut self, call: &Call, caller: &Authorised, change: &Change) -> Result<Answer, Refusal> {
+        let decided = decide(self.state(), self.means.peppers, caller.key.as_deref(), change, self.means.now)?;
+        let texts: Vec<&Sealed> = change.texts.iter().chain(&call.texts).collect();
+        let mut event = self.event(decided.kind, change);
+        event.trace_id = call.trace.trace_id_bytes();
+        event.span_id = call.trace.span_id_bytes();
+        event.caller = caller.key.as_ref().map(|key| caller_of(key, caller.version));
+        event.request_id = call.request.map_or(vec![], |r| r.id.to_vec());
+        event.texts = texts.iter().map(|t| t.to_body()).collect();
+        let sealed = sealed_column(texts.iter().map(|t| t.bytes.clone()).collect());
+        let position = self.append(event, sealed, vec![])?;
+        if let Some(secret) = decided.secret {
+            self.batch.head.state.verifiers.insert((secret.key_id, secret.version), secret.verifier);
+            self.batch.secrets.push(secret);
+        }
+        if let (Some(request), Some(key)) = (call.request, &caller.key) {
+            let known = KnownRequest { digest: request.digest, position };
+            self.means.known.insert((key.id, request.id), known);
+            self.batch.requests.push(NewRequest { caller: key.id, id: request.id, known });
+        }
+        Ok(Answer::Changed { position, result: self.changed(&change.kind) })
+    }
+
+    fn event(&self, kind: Kind, change: &Change) -> Event {
+        let (ledger_id, epoch) = match (&self.state().ledger, &change.kind) {
+            (Some(ledger), _) => (ledger.id.to_vec(), ledger.epoch),
+            (None, ChangeKind::OpenLedger(open)) => (open.id.to_vec(), 0),
+            (None, _) => (vec![], 0),
+        };
+        Event { ledger_id, epoch, time_us: self.means.now.micros(), kind: Some(kind), ..Event::default() }
+    }
+
+    /// Seals an event into the next entry and applies it. An event that doesn't apply changes nothing.
+    fn append(&mut self, event: Event, sealed: Vec<u8>, uses: Vec<u8>) -> Result<u64, Refusal> {
+        let entry = self.means.signer.sign(event.encode_to_vec()).map_err(|e| match e {
+            EntryError::TooLarge => Refusal::EntryTooLarge,
+            _ => Refusal::Internal,
+        })?;
+        let leaf_hash = entry.leaf_hash();
+        let head = &mut self.batch.head;
+        let position = head.state.next_position;
+        apply(&mut head.state, leaf_hash, &event).map_err(|_| Refusal::Internal)?;
+        head.tiles.append(leaf_hash, &mut self.batch.full_tiles);
+        self.batch.entries.push(NewEntry { position, entry, leaf_hash, event, sealed, uses });
+        Ok(position)
+    }
+
+    /// What the change left in the state; notes its projection rows.
+    fn changed(&mut self, kind: &ChangeKind) -> Changed {
+        let state = &self.batch.head.state;
+        match kind {
+            ChangeKind::CreateKey(CreateKey { key_id, .. })
+            | ChangeKind::RotateKey { key_id, .. }
+            | ChangeKind::RevokeKey { key_id, .. } => {
+                let key = state.keys.get(key_id).expect("the entry just applied is about this key").clone();
+                self.batch.changed_keys.retain(|k| k.id != key.id);
+                self.batch.changed_keys.push(key.clone());
+                Changed::Key(key)
+            }
+            ChangeKind::CreateRole { name, .. } => {
+                Changed::Role(state.roles.get(name.as_str()).expect("the entry just applied is about this role").clone())
+            }
+            ChangeKind::RegisterLedger(_) => {
+                Changed::Ledger(*state.registered.keys().next_back().expect("a ledger was just registered"))
+            }
+            ChangeKind::OpenLedger(_) | ChangeKind::StartServer { .. } => Changed::Nothing,
+        }
+    }
+
+    /// Adds a use to the open page. Its position is that of the page only if no change comes in between: so it is asked
+    /// for in the first page only.
+    fn add_use(&mut self, mut r#use: Use, salt: crate::page::UseSalt, texts: &[Sealed]) -> UseAddress {
+        r#use.texts = texts.iter().map(Sealed::to_body).collect();
+        let index = self.page.add(&r#use, salt, texts.iter().map(|t| t.bytes.clone()).collect());
+        UseAddress { position: self.batch.head.state.next_position, index }
+    }
+
+    fn close_page(&mut self) {
+        if self.page.is_empty() {
+            return;
+        }
+        let page = std::mem::take(&mut self.page);
+        let (page, uses) = page.finish(self.means.now, std::mem::take(&mut self.means.shed));
+        let ledger = self.state().ledger.clone().expect("only an open ledger has uses");
+        let event = Event {
+            ledger_id: ledger.id.to_vec(),
+            epoch: ledger.epoch,
+            time_us: self.means.now.micros(),
+            kind: Some(Kind::UsePage(page)),
+            ..Event::default()
+        };
+        self.append(event, vec![], uses).expect("a page is small and fits any state");
+    }
+}
+
+struct RefusedCaller {
+    key_id: Option<KeyId>,
+    version: u32,
+    reason: DecisionReason,
+    refusal: Refusal,
+}
+
+fn caller_of(key: &Key, version: u32) -> body::Caller {
+    body::Caller { key_id: key.id.as_bytes().to_vec(), version }
+}
+
+fn call_use(call: &Call, reason: DecisionReason) -> Use {
+    let decision = match reason {
+        DecisionReason::Granted | DecisionReason::Replayed => Decision::Allow,
+        _ => Decision::Deny,
+    };
+    Use {
+        method: call.method.into(),
+        permission: call.permission.into(),
+        resource: call.resource.clone(),
+        decision: decision as i32,
+        reason: reason as i32,
+        trace_id: call.trace.trace_id_bytes(),
+        span_id: call.trace.span_id_bytes(),
+        ..Use::default()
+    }
+}
+
+fn caller_use(call: &Call, caller: &Authorised, reason: DecisionReason) -> Use {
+    Use {
+        key_id: caller.key.as_ref().map_or(vec![], |key| key.id.as_bytes().to_vec()),
+        version: caller.version,
+        ..call_use(call, reason)
+    }
+}
+
+fn sealed_column(sealed: Vec<Vec<u8>>) -> Vec<u8> {
+    SealedColumn { sealed }.encode_to_vec()
+}
+
+/// A credential that stands for Keyledger itself.
+pub fn internal_call(method: &'static str) -> Call {
+    Call {
+        credential: Credential::Internal,
+        method,
+        permission: "",
+        resource: String::new(),
+        trace: crate::id::Trace::default(),
+        request: None,
+        texts: vec![],
+        salt: [0; 16],
+    }
+}

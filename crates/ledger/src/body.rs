@@ -1,0 +1,421 @@
+//! What stands in the signed bytes: the messages of `proto/keyledger/entry/v1/event.proto`, as Rust types.
+//!
+//! They are written out here, and not generated, so that an auditor can link this crate without a protobuf compiler. The
+//! published `.proto` says what each field means; a test of `keyledger-proto` holds the two against each other.
+
+use prost::{Enumeration, Message, Oneof};
+
+/// DSSE payload type of an entry's body.
+pub const PAYLOAD_TYPE: &str = "application/vnd.keyledger.event.v1+protobuf";
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Event {
+    #[prost(bytes = "vec", tag = "1")]
+    pub ledger_id: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub epoch: u32,
+    #[prost(int64, tag = "3")]
+    pub time_us: i64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub trace_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    pub span_id: Vec<u8>,
+    #[prost(message, optional, tag = "6")]
+    pub caller: Option<Caller>,
+    #[prost(bytes = "vec", tag = "7")]
+    pub request_id: Vec<u8>,
+    #[prost(message, repeated, tag = "8")]
+    pub texts: Vec<SealedText>,
+    #[prost(oneof = "Kind", tags = "16, 17, 18, 19, 20, 21, 22, 23")]
+    pub kind: Option<Kind>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub enum Kind {
+    #[prost(message, tag = "16")]
+    LedgerOpened(LedgerOpened),
+    #[prost(message, tag = "17")]
+    LedgerRegistered(LedgerRegistered),
+    #[prost(message, tag = "18")]
+    KeyCreated(KeyCreated),
+    #[prost(message, tag = "19")]
+    KeyRotated(KeyRotated),
+    #[prost(message, tag = "20")]
+    KeyRevoked(KeyRevoked),
+    #[prost(message, tag = "21")]
+    RoleCreated(RoleCreated),
+    #[prost(message, tag = "22")]
+    ServerStarted(ServerStarted),
+    #[prost(message, tag = "23")]
+    UsePage(UsePage),
+}
+
+impl Kind {
+    /// The number of the kind: the tag of its field. Stored in the column `kind`.
+    pub fn number(&self) -> i16 {
+        match self {
+            Kind::LedgerOpened(_) => 16,
+            Kind::LedgerRegistered(_) => 17,
+            Kind::KeyCreated(_) => 18,
+            Kind::KeyRotated(_) => 19,
+            Kind::KeyRevoked(_) => 20,
+            Kind::RoleCreated(_) => 21,
+            Kind::ServerStarted(_) => 22,
+            Kind::UsePage(_) => 23,
+        }
+    }
+
+    /// The name of the kind, as people and programs see it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::LedgerOpened(_) => "ledger.opened",
+            Kind::LedgerRegistered(_) => "ledger.registered",
+            Kind::KeyCreated(_) => "key.created",
+            Kind::KeyRotated(_) => "key.rotated",
+            Kind::KeyRevoked(_) => "key.revoked",
+            Kind::RoleCreated(_) => "role.created",
+            Kind::ServerStarted(_) => "server.started",
+            Kind::UsePage(_) => "use.page",
+        }
+    }
+
+    /// The chain link of a key's lifecycle entry.
+    pub fn key_link(&self) -> Option<&KeyLink> {
+        match self {
+            Kind::KeyCreated(e) => e.link.as_ref(),
+            Kind::KeyRotated(e) => e.link.as_ref(),
+            Kind::KeyRevoked(e) => e.link.as_ref(),
+            Kind::LedgerOpened(_)
+            | Kind::LedgerRegistered(_)
+            | Kind::RoleCreated(_)
+            | Kind::ServerStarted(_)
+            | Kind::UsePage(_) => None,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct Caller {
+    #[prost(bytes = "vec", tag = "1")]
+    pub key_id: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub version: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct SealedText {
+    #[prost(bytes = "vec", tag = "1")]
+    pub subject_ref: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub commitment: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct Texts {
+    #[prost(string, tag = "1")]
+    pub reason: String,
+    #[prost(string, tag = "2")]
+    pub owner: String,
+    #[prost(string, tag = "3")]
+    pub purpose: String,
+    #[prost(string, tag = "4")]
+    pub description: String,
+    #[prost(string, tag = "5")]
+    pub client_address: String,
+    #[prost(string, tag = "6")]
+    pub client_user_agent: String,
+    #[prost(string, tag = "7")]
+    pub peer_address: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct SealedColumn {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub sealed: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct Grant {
+    #[prost(string, repeated, tag = "1")]
+    pub permissions: Vec<String>,
+    #[prost(string, tag = "2")]
+    pub resource: String,
+    #[prost(bool, tag = "3")]
+    pub give_only: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct Owner {
+    #[prost(oneof = "OwnerKind", tags = "1, 2")]
+    pub owner: Option<OwnerKind>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Oneof)]
+pub enum OwnerKind {
+    #[prost(bytes = "vec", tag = "1")]
+    UserRef(Vec<u8>),
+    #[prost(string, tag = "2")]
+    Service(String),
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct KeyLink {
+    #[prost(bytes = "vec", tag = "1")]
+    pub key_id: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub stream_version: u32,
+    #[prost(bytes = "vec", tag = "3")]
+    pub previous_leaf_hash: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct SecretVersion {
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    pub verifier_commitment: Vec<u8>,
+    #[prost(uint32, tag = "3")]
+    pub pepper_id: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct LedgerOpened {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(uint32, tag = "2")]
+    pub number: u32,
+    #[prost(string, tag = "3")]
+    pub origin: String,
+    #[prost(bytes = "vec", tag = "4")]
+    pub entry_public_key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    pub checkpoint_public_key: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct LedgerRegistered {
+    #[prost(bytes = "vec", tag = "1")]
+    pub ledger_id: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub number: u32,
+    #[prost(string, tag = "3")]
+    pub name: String,
+    #[prost(string, tag = "4")]
+    pub origin: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct KeyCreated {
+    #[prost(message, optional, tag = "1")]
+    pub link: Option<KeyLink>,
+    #[prost(message, optional, tag = "2")]
+    pub owner: Option<Owner>,
+    #[prost(message, repeated, tag = "3")]
+    pub grants: Vec<Grant>,
+    #[prost(string, repeated, tag = "4")]
+    pub roles: Vec<String>,
+    #[prost(int64, tag = "5")]
+    pub expire_time_us: i64,
+    #[prost(message, optional, tag = "6")]
+    pub version: Option<SecretVersion>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct KeyRotated {
+    #[prost(message, optional, tag = "1")]
+    pub link: Option<KeyLink>,
+    #[prost(message, optional, tag = "2")]
+    pub version: Option<SecretVersion>,
+    #[prost(int64, tag = "3")]
+    pub previous_expire_time_us: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum RevocationKind {
+    Unspecified = 0,
+    Compromised = 1,
+    OwnerLeft = 2,
+    Unused = 3,
+    Policy = 4,
+    Admin = 5,
+    Superseded = 6,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct KeyRevoked {
+    #[prost(message, optional, tag = "1")]
+    pub link: Option<KeyLink>,
+    #[prost(enumeration = "RevocationKind", tag = "2")]
+    pub kind: i32,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct RoleCreated {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, repeated, tag = "2")]
+    pub grants: Vec<Grant>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct ServerStarted {
+    #[prost(string, tag = "1")]
+    pub version: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub configuration_digest: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct UsePage {
+    #[prost(uint32, tag = "1")]
+    pub count: u32,
+    #[prost(int64, tag = "2")]
+    pub first_time_us: i64,
+    #[prost(int64, tag = "3")]
+    pub last_time_us: i64,
+    #[prost(bytes = "vec", tag = "4")]
+    pub root: Vec<u8>,
+    #[prost(uint64, tag = "5")]
+    pub shed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum Decision {
+    Unspecified = 0,
+    Allow = 1,
+    Deny = 2,
+}
+
+impl Decision {
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Decision::Unspecified => "DECISION_UNSPECIFIED",
+            Decision::Allow => "DECISION_ALLOW",
+            Decision::Deny => "DECISION_DENY",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum DecisionReason {
+    Unspecified = 0,
+    Granted = 1,
+    Malformed = 2,
+    Missing = 3,
+    UnknownKey = 4,
+    Foreign = 5,
+    WrongSecret = 6,
+    Revoked = 7,
+    Expired = 8,
+    Superseded = 9,
+    NoGrant = 10,
+    NotValid = 11,
+    InvalidRequest = 12,
+    Refused = 13,
+    ExceedsOwnRights = 14,
+    Replayed = 15,
+}
+
+impl DecisionReason {
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            DecisionReason::Unspecified => "DECISION_REASON_UNSPECIFIED",
+            DecisionReason::Granted => "DECISION_REASON_GRANTED",
+            DecisionReason::Malformed => "DECISION_REASON_MALFORMED",
+            DecisionReason::Missing => "DECISION_REASON_MISSING",
+            DecisionReason::UnknownKey => "DECISION_REASON_UNKNOWN_KEY",
+            DecisionReason::Foreign => "DECISION_REASON_FOREIGN",
+            DecisionReason::WrongSecret => "DECISION_REASON_WRONG_SECRET",
+            DecisionReason::Revoked => "DECISION_REASON_REVOKED",
+            DecisionReason::Expired => "DECISION_REASON_EXPIRED",
+            DecisionReason::Superseded => "DECISION_REASON_SUPERSEDED",
+            DecisionReason::NoGrant => "DECISION_REASON_NO_GRANT",
+            DecisionReason::NotValid => "DECISION_REASON_NOT_VALID",
+            DecisionReason::InvalidRequest => "DECISION_REASON_INVALID_REQUEST",
+            DecisionReason::Refused => "DECISION_REASON_REFUSED",
+            DecisionReason::ExceedsOwnRights => "DECISION_REASON_EXCEEDS_OWN_RIGHTS",
+            DecisionReason::Replayed => "DECISION_REASON_REPLAYED",
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct Use {
+    #[prost(bytes = "vec", tag = "1")]
+    pub key_id: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub version: u32,
+    #[prost(message, optional, tag = "3")]
+    pub caller: Option<Caller>,
+    #[prost(string, tag = "4")]
+    pub method: String,
+    #[prost(string, tag = "5")]
+    pub permission: String,
+    #[prost(string, tag = "6")]
+    pub resource: String,
+    #[prost(string, tag = "7")]
+    pub audience: String,
+    #[prost(enumeration = "Decision", tag = "8")]
+    pub decision: i32,
+    #[prost(enumeration = "DecisionReason", tag = "9")]
+    pub reason: i32,
+    #[prost(bytes = "vec", tag = "10")]
+    pub trace_id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "11")]
+    pub span_id: Vec<u8>,
+    #[prost(message, repeated, tag = "12")]
+    pub texts: Vec<SealedText>,
+    #[prost(uint32, tag = "13")]
+    pub count: u32,
+    #[prost(int64, tag = "14")]
+    pub first_time_us: i64,
+    #[prost(int64, tag = "15")]
+    pub last_time_us: i64,
+    #[prost(bytes = "vec", repeated, tag = "16")]
+    pub traces: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct UseRecord {
+    #[prost(bytes = "vec", tag = "1")]
+    pub r#use: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub salt: Vec<u8>,
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub sealed: Vec<Vec<u8>>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct UseColumn {
+    #[prost(message, repeated, tag = "1")]
+    pub uses: Vec<UseRecord>,
+}
+
+/// The bytes are not one of our messages, or not in canonical form: damaged, or of a newer format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a canonical {0}: damaged, or of a newer format")]
+pub struct NotCanonical(&'static str);
+
+/// Decodes bytes that must encode to themselves again. Protobuf readers skip what they don't know; a ledger must not, so an
+/// unknown field or kind is found here.
+pub fn decode_canonical<M: Message + Default>(bytes: &[u8], name: &'static str) -> Result<M, NotCanonical> {
+    let message = M::decode(bytes).map_err(|_| NotCanonical(name))?;
+    if message.encoded_len() != bytes.len() || message.encode_to_vec() != bytes {
+        return Err(NotCanonical(name));
+    }
+    Ok(message)
+}
+
+impl Event {
+    /// Decodes a signed body. Whatever this version doesn't know is refused.
+    pub fn from_signed(bytes: &[u8]) -> Result<Event, NotCanonical> {
+        let event: Event = decode_canonical(bytes, "Event")?;
+        if event.kind.is_none() {
+            return Err(NotCanonical("Event"));
+        }
+        Ok(event)
+    }
+}

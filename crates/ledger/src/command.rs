@@ -1,0 +1,241 @@
+//! Commands: what callers ask of a ledger, as values. Everything slow or random about them (parsing, digests, sealing, new
+//! secrets) has been done before; what is left is decided under the lock.
+
+use std::sync::Arc;
+
+use crate::body::{DecisionReason, RevocationKind};
+use crate::grant::Grant;
+use crate::id::{KeyId, LedgerNumber, Time, Trace};
+use crate::judge::Credential;
+use crate::page::UseSalt;
+use crate::state::{Key, Owner, Role};
+use crate::text::Sealed;
+use crate::token::Secret;
+
+pub const SECOND: i64 = Time::MICROS_PER_SECOND;
+pub const DAY: i64 = 24 * 60 * 60 * SECOND;
+/// Life of a key that names none.
+pub const DEFAULT_LIFE: i64 = 90 * DAY;
+/// Longest life of a key.
+pub const MAX_LIFE: i64 = 400 * DAY;
+/// Longest overlap of a rotation.
+pub const MAX_OVERLAP: i64 = 30 * DAY;
+/// Permission to create a key that never expires.
+pub const WITHOUT_EXPIRY: &str = "keys.create-without-expiry";
+/// Permission to be told why exactly a key is not valid.
+pub const EXPLAIN: &str = "keys.explain";
+
+/// One call, as the sequencer takes it.
+#[derive(Clone, Debug)]
+pub struct Command {
+    pub call: Call,
+    pub action: Action,
+}
+
+/// Who calls, and what the call needs.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub credential: Credential,
+    /// Such as `KeyService/CreateKey`.
+    pub method: &'static str,
+    /// Empty: any valid key may call.
+    pub permission: &'static str,
+    /// On what. Ends in `/**` if the call needs the permission on something below.
+    pub resource: String,
+    pub trace: Trace,
+    pub request: Option<RequestId>,
+    /// Texts about the caller, such as its network address.
+    pub texts: Vec<Sealed>,
+    /// For the leaf of the use that this call leaves.
+    pub salt: UseSalt,
+}
+
+/// Makes a retry safe: the same id with the same request is answered as before (AIP-155).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId {
+    pub id: [u8; 16],
+    /// SHA-256 over method and request.
+    pub digest: [u8; 32],
+}
+
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Reads something, after this use of the caller's key is durable.
+    Read,
+    /// Asks only whether the caller stands. A caller who doesn't leaves a use; one who does leaves it with its real call.
+    Authenticate,
+    /// A call that was refused before it came here; leaves a use.
+    Refuse(DecisionReason),
+    Verify(Box<Check>),
+    Change(Box<Change>),
+}
+
+/// The question of VerifyKey.
+#[derive(Clone, Debug)]
+pub struct Check {
+    pub credential: Credential,
+    pub permission: String,
+    pub resource: String,
+    pub audience: String,
+    /// Texts about the client whose token is checked.
+    pub texts: Vec<Sealed>,
+}
+
+/// A change, with the texts that belong to its entry.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub kind: ChangeKind,
+    pub texts: Vec<Sealed>,
+}
+
+#[derive(Clone, Debug)]
+pub enum ChangeKind {
+    OpenLedger(OpenLedger),
+    RegisterLedger(RegisterLedger),
+    StartServer { version: String, configuration_digest: [u8; 32] },
+    CreateKey(CreateKey),
+    RotateKey { key_id: KeyId, overlap_micros: i64, secret: NewSecret },
+    RevokeKey { key_id: KeyId, kind: RevocationKind },
+    CreateRole { name: String, grants: Vec<Grant> },
+}
+
+/// Position 0 of a ledger.
+#[derive(Clone, Debug)]
+pub struct OpenLedger {
+    pub id: [u8; 16],
+    pub number: LedgerNumber,
+    pub name: String,
+    pub origin: String,
+    pub entry_public_key: [u8; 32],
+    pub checkpoint_public_key: [u8; 32],
+}
+
+/// In the system ledger: promises a ledger. Its number is given under the lock.
+#[derive(Clone, Debug)]
+pub struct RegisterLedger {
+    pub id: [u8; 16],
+    pub name: String,
+    pub origin: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct CreateKey {
+    pub key_id: KeyId,
+    pub owner: Owner,
+    pub grants: Vec<Grant>,
+    pub roles: Vec<String>,
+    pub expiry: Expiry,
+    pub secret: NewSecret,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    Default,
+    /// Microseconds from now.
+    After(i64),
+    At(Time),
+    Never,
+}
+
+/// A fresh secret, and the salt for the commitment to its verifier.
+#[derive(Clone, Debug)]
+pub struct NewSecret {
+    pub secret: Secret,
+    pub salt: [u8; 32],
+}
+
+impl Command {
+    /// About how many bytes it will write: batches are bounded by this.
+    pub fn weight(&self) -> usize {
+        let sealed = |texts: &[Sealed]| texts.iter().map(|t| t.bytes.len() + 80).sum::<usize>();
+        let action = match &self.action {
+            Action::Read | Action::Authenticate | Action::Refuse(_) => 0,
+            Action::Verify(c) => c.permission.len() + c.resource.len() + c.audience.len() + sealed(&c.texts),
+            // An entry is at most a leaf and its sealed texts.
+            Action::Change(c) => 4096 + sealed(&c.texts),
+        };
+        256 + self.call.resource.len() + sealed(&self.call.texts) + action
+    }
+}
+
+/// What became of a command. All of it is durable when it is answered.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// A read may now be made.
+    Allowed { caller: Option<Arc<Key>> },
+    Verdict(Box<CheckAnswer>),
+    Changed { position: u64, result: Changed },
+    /// The change was made before, at this position.
+    Replayed { position: u64 },
+    Refused { refusal: Refusal },
+}
+
+/// Where a use is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UseAddress {
+    pub position: u64,
+    pub index: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct CheckAnswer {
+    pub reason: DecisionReason,
+    pub matched: Option<crate::judge::Match>,
+    /// The key behind the token, if its secret matched.
+    pub key: Option<Arc<Key>>,
+    /// Whether the caller may be told why the key is not valid.
+    pub explain: bool,
+    pub at: UseAddress,
+}
+
+#[derive(Clone, Debug)]
+pub enum Changed {
+    Key(Arc<Key>),
+    Role(Arc<Role>),
+    Ledger(LedgerNumber),
+    Nothing,
+}
+
+/// Why a command was refused. The caller is told; a use of its key says so too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The credential is not valid. Why, is for the ledger to know.
+    Unauthenticated,
+    PermissionDenied { permission: String, resource: String },
+    ExceedsOwnRights { what: String },
+    KeyNotFound,
+    RoleNotFound { name: String },
+    KeyState { state: crate::state::KeyStatus },
+    RoleExists,
+    LedgerExists,
+    RequestIdReused,
+    /// The lifetime is out of range: field and what is wrong.
+    Lifetime { field: &'static str, problem: String },
+    EntryTooLarge,
+    SystemLedgerOnly,
+    /// Refused before it came to the sequencer; the caller was told by whoever refused.
+    Earlier,
+    /// A bug of ours: the entry we made doesn't fit the state.
+    Internal,
+}
+
+impl Refusal {
+    /// What the use says that it leaves.
+    pub fn recorded_reason(&self) -> DecisionReason {
+        match self {
+            Refusal::PermissionDenied { .. } => DecisionReason::NoGrant,
+            Refusal::ExceedsOwnRights { .. } => DecisionReason::ExceedsOwnRights,
+            Refusal::Lifetime { .. } | Refusal::EntryTooLarge => DecisionReason::InvalidRequest,
+            Refusal::Unauthenticated
+            | Refusal::KeyNotFound
+            | Refusal::RoleNotFound { .. }
+            | Refusal::KeyState { .. }
+            | Refusal::RoleExists
+            | Refusal::LedgerExists
+            | Refusal::RequestIdReused
+            | Refusal::SystemLedgerOnly
+            | Refusal::Earlier
+            | Refusal::Internal => DecisionReason::Refused,
+        }
+    }
+}

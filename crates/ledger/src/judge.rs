@@ -1,0 +1,179 @@
+//! Judging a key: who presents it, whether it stands, and whether it may. One ladder, the most specific refusal first.
+
+use crate::body::DecisionReason;
+use crate::grant::Grant;
+use crate::id::{KeyId, LedgerNumber, Time};
+use crate::secret::{Peppers, same};
+use crate::state::{Key, KeyStatus, State};
+use crate::token::{Secret, Token};
+
+/// What a client presented.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// Keyledger itself acts.
+    Internal,
+    Missing,
+    Malformed,
+    Presented(Presented),
+}
+
+/// A well-formed token.
+#[derive(Clone, Debug)]
+pub struct Presented {
+    pub key_id: KeyId,
+    secret: Secret,
+    /// The version that the secret was found to be. Once found it stays true: versions never change their secret.
+    matched: Option<u32>,
+}
+
+/// Whose credential it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    Internal,
+    /// The secret is that of this version. Whether key and version still stand is for [`standing`] to say.
+    Known { key_id: KeyId, version: u32 },
+    /// `key_id` only if such a key exists.
+    Unknown { key_id: Option<KeyId>, reason: DecisionReason },
+}
+
+impl Credential {
+    /// From the text of a token.
+    pub fn from_text(text: &str) -> Credential {
+        match Token::parse(text) {
+            Ok(token) => Credential::Presented(Presented { key_id: token.key_id, secret: token.secret, matched: None }),
+            Err(_) => Credential::Malformed,
+        }
+    }
+
+    pub fn key_id(&self) -> Option<KeyId> {
+        match self {
+            Credential::Presented(p) => Some(p.key_id),
+            Credential::Internal | Credential::Missing | Credential::Malformed => None,
+        }
+    }
+
+    /// Finds out whose it is, and remembers a match so that no digest is computed twice. Without a match it is asked again
+    /// under the lock: the state may have been behind.
+    pub fn identify(&mut self, state: &State, peppers: &Peppers) -> Identity {
+        let identity = identify(self, state, peppers);
+        if let (Credential::Presented(p), Identity::Known { version, .. }) = (self, identity) {
+            p.matched = Some(version);
+        }
+        identity
+    }
+}
+
+/// Finds out whose credential it is.
+pub fn identify(credential: &Credential, state: &State, peppers: &Peppers) -> Identity {
+    let unknown = |key_id, reason| Identity::Unknown { key_id, reason };
+    let presented = match credential {
+        Credential::Internal => return Identity::Internal,
+        Credential::Missing => return unknown(None, DecisionReason::Missing),
+        Credential::Malformed => return unknown(None, DecisionReason::Malformed),
+        Credential::Presented(p) => p,
+    };
+    let key_id = presented.key_id;
+    if let Some(version) = presented.matched {
+        return Identity::Known { key_id, version };
+    }
+    let key = state.keys.get(&key_id);
+    match (matching_version(presented, key.map(|k| &**k), state, peppers), key) {
+        (Some(version), _) => Identity::Known { key_id, version },
+        (None, Some(_)) => unknown(Some(key_id), DecisionReason::WrongSecret),
+        (None, None) if !is_of_ledger(state, key_id) => unknown(None, DecisionReason::Foreign),
+        (None, None) => unknown(None, DecisionReason::UnknownKey),
+    }
+}
+
+fn is_of_ledger(state: &State, key_id: KeyId) -> bool {
+    state.ledger.as_ref().map_or(LedgerNumber::SYSTEM, |l| l.number) == key_id.ledger()
+}
+
+/// Two digests and two comparisons, always: a key that doesn't exist costs what one with two versions does.
+fn matching_version(presented: &Presented, key: Option<&Key>, state: &State, peppers: &Peppers) -> Option<u32> {
+    let mut found = None;
+    for slot in 0..2 {
+        let version = key.and_then(|k| k.versions.get(slot));
+        let number = version.map_or(0, |v| v.number);
+        let pepper = version.map_or(peppers.newest(), |v| peppers.get(v.pepper_id));
+        let expected = state.verifiers.get(&(presented.key_id, number)).copied();
+        let digest = pepper.map(|p| p.verifier(presented.key_id, number, &presented.secret));
+        let equal = same(&digest.unwrap_or_default(), &expected.unwrap_or([0xff; 32]));
+        if equal && digest.is_some() && expected.is_some() {
+            found = Some(number);
+        }
+    }
+    found
+}
+
+/// Whether a key, and the version of its secret that was presented, are accepted at this time.
+pub fn standing(key: &Key, version: u32, now: Time) -> Result<(), DecisionReason> {
+    match key.status(now) {
+        KeyStatus::Revoked => return Err(DecisionReason::Revoked),
+        KeyStatus::Expired => return Err(DecisionReason::Expired),
+        KeyStatus::Active => {}
+    }
+    match key.versions.iter().find(|v| v.number == version) {
+        Some(v) if v.expires.is_none_or(|end| now < end) => Ok(()),
+        _ => Err(DecisionReason::Superseded),
+    }
+}
+
+/// The grant that covers a use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    pub grant: Grant,
+    /// The role it came from; `None` if it is the key's own.
+    pub role: Option<String>,
+}
+
+/// The first grant, the key's own before those of its roles, that allows the permission on the resource. A resource that
+/// ends in `/**` asks for anything below.
+pub fn matching_grant(state: &State, key: &Key, permission: &str, resource: &str) -> Option<Match> {
+    let allows = |g: &&Grant| match resource.strip_suffix("/**") {
+        Some(prefix) => g.allows_below(permission, prefix),
+        None => g.allows(permission, resource),
+    };
+    if let Some(grant) = key.grants.iter().find(allows) {
+        return Some(Match { grant: grant.clone(), role: None });
+    }
+    key.roles.iter().filter_map(|name| state.roles.get(name)).find_map(|role| {
+        let grant = role.grants.iter().find(allows)?;
+        Some(Match { grant: grant.clone(), role: Some(role.name.to_string()) })
+    })
+}
+
+/// Whether one single usable grant of the key, or of its roles, covers all of `wanted`.
+pub fn holds(state: &State, key: &Key, wanted: &Grant) -> bool {
+    let from_roles = key.roles.iter().filter_map(|name| state.roles.get(name)).flat_map(|role| role.grants.iter());
+    key.grants.iter().chain(from_roles).any(|grant| !grant.is_give_only() && grant.covers(wanted))
+}
+
+/// The verdict on one use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub reason: DecisionReason,
+    pub matched: Option<Match>,
+}
+
+impl Verdict {
+    pub fn allowed(&self) -> bool {
+        self.reason == DecisionReason::Granted
+    }
+}
+
+/// Judges a use by a key whose secret matched. An empty permission asks only whether the key stands.
+pub fn judge(state: &State, key_id: KeyId, version: u32, permission: &str, resource: &str, now: Time) -> Verdict {
+    let denied = |reason| Verdict { reason, matched: None };
+    let Some(key) = state.keys.get(&key_id) else { return denied(DecisionReason::UnknownKey) };
+    if let Err(reason) = standing(key, version, now) {
+        return denied(reason);
+    }
+    if permission.is_empty() {
+        return Verdict { reason: DecisionReason::Granted, matched: None };
+    }
+    match matching_grant(state, key, permission, resource) {
+        Some(matched) => Verdict { reason: DecisionReason::Granted, matched: Some(matched) },
+        None => denied(DecisionReason::NoGrant),
+    }
+}

@@ -1,0 +1,104 @@
+//! Use pages: the uses of one batch. The signed body holds their number and an RFC 6962 root over salted leaves; the uses
+//! lie beside it.
+
+use prost::Message;
+
+use crate::body::{NotCanonical, SealedText, Use, UseColumn, UsePage, UseRecord, decode_canonical};
+use crate::id::Time;
+use crate::merkle::{Hash, leaf_hash_of, root_of};
+
+/// Most uses of one page.
+pub const MAX_USES: usize = 4096;
+
+/// Random salt of a use's leaf: from the root nobody can guess what was used.
+pub type UseSalt = [u8; 16];
+
+/// Why a page and the uses beside it don't belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PageError {
+    #[error(transparent)]
+    NotCanonical(#[from] NotCanonical),
+    #[error("the number of uses is not the one that was signed")]
+    Count,
+    #[error("the root of the uses is not the one that was signed")]
+    Root,
+    #[error("a use is malformed: {0}")]
+    Use(&'static str),
+}
+
+/// A page under construction.
+#[derive(Default)]
+pub struct PageWriter {
+    column: UseColumn,
+    leaves: Vec<Hash>,
+}
+
+impl PageWriter {
+    /// Adds a use with its sealed texts; returns its index.
+    pub fn add(&mut self, r#use: &Use, salt: UseSalt, sealed: Vec<Vec<u8>>) -> u32 {
+        let bytes = r#use.encode_to_vec();
+        self.leaves.push(use_leaf(&salt, &bytes));
+        self.column.uses.push(UseRecord { r#use: bytes, salt: salt.to_vec(), sealed });
+        (self.leaves.len() - 1) as u32
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.leaves.is_empty()
+    }
+
+    /// The signed part, and the column beside it.
+    pub fn finish(self, time: Time, shed: u64) -> (UsePage, Vec<u8>) {
+        let page = UsePage {
+            count: self.leaves.len() as u32,
+            first_time_us: time.micros(),
+            last_time_us: time.micros(),
+            root: root_of(&self.leaves).to_vec(),
+            shed,
+        };
+        (page, self.column.encode_to_vec())
+    }
+}
+
+/// A use as read back, with the sealed texts beside it.
+pub struct ReadUse {
+    pub r#use: Use,
+    pub sealed: Vec<Vec<u8>>,
+}
+
+/// Reads the uses beside a page and checks them against what was signed.
+pub fn read_uses(page: &UsePage, column: &[u8]) -> Result<Vec<ReadUse>, PageError> {
+    let column: UseColumn = decode_canonical(column, "UseColumn")?;
+    if column.uses.len() != page.count as usize {
+        return Err(PageError::Count);
+    }
+    let leaves: Vec<Hash> = column.uses.iter().map(|u| use_leaf(&u.salt, &u.r#use)).collect();
+    if root_of(&leaves).as_slice() != page.root {
+        return Err(PageError::Root);
+    }
+    column.uses.into_iter().map(read_use).collect()
+}
+
+fn read_use(record: UseRecord) -> Result<ReadUse, PageError> {
+    if record.salt.len() != size_of::<UseSalt>() {
+        return Err(PageError::Use("salt"));
+    }
+    let r#use: Use = decode_canonical(&record.r#use, "Use")?;
+    check_texts(&r#use.texts)?;
+    if r#use.texts.len() != record.sealed.len() {
+        return Err(PageError::Use("sealed texts"));
+    }
+    if !r#use.key_id.is_empty() && r#use.key_id.len() != 16 {
+        return Err(PageError::Use("key_id"));
+    }
+    Ok(ReadUse { r#use, sealed: record.sealed })
+}
+
+/// References and commitments have their lengths.
+pub fn check_texts(texts: &[SealedText]) -> Result<(), PageError> {
+    let good = texts.iter().all(|t| t.subject_ref.len() == 16 && t.commitment.len() == 32);
+    if good { Ok(()) } else { Err(PageError::Use("texts")) }
+}
+
+fn use_leaf(salt: &[u8], r#use: &[u8]) -> Hash {
+    leaf_hash_of(&[salt, r#use])
+}

@@ -1,0 +1,191 @@
+//! What lies beside the signed bytes: the columns derived from an entry, and the rows that project the state.
+//!
+//! Nothing here is trusted. Columns are derived again and compared when the ledger is verified; a projected row carries a
+//! keyed MAC over its content and position, and is checked against the key's newest lifecycle entry when it is loaded.
+
+use std::sync::Arc;
+
+use hmac::{Hmac, KeyInit, Mac};
+use prost::Message;
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::body::{self, Event, Kind, OwnerKind, RevocationKind};
+use crate::grant::Grant;
+use crate::id::{KeyId, Time};
+use crate::merkle::Hash;
+use crate::state::{Key, Owner, Revoked, Version};
+
+/// The columns of an entry that serve queries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Columns {
+    pub kind: i16,
+    pub time_us: i64,
+    pub key_id: Option<KeyId>,
+    pub stream_version: Option<i32>,
+    pub caller_key_id: Option<KeyId>,
+    pub trace_id: Option<[u8; 16]>,
+    pub use_count: i32,
+    pub leaf_hash: Hash,
+}
+
+impl Columns {
+    pub fn derive(event: &Event, leaf_hash: Hash) -> Columns {
+        let kind = event.kind.as_ref();
+        let link = kind.and_then(Kind::key_link);
+        Columns {
+            kind: kind.map_or(0, Kind::number),
+            time_us: event.time_us,
+            key_id: link.and_then(|l| KeyId::from_slice(&l.key_id)),
+            stream_version: link.map(|l| l.stream_version as i32),
+            caller_key_id: event.caller.as_ref().and_then(|c| KeyId::from_slice(&c.key_id)),
+            trace_id: event.trace_id.as_slice().try_into().ok(),
+            use_count: match kind {
+                Some(Kind::UsePage(page)) => page.count as i32,
+                _ => 0,
+            },
+            leaf_hash,
+        }
+    }
+}
+
+/// The key that binds projected rows to their positions. It lies in the key directory.
+#[derive(Clone)]
+pub struct RowMac(Zeroizing<[u8; 32]>);
+
+impl RowMac {
+    pub fn new(key: [u8; 32]) -> RowMac {
+        RowMac(Zeroizing::new(key))
+    }
+
+    /// HMAC-SHA-256 over table, ledger, id, position and record; each part with its length.
+    pub fn of(&self, table: &str, ledger_id: &[u8; 16], id: &[u8], position: u64, record: &[u8]) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("HMAC takes a key of any length");
+        for part in [b"keyledger row v1", table.as_bytes(), ledger_id, id, &position.to_be_bytes(), record] {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        mac.finalize().into_bytes().into()
+    }
+}
+
+pub fn same_mac(a: &[u8; 32], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct KeyRecord {
+    #[prost(bytes = "vec", tag = "1")]
+    key_id: Vec<u8>,
+    #[prost(message, optional, tag = "2")]
+    owner: Option<body::Owner>,
+    #[prost(bytes = "vec", tag = "3")]
+    creator: Vec<u8>,
+    #[prost(message, repeated, tag = "4")]
+    grants: Vec<body::Grant>,
+    #[prost(string, repeated, tag = "5")]
+    roles: Vec<String>,
+    #[prost(int64, tag = "6")]
+    created_us: i64,
+    #[prost(int64, optional, tag = "7")]
+    expires_us: Option<i64>,
+    #[prost(enumeration = "RevocationKind", tag = "8")]
+    revocation_kind: i32,
+    #[prost(int64, tag = "9")]
+    revoked_us: i64,
+    #[prost(message, repeated, tag = "10")]
+    versions: Vec<VersionRecord>,
+    #[prost(uint32, tag = "11")]
+    stream_version: u32,
+    #[prost(bytes = "vec", tag = "12")]
+    leaf_hash: Vec<u8>,
+    #[prost(uint64, tag = "13")]
+    position: u64,
+    #[prost(uint64, tag = "14")]
+    created_position: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct VersionRecord {
+    #[prost(uint32, tag = "1")]
+    number: u32,
+    #[prost(int64, tag = "2")]
+    created_us: i64,
+    #[prost(int64, optional, tag = "3")]
+    expires_us: Option<i64>,
+    #[prost(bytes = "vec", tag = "4")]
+    commitment: Vec<u8>,
+    #[prost(uint32, tag = "5")]
+    pepper_id: u32,
+}
+
+pub fn encode_key(key: &Key) -> Vec<u8> {
+    KeyRecord {
+        key_id: key.id.as_bytes().to_vec(),
+        owner: Some(body::Owner {
+            owner: Some(match &key.owner {
+                Owner::User(reference) => OwnerKind::UserRef(reference.to_vec()),
+                Owner::Service(name) => OwnerKind::Service(name.to_string()),
+            }),
+        }),
+        creator: key.creator.map_or(vec![], |id| id.as_bytes().to_vec()),
+        grants: key.grants.iter().map(Grant::to_body).collect(),
+        roles: key.roles.iter().map(|r| r.to_string()).collect(),
+        created_us: key.created.micros(),
+        expires_us: key.expires.map(Time::micros),
+        revocation_kind: key.revoked.map_or(0, |r| r.kind as i32),
+        revoked_us: key.revoked.map_or(0, |r| r.time.micros()),
+        versions: key.versions.iter().map(encode_version).collect(),
+        stream_version: key.stream_version,
+        leaf_hash: key.leaf_hash.to_vec(),
+        position: key.position,
+        created_position: key.created_position,
+    }
+    .encode_to_vec()
+}
+
+fn encode_version(version: &Version) -> VersionRecord {
+    VersionRecord {
+        number: version.number,
+        created_us: version.created.micros(),
+        expires_us: version.expires.map(Time::micros),
+        commitment: version.commitment.to_vec(),
+        pepper_id: version.pepper_id,
+    }
+}
+
+/// `None` if the bytes are not a key as we write it. `intern` shares the names of roles among keys.
+pub fn decode_key(bytes: &[u8], intern: impl Fn(&str) -> Arc<str>) -> Option<Key> {
+    let record: KeyRecord = body::decode_canonical(bytes, "KeyRecord").ok()?;
+    let kind = RevocationKind::try_from(record.revocation_kind).ok()?;
+    let revoked = (kind != RevocationKind::Unspecified).then_some(Revoked { kind, time: Time(record.revoked_us) });
+    Some(Key {
+        id: KeyId::from_slice(&record.key_id)?,
+        owner: match record.owner?.owner? {
+            OwnerKind::UserRef(reference) => Owner::User(reference.try_into().ok()?),
+            OwnerKind::Service(name) => Owner::Service(name.into()),
+        },
+        creator: if record.creator.is_empty() { None } else { Some(KeyId::from_slice(&record.creator)?) },
+        grants: record.grants.iter().map(Grant::from_body).collect::<Result<_, _>>().ok()?,
+        roles: record.roles.iter().map(|r| intern(r)).collect(),
+        created: Time(record.created_us),
+        expires: record.expires_us.map(Time),
+        revoked,
+        versions: record.versions.into_iter().map(decode_version).collect::<Option<Vec<_>>>().filter(|v| !v.is_empty())?,
+        stream_version: record.stream_version,
+        leaf_hash: record.leaf_hash.try_into().ok()?,
+        position: record.position,
+        created_position: record.created_position,
+    })
+}
+
+fn decode_version(record: VersionRecord) -> Option<Version> {
+    Some(Version {
+        number: record.number,
+        created: Time(record.created_us),
+        expires: record.expires_us.map(Time),
+        commitment: record.commitment.try_into().ok()?,
+        pepper_id: record.pepper_id,
+    })
+}

@@ -1,0 +1,69 @@
+//! Verifiers: what is kept of a secret so that it can be checked, and what is signed of a verifier.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use crate::id::KeyId;
+use crate::token::Secret;
+
+const VERIFIER_DOMAIN: &[u8] = b"keyledger verifier v1\n";
+const COMMITMENT_DOMAIN: &[u8] = b"keyledger verifier commitment v1\n";
+
+/// HMAC-SHA-256 under a pepper: what the database holds in place of a secret.
+pub type Verifier = [u8; 32];
+
+/// A secret of the deployment that lies in the key directory, not in the database: whoever has only the database can't
+/// try secrets.
+#[derive(Clone)]
+pub struct Pepper {
+    pub id: u32,
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl Pepper {
+    pub fn new(id: u32, key: [u8; 32]) -> Pepper {
+        Pepper { id, key: Zeroizing::new(key) }
+    }
+
+    /// The verifier of one version of a key's secret.
+    pub fn verifier(&self, key_id: KeyId, version: u32, secret: &Secret) -> Verifier {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.key.as_slice()).expect("HMAC takes a key of any length");
+        mac.update(VERIFIER_DOMAIN);
+        mac.update(key_id.as_bytes());
+        mac.update(&version.to_be_bytes());
+        mac.update(secret.expose());
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// The peppers of a deployment; old ones stay as long as a secret was made with them.
+#[derive(Clone, Default)]
+pub struct Peppers(Vec<Pepper>);
+
+impl Peppers {
+    pub fn new(mut peppers: Vec<Pepper>) -> Peppers {
+        peppers.sort_by_key(|p| p.id);
+        Peppers(peppers)
+    }
+
+    /// The one that new secrets are made with.
+    pub fn newest(&self) -> Option<&Pepper> {
+        self.0.last()
+    }
+
+    pub fn get(&self, id: u32) -> Option<&Pepper> {
+        self.0.iter().find(|p| p.id == id)
+    }
+}
+
+/// Compares in constant time.
+pub fn same(a: &Verifier, b: &Verifier) -> bool {
+    a.ct_eq(b).into()
+}
+
+/// SHA-256(domain ‖ salt ‖ verifier): binds the verifier beside the ledger to the signed entry that made it.
+pub fn commitment(salt: &[u8; 32], verifier: &Verifier) -> [u8; 32] {
+    Sha256::new().chain_update(COMMITMENT_DOMAIN).chain_update(salt).chain_update(verifier).finalize().into()
+}

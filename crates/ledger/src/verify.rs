@@ -1,0 +1,309 @@
+//! The verifier: takes the entries of a ledger in order and finds the first that can't be true.
+//!
+//! It needs the entries and nothing else; what else is at hand (columns beside the entries, sealed texts and the means to
+//! open them, signed checkpoints from elsewhere) is checked too. The public keys are those that position 0 names: whoever
+//! must not trust the ledger's host pins a checkpoint or a public key obtained before.
+
+use std::collections::BTreeMap;
+
+use crate::apply::{ApplyError, apply};
+use crate::body::{DecisionReason, Event, Kind, SealedColumn, SealedText, UsePage, decode_canonical};
+use crate::entry::{Entry, EntryError};
+use crate::id::{KeyId, Time};
+use crate::judge;
+use crate::merkle::{Hash, Tile, TileWriter};
+use crate::note::{Checkpoint, NoteError, NoteKey};
+use crate::page::{self, PageError, ReadUse};
+use crate::record::Columns;
+use crate::state::State;
+use crate::text::Opened;
+
+/// An entry as it was found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    pub position: u64,
+    pub entry: Entry,
+    /// Serialised SealedColumn; `None` where the sealed bytes are not at hand.
+    pub sealed: Option<Vec<u8>>,
+    /// Serialised UseColumn.
+    pub uses: Vec<u8>,
+    /// The columns beside it, if it comes from a database.
+    pub columns: Option<Columns>,
+}
+
+/// What came of trying to open sealed texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    Opened(Opened),
+    /// No data keys are at hand.
+    NoKeys,
+    /// The data key was destroyed.
+    KeyGone,
+    /// The data key doesn't open it.
+    Damaged,
+}
+
+/// Opens sealed texts, or hands on texts that somebody else opened. `index` counts the texts of an entry and its uses.
+pub trait Opener {
+    fn open(&mut self, position: u64, index: usize, text: &SealedText, sealed: Option<&[u8]>) -> Opening;
+}
+
+/// For those who hold no data keys.
+pub struct NoKeys;
+
+impl Opener for NoKeys {
+    fn open(&mut self, _: u64, _: usize, _: &SealedText, _: Option<&[u8]>) -> Opening {
+        Opening::NoKeys
+    }
+}
+
+/// What is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("position {position}: {problem}")]
+pub struct Finding {
+    pub position: u64,
+    pub problem: Problem,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    #[error("an entry is missing: the next one found has position {found}")]
+    Gap { found: u64 },
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error("a column beside the entry differs from the entry: {0}")]
+    Column(&'static str),
+    #[error("the uses beside the page: {0}")]
+    Page(#[from] PageError),
+    #[error("use {index} was allowed, but the state before it doesn't allow it")]
+    Verdict { index: usize },
+    #[error("the sealed texts beside the entry don't fit it")]
+    Sealed,
+    #[error("sealed text {index} is not the one that was committed to")]
+    Commitment { index: usize },
+    #[error("the data key of sealed text {index} is missing, and no erasure covers it")]
+    TextMissing { index: usize },
+    #[error("somewhere in positions {from} to {to}: the root hash is not that of the checkpoint of size {size}", to = size - 1)]
+    Root { from: u64, size: u64 },
+    #[error("the ledger ends here, but a checkpoint covers {size} entries: the newest ones are missing")]
+    Truncated { size: u64 },
+    #[error("a checkpoint is not one of this ledger: {0}")]
+    Checkpoint(String),
+    #[error("stored hashes differ from the entries (level {level}, tile {index})")]
+    Tile { level: u8, index: u64 },
+    #[error("a projected row differs from the entries: {0}")]
+    Projection(String),
+}
+
+/// What was seen, for the report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub entries: u64,
+    pub uses: u64,
+    pub texts_opened: u64,
+    pub texts_unopened: u64,
+    pub texts_erased: u64,
+    pub checkpoints: u64,
+}
+
+/// Takes entries in order.
+pub struct Verifier {
+    state: State,
+    tiles: TileWriter,
+    full_tiles: Vec<Tile>,
+    checkpoints: BTreeMap<u64, Vec<Checkpoint>>,
+    last_good_checkpoint: u64,
+    counts: Counts,
+}
+
+impl Default for Verifier {
+    fn default() -> Verifier {
+        Verifier {
+            state: State::default(),
+            tiles: TileWriter::new(),
+            full_tiles: vec![],
+            checkpoints: BTreeMap::new(),
+            last_good_checkpoint: 0,
+            counts: Counts::default(),
+        }
+    }
+}
+
+impl Verifier {
+    /// A checkpoint that the ledger must agree with once it is that long. Its signature is checked by
+    /// [`Verifier::open_checkpoint`] against the key that position 0 names, or by whoever pins a key of their own.
+    pub fn expect(&mut self, checkpoint: Checkpoint) {
+        self.checkpoints.entry(checkpoint.size).or_default().push(checkpoint);
+    }
+
+    /// Takes the next entry. After a finding the verifier must not be used for more entries.
+    pub fn push(&mut self, found: &Found, opener: &mut dyn Opener) -> Result<(), Finding> {
+        let position = self.state.next_position;
+        self.check(found, opener).map_err(|problem| Finding { position, problem })?;
+        self.counts.entries += 1;
+        self.check_root()
+    }
+
+    /// Says whether checkpoints cover more than what was found.
+    pub fn finish(&self) -> Result<(), Finding> {
+        let size = self.state.next_position;
+        match self.checkpoints.range(size + 1..).next() {
+            Some((larger, _)) => Err(Finding { position: size, problem: Problem::Truncated { size: *larger } }),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens a signed note with the checkpoint key of the ledger. `None` before position 0 was taken.
+    pub fn open_checkpoint(&self, note: &str) -> Option<Result<Checkpoint, NoteError>> {
+        let ledger = self.state.ledger.as_ref()?;
+        Some(NoteKey::new(&ledger.origin, ledger.checkpoint_key).and_then(|key| crate::note::open(note, &key)))
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    pub fn root(&self) -> Hash {
+        self.tiles.root()
+    }
+
+    /// The size of the largest checkpoint that held.
+    pub fn last_good_checkpoint(&self) -> u64 {
+        self.last_good_checkpoint
+    }
+
+    /// Tiles that became full since this was last asked, to compare with stored ones.
+    pub fn take_full_tiles(&mut self) -> Vec<Tile> {
+        std::mem::take(&mut self.full_tiles)
+    }
+
+    fn check(&mut self, found: &Found, opener: &mut dyn Opener) -> Result<(), Problem> {
+        let position = self.state.next_position;
+        if found.position != position {
+            return Err(Problem::Gap { found: found.position });
+        }
+        let event = self.open_entry(&found.entry)?;
+        let leaf_hash = found.entry.leaf_hash();
+        if let Some(columns) = &found.columns {
+            compare_columns(columns, &Columns::derive(&event, leaf_hash))?;
+        }
+        let uses = match &event.kind {
+            Some(Kind::UsePage(page)) => self.check_page(page, &event, &found.uses)?,
+            _ if !found.uses.is_empty() => return Err(Problem::Column("uses")),
+            _ => vec![],
+        };
+        self.check_texts(position, &event, found.sealed.as_deref(), &uses, opener)?;
+        apply(&mut self.state, leaf_hash, &event)?;
+        self.tiles.append(leaf_hash, &mut self.full_tiles);
+        self.counts.uses += uses.len() as u64;
+        Ok(())
+    }
+
+    fn open_entry(&self, entry: &Entry) -> Result<Event, Problem> {
+        match &self.state.ledger {
+            Some(ledger) => Ok(entry.open(std::slice::from_ref(&ledger.entry_key))?),
+            None => Ok(entry.open_first()?),
+        }
+    }
+
+    /// Every allowed use is judged again, as of its own position.
+    fn check_page(&self, page: &UsePage, event: &Event, column: &[u8]) -> Result<Vec<ReadUse>, Problem> {
+        if page.first_time_us != event.time_us || page.last_time_us != event.time_us {
+            return Err(Problem::Page(PageError::Use("time")));
+        }
+        let uses = page::read_uses(page, column)?;
+        let wrong = uses.iter().position(|u| !self.verdict_holds(u, Time(event.time_us)));
+        wrong.map_or(Ok(()), |index| Err(Problem::Verdict { index }))?;
+        Ok(uses)
+    }
+
+    fn verdict_holds(&self, read: &ReadUse, now: Time) -> bool {
+        let u = &read.r#use;
+        if u.reason != DecisionReason::Granted as i32 {
+            return true;
+        }
+        let judged = |key_id: &[u8], version, permission: &str, resource: &str| {
+            KeyId::from_slice(key_id)
+                .is_some_and(|id| judge::judge(&self.state, id, version, permission, resource, now).allowed())
+        };
+        let caller_stands = u.caller.as_ref().is_none_or(|c| judged(&c.key_id, c.version, "", ""));
+        caller_stands && judged(&u.key_id, u.version, &u.permission, &u.resource)
+    }
+
+    fn check_texts(
+        &mut self,
+        position: u64,
+        event: &Event,
+        sealed: Option<&[u8]>,
+        uses: &[ReadUse],
+        opener: &mut dyn Opener,
+    ) -> Result<(), Problem> {
+        let own = match sealed {
+            None => vec![None; event.texts.len()],
+            Some([]) => vec![],
+            Some(bytes) => {
+                let column: SealedColumn = decode_canonical(bytes, "SealedColumn").map_err(|_| Problem::Sealed)?;
+                column.sealed.into_iter().map(Some).collect()
+            }
+        };
+        if own.len() != event.texts.len() {
+            return Err(Problem::Sealed);
+        }
+        let of_uses = uses.iter().flat_map(|u| u.r#use.texts.iter().zip(u.sealed.iter().map(|s| Some(s.as_slice()))));
+        let of_entry = event.texts.iter().zip(own.iter().map(|s| s.as_deref()));
+        for (index, (text, sealed)) in of_entry.chain(of_uses).enumerate() {
+            match opener.open(position, index, text, sealed) {
+                Opening::Opened(opened) if opened.matches(text) && opened.decode().is_some() => {
+                    self.counts.texts_opened += 1
+                }
+                Opening::Opened(_) | Opening::Damaged => return Err(Problem::Commitment { index }),
+                Opening::NoKeys => self.counts.texts_unopened += 1,
+                Opening::KeyGone => return Err(Problem::TextMissing { index }),
+            }
+        }
+        Ok(())
+    }
+
+    fn check_root(&mut self) -> Result<(), Finding> {
+        let size = self.state.next_position;
+        let Some(expected) = self.checkpoints.get(&size) else { return Ok(()) };
+        let root = self.tiles.root();
+        let origin = self.state.ledger.as_ref().map(|l| l.origin.as_str());
+        for checkpoint in expected {
+            if Some(checkpoint.origin.as_str()) != origin {
+                let problem = Problem::Checkpoint(format!("its origin is {}", checkpoint.origin));
+                return Err(Finding { position: size - 1, problem });
+            }
+            if checkpoint.root != root {
+                let from = self.last_good_checkpoint;
+                return Err(Finding { position: from, problem: Problem::Root { from, size } });
+            }
+            self.counts.checkpoints += 1;
+        }
+        self.last_good_checkpoint = size;
+        Ok(())
+    }
+}
+
+fn compare_columns(found: &Columns, derived: &Columns) -> Result<(), Problem> {
+    let differs = [
+        ("kind", found.kind != derived.kind),
+        ("time_us", found.time_us != derived.time_us),
+        ("key_id", found.key_id != derived.key_id),
+        ("stream_version", found.stream_version != derived.stream_version),
+        ("caller_key_id", found.caller_key_id != derived.caller_key_id),
+        ("trace_id", found.trace_id != derived.trace_id),
+        ("use_count", found.use_count != derived.use_count),
+        ("leaf_hash", found.leaf_hash != derived.leaf_hash),
+    ];
+    match differs.iter().find(|(_, differs)| *differs) {
+        Some((column, _)) => Err(Problem::Column(column)),
+        None => Ok(()),
+    }
+}

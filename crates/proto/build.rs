@@ -1,0 +1,34 @@
+//! Compiles the published .proto files: descriptors with comments (for reflection) and with our options, then Rust code.
+
+use std::path::PathBuf;
+use std::{env, fs, io};
+
+const FILES: &[&str] = &[
+    "keyledger/entry/v1/event.proto",
+    "keyledger/v1/errors.proto",
+    "keyledger/v1/options.proto",
+    "keyledger/v1/resources.proto",
+    "keyledger/v1/key_service.proto",
+    "keyledger/v1/audit_service.proto",
+];
+
+fn main() -> io::Result<()> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../../proto");
+    println!("cargo::rerun-if-changed={}", root.display());
+    let mut compiler = protox::Compiler::new([&root]).map_err(io::Error::other)?;
+    compiler.include_imports(true).include_source_info(true);
+    compiler.open_files(FILES).map_err(io::Error::other)?;
+
+    let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets it"));
+    // With our options, which the generated code can't see.
+    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+
+    let mut config = tonic_prost_build::Config::new();
+    config.skip_debug(["keyledger.v1.CreateKeyResponse", "keyledger.v1.RotateKeyResponse"]);
+    config.skip_debug(["keyledger.v1.OpenLedgerResponse", "keyledger.v1.VerifyKeyRequest"]);
+    tonic_prost_build::configure()
+        .build_server(false)
+        .extern_path(".keyledger.entry.v1", "::keyledger_ledger::body")
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
+    Ok(())
+}

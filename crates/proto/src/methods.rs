@@ -1,0 +1,137 @@
+//! What each method needs, read from its options in the descriptors (`keyledger.v1.access`).
+
+use std::sync::LazyLock;
+
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Value};
+
+static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+    DescriptorPool::decode(crate::FILE_DESCRIPTOR_SET).expect("our own descriptors, written at build time")
+});
+
+/// The descriptors, for reflection and for tests that walk every method.
+pub fn pool() -> &'static DescriptorPool {
+    &POOL
+}
+
+/// One method of a service.
+#[derive(Clone, Debug)]
+pub struct Method {
+    /// `/keyledger.v1.KeyService/CreateKey`
+    pub path: String,
+    /// `KeyService/CreateKey`
+    pub name: String,
+    /// Empty: any valid key may call.
+    pub permission: String,
+    resource: Vec<Part>,
+    input: MessageDescriptor,
+}
+
+#[derive(Clone, Debug)]
+enum Part {
+    Text(String),
+    Field(String),
+}
+
+/// All our methods. Panics if one lacks its option: a server must not start with a method that nobody guards.
+pub fn all() -> Vec<Method> {
+    let access = pool().get_extension_by_name("keyledger.v1.access").expect("options.proto declares it");
+    let services = pool().services().filter(|s| s.full_name().starts_with("keyledger."));
+    services
+        .flat_map(|service| service.methods().collect::<Vec<_>>())
+        .map(|method| {
+            let options = method.options();
+            assert!(options.has_extension(&access), "{} has no (access) option", method.full_name());
+            let option = options.get_extension(&access);
+            let option = option.as_message().expect("the extension is a message");
+            let text = |name| match option.get_field_by_name(name).as_deref() {
+                Some(Value::String(text)) => text.clone(),
+                _ => String::new(),
+            };
+            let service = method.parent_service();
+            Method {
+                path: format!("/{}/{}", service.full_name(), method.name()),
+                name: format!("{}/{}", service.name(), method.name()),
+                permission: text("permission"),
+                resource: parse_template(&text("resource")),
+                input: method.input(),
+            }
+        })
+        .collect()
+}
+
+impl Method {
+    /// The resource of one call: the template with the request's fields filled in. A value that could be taken for more
+    /// than one segment, or for a pattern, is replaced by `?`, which no pattern but `*` and `**` matches.
+    pub fn resource(&self, request: &impl Message) -> String {
+        if let [Part::Text(text)] = self.resource.as_slice() {
+            return text.clone();
+        }
+        let bytes = request.encode_to_vec();
+        let message = DynamicMessage::decode(self.input.clone(), bytes.as_slice()).ok();
+        let fill = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::Field(name) => message.as_ref().map_or("?".into(), |m| segment(m, name)),
+        };
+        self.resource.iter().map(fill).collect()
+    }
+}
+
+fn segment(message: &DynamicMessage, field: &str) -> String {
+    match message.get_field_by_name(field).as_deref() {
+        Some(Value::String(text)) if is_plain_segment(text) => text.clone(),
+        _ => "?".into(),
+    }
+}
+
+fn is_plain_segment(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 128 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+}
+
+fn parse_template(template: &str) -> Vec<Part> {
+    let mut parts = vec![];
+    let mut rest = template;
+    while let Some((text, tail)) = rest.split_once('{') {
+        let (field, tail) = tail.split_once('}').expect("a template closes its braces");
+        parts.push(Part::Text(text.into()));
+        parts.push(Part::Field(field.into()));
+        rest = tail;
+    }
+    if !rest.is_empty() || parts.is_empty() {
+        parts.push(Part::Text(rest.into()));
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{CreateRoleRequest, GetKeyRequest};
+
+    fn method(name: &str) -> Method {
+        all().into_iter().find(|m| m.name == name).unwrap()
+    }
+
+    #[test]
+    fn each_method_says_what_it_needs() {
+        assert!(all().len() >= 15);
+        assert_eq!(method("KeyService/CreateKey").permission, "keys.create");
+        assert_eq!(method("KeyService/WhoAmI").permission, "");
+    }
+
+    #[test]
+    fn a_resource_is_filled_from_the_request() {
+        let request = CreateRoleRequest { name: "ops".into(), ..Default::default() };
+        assert_eq!(method("KeyService/CreateRole").resource(&request), "roles/ops");
+        assert_eq!(method("KeyService/VerifyKey").resource(&GetKeyRequest::default()), "keys");
+    }
+
+    #[test]
+    fn a_request_can_not_reach_into_another_resource() {
+        for hostile in ["", "*", "**", "a/b", "../x", "ä", "a b"] {
+            let request = GetKeyRequest { key_id: hostile.into() };
+            let resource = method("KeyService/GetKey").resource(&request);
+            assert!(resource == "keys/?" || resource == "keys/..", "{resource}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! To the wire: values of the core become replies.
+
+use keyledger_ledger::body::{self, Event, Kind, OwnerKind, Texts, Use};
+use keyledger_ledger::command::CheckAnswer;
+use keyledger_ledger::id::{KeyId, Time};
+use keyledger_ledger::state::{self, Key, KeyStatus, LedgerInfo, RegisteredLedger, Role};
+use uuid::Uuid;
+
+use crate::{AuditEvent, KeyState, KeyVersion, Ledger, Owner, Revocation, VerifyKeyResponse, owner};
+
+/// Category of every change.
+pub const LIFECYCLE: &str = "keyledger/lifecycle";
+/// Category of every use.
+pub const USE: &str = "keyledger/use";
+
+pub fn timestamp(time: Time) -> prost_types::Timestamp {
+    let micros = time.micros();
+    prost_types::Timestamp {
+        seconds: micros.div_euclid(1_000_000),
+        nanos: (micros.rem_euclid(1_000_000) * 1000) as i32,
+    }
+}
+
+/// A key as of `now`; `texts` are those of the entry that created it, as far as they could be opened.
+pub fn key(key: &Key, texts: &Texts, now: Time) -> crate::Key {
+    let state = match key.status(now) {
+        KeyStatus::Active => KeyState::Active,
+        KeyStatus::Revoked => KeyState::Revoked,
+        KeyStatus::Expired => KeyState::Expired,
+    };
+    let live = |v: &&state::Version| v.expires.is_none_or(|end| now < end);
+    crate::Key {
+        key_id: key.id.to_string(),
+        state: state as i32,
+        owner: Some(key_owner(&key.owner, texts)),
+        purpose: texts.purpose.clone(),
+        grants: key.grants.iter().map(|g| g.to_body()).collect(),
+        roles: key.roles.iter().map(|r| r.to_string()).collect(),
+        create_time: Some(timestamp(key.created)),
+        expire_time: key.expires.map(timestamp),
+        creator_key_id: key.creator.map_or(String::new(), |id| id.to_string()),
+        versions: key.versions.iter().filter(live).map(key_version).collect(),
+        revocation: key.revoked.map(|r| Revocation { kind: r.kind as i32, time: Some(timestamp(r.time)) }),
+        stream_version: key.stream_version,
+        position: Some(key.position),
+    }
+}
+
+fn key_owner(owner: &state::Owner, texts: &Texts) -> Owner {
+    let owner = match owner {
+        state::Owner::User(_) => owner::Owner::User(texts.owner.clone()),
+        state::Owner::Service(name) => owner::Owner::Service(name.to_string()),
+    };
+    Owner { owner: Some(owner) }
+}
+
+fn key_version(version: &state::Version) -> KeyVersion {
+    KeyVersion {
+        number: version.number,
+        create_time: Some(timestamp(version.created)),
+        expire_time: version.expires.map(timestamp),
+    }
+}
+
+pub fn role(role: &Role, texts: &Texts) -> crate::Role {
+    crate::Role {
+        name: role.name.to_string(),
+        grants: role.grants.iter().map(|g| g.to_body()).collect(),
+        description: texts.description.clone(),
+        create_time: Some(timestamp(role.created)),
+        position: Some(role.position),
+    }
+}
+
+pub fn ledger(ledger: &LedgerInfo) -> Ledger {
+    Ledger {
+        ledger_id: Uuid::from_bytes(ledger.id).to_string(),
+        name: ledger.name.clone(),
+        number: ledger.number.0,
+        origin: ledger.origin.clone(),
+    }
+}
+
+pub fn registered_ledger(ledger: &RegisteredLedger) -> Ledger {
+    Ledger {
+        ledger_id: Uuid::from_bytes(ledger.id).to_string(),
+        name: ledger.name.clone(),
+        number: ledger.number.0,
+        origin: ledger.origin.clone(),
+    }
+}
+
+/// The verdict. Why a key is not valid is told only to those who may know; the ledger knows in any case.
+pub fn verdict(answer: &CheckAnswer) -> VerifyKeyResponse {
+    use body::{Decision, DecisionReason as R};
+    let granted = answer.reason == R::Granted;
+    // With a good secret in hand, NO_GRANT tells nothing about other keys.
+    let valid = granted || answer.reason == R::NoGrant;
+    let reason = match answer.reason {
+        R::UnknownKey | R::Foreign | R::WrongSecret | R::Revoked | R::Expired | R::Superseded if !answer.explain => {
+            R::NotValid
+        }
+        reason => reason,
+    };
+    let key = answer.key.as_ref().filter(|_| valid || answer.explain);
+    VerifyKeyResponse {
+        decision: if granted { Decision::Allow } else { Decision::Deny } as i32,
+        reason: reason as i32,
+        key_id: key.map_or(String::new(), |k| k.id.to_string()),
+        matched_grant: answer.matched.as_ref().map(|m| m.grant.to_body()),
+        matched_role: answer.matched.as_ref().and_then(|m| m.role.clone()).unwrap_or_default(),
+        expire_time: key.and_then(|k| k.expires).map(timestamp),
+        position: Some(answer.at.position),
+        index: Some(answer.at.index),
+    }
+}
+
+/// A change as an event of the log.
+pub fn change_event(position: u64, leaf_hash: &[u8], event: &Event, texts: &[Texts]) -> AuditEvent {
+    let kind = event.kind.as_ref();
+    let created = match kind {
+        Some(Kind::KeyCreated(created)) => created.owner.as_ref().and_then(|o| o.owner.as_ref()),
+        _ => None,
+    };
+    let empty = Texts::default();
+    let about = texts.first().unwrap_or(&empty);
+    AuditEvent {
+        position: Some(position),
+        r#type: kind.map_or("", Kind::name).to_string(),
+        category: LIFECYCLE.into(),
+        time: Some(timestamp(Time(event.time_us))),
+        key_id: kind.and_then(Kind::key_link).map_or(String::new(), |l| id_text(&l.key_id)),
+        caller_key_id: event.caller.as_ref().map_or(String::new(), |c| id_text(&c.key_id)),
+        reason: about.reason.clone(),
+        owner: created.map(|owner| Owner {
+            owner: Some(match owner {
+                OwnerKind::UserRef(_) => owner::Owner::User(about.owner.clone()),
+                OwnerKind::Service(name) => owner::Owner::Service(name.clone()),
+            }),
+        }),
+        purpose: about.purpose.clone(),
+        address: texts.iter().map(|t| t.peer_address.clone()).find(|a| !a.is_empty()).unwrap_or_default(),
+        trace_id: hex(&event.trace_id),
+        span_id: hex(&event.span_id),
+        leaf_hash: leaf_hash.to_vec(),
+        body: Some(event.clone()),
+        ..AuditEvent::default()
+    }
+}
+
+/// A use as an event of the log.
+pub fn use_event(position: u64, index: u32, time: Time, leaf_hash: &[u8], u: &Use, texts: &[Texts]) -> AuditEvent {
+    let empty = Texts::default();
+    let about = texts.first().unwrap_or(&empty);
+    let address = if about.client_address.is_empty() { &about.peer_address } else { &about.client_address };
+    AuditEvent {
+        position: Some(position),
+        index: Some(index),
+        r#type: "key.used".into(),
+        category: USE.into(),
+        time: Some(timestamp(time)),
+        key_id: id_text(&u.key_id),
+        key_version: u.version,
+        caller_key_id: u.caller.as_ref().map_or(String::new(), |c| id_text(&c.key_id)),
+        method: u.method.clone(),
+        permission: u.permission.clone(),
+        resource: u.resource.clone(),
+        decision: u.decision,
+        decision_reason: u.reason,
+        reason: about.reason.clone(),
+        address: address.clone(),
+        user_agent: about.client_user_agent.clone(),
+        trace_id: hex(&u.trace_id),
+        span_id: hex(&u.span_id),
+        leaf_hash: leaf_hash.to_vec(),
+        count: u.count,
+        ..AuditEvent::default()
+    }
+}
+
+fn id_text(bytes: &[u8]) -> String {
+    KeyId::from_slice(bytes).map_or(String::new(), |id| id.to_string())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

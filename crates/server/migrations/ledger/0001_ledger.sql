@@ -1,0 +1,139 @@
+-- The ledger database. Every key and unique constraint starts with the ledger; there are no foreign keys: one to the
+-- locked row of `ledgers` would collide with the lock, and one across ledgers could not be distributed.
+
+CREATE TABLE ledgers (
+    ledger_id uuid PRIMARY KEY,
+    number integer NOT NULL UNIQUE CHECK (number >= 0),
+    -- FOR UPDATE needs the UPDATE privilege on some column. This is the one; it is never updated.
+    lock_only smallint NOT NULL DEFAULT 0
+);
+COMMENT ON TABLE ledgers IS
+    'One row a ledger: the lock that orders its batches. Whoever can delete a row can stop a ledger, and change nothing in it.';
+
+CREATE TABLE entries (
+    ledger_id uuid NOT NULL,
+    position bigint NOT NULL CHECK (position >= 0),
+    payload_type text COLLATE "C" NOT NULL CHECK (octet_length(payload_type) BETWEEN 1 AND 128),
+    body bytea NOT NULL CHECK (octet_length(body) BETWEEN 1 AND 65535),
+    public_key_sha256 bytea NOT NULL CHECK (octet_length(public_key_sha256) = 32),
+    signature bytea NOT NULL CHECK (octet_length(signature) = 64),
+    -- Personal texts, sealed under data keys that lie elsewhere.
+    sealed bytea NOT NULL CHECK (octet_length(sealed) <= 65535),
+    -- The uses of a page.
+    uses bytea NOT NULL CHECK (octet_length(uses) <= 33554432),
+    -- Derived from body, for queries. Verification derives them again.
+    kind smallint NOT NULL,
+    time_us bigint NOT NULL,
+    key_id uuid,
+    stream_version integer,
+    caller_key_id uuid,
+    trace_id bytea CHECK (octet_length(trace_id) = 16),
+    use_count integer NOT NULL,
+    leaf_hash bytea NOT NULL CHECK (octet_length(leaf_hash) = 32),
+    -- The fence, should the lock ever be misused.
+    PRIMARY KEY (ledger_id, position)
+);
+-- Already dense, or sealed: compressing costs time and wins nothing.
+ALTER TABLE entries ALTER COLUMN uses SET STORAGE EXTERNAL;
+ALTER TABLE entries ALTER COLUMN sealed SET STORAGE EXTERNAL;
+ALTER TABLE entries ALTER COLUMN body SET STORAGE EXTERNAL;
+CREATE UNIQUE INDEX entries_of_key ON entries (ledger_id, key_id, stream_version) WHERE key_id IS NOT NULL;
+CREATE INDEX entries_of_caller ON entries (ledger_id, caller_key_id, position) WHERE caller_key_id IS NOT NULL;
+CREATE INDEX entries_of_trace ON entries (ledger_id, trace_id, position) WHERE trace_id IS NOT NULL;
+-- Changes that are about no key: a replica folds roles and ledgers from these when it starts. Pages (23) are most rows.
+CREATE INDEX entries_about_no_key ON entries (ledger_id, position) WHERE key_id IS NULL AND kind <> 23;
+CREATE INDEX entries_that_are_changes ON entries (ledger_id, position) WHERE kind <> 23;
+COMMENT ON TABLE entries IS
+    'The signed, append-only record. Whoever can change a row can not sign it: verification names its position.';
+
+CREATE TABLE tiles (
+    ledger_id uuid NOT NULL,
+    level smallint NOT NULL CHECK (level BETWEEN 0 AND 7),
+    tile_index bigint NOT NULL CHECK (tile_index >= 0),
+    hashes bytea NOT NULL CHECK (octet_length(hashes) = 8192),
+    PRIMARY KEY (ledger_id, level, tile_index)
+);
+ALTER TABLE tiles ALTER COLUMN hashes SET STORAGE EXTERNAL;
+COMMENT ON TABLE tiles IS
+    'Full tiles of 256 hashes (C2SP tlog-tiles). Computed from entries: a changed tile makes proofs fail, and is named by verification.';
+
+CREATE TABLE checkpoints (
+    ledger_id uuid NOT NULL,
+    size bigint NOT NULL CHECK (size > 0),
+    note text COLLATE "C" NOT NULL CHECK (octet_length(note) <= 4096),
+    PRIMARY KEY (ledger_id, size)
+);
+COMMENT ON TABLE checkpoints IS
+    'Signed checkpoints (C2SP tlog-checkpoint). Whoever deletes them hides nothing from those who kept a copy.';
+
+CREATE TABLE keys (
+    ledger_id uuid NOT NULL,
+    key_id uuid NOT NULL,
+    position bigint NOT NULL,
+    state bytea NOT NULL CHECK (octet_length(state) BETWEEN 1 AND 262144),
+    mac bytea NOT NULL CHECK (octet_length(mac) = 32),
+    PRIMARY KEY (ledger_id, key_id)
+);
+COMMENT ON TABLE keys IS
+    'Projection: each key as of its newest entry, so that a replica starts without reading all entries. A changed row fails its MAC and is rebuilt from the entries.';
+
+CREATE TABLE key_secrets (
+    ledger_id uuid NOT NULL,
+    key_id uuid NOT NULL,
+    version integer NOT NULL CHECK (version > 0),
+    verifier bytea NOT NULL CHECK (octet_length(verifier) = 32),
+    salt bytea NOT NULL CHECK (octet_length(salt) = 32),
+    pepper_id integer NOT NULL,
+    PRIMARY KEY (ledger_id, key_id, version)
+);
+COMMENT ON TABLE key_secrets IS
+    'HMACs of secrets under a pepper that lies elsewhere. A changed row differs from the commitment in the signed entry, and is not loaded.';
+
+CREATE TABLE requests (
+    ledger_id uuid NOT NULL,
+    caller_key_id uuid NOT NULL,
+    request_id uuid NOT NULL,
+    digest bytea NOT NULL CHECK (octet_length(digest) = 32),
+    position bigint NOT NULL,
+    PRIMARY KEY (ledger_id, caller_key_id, request_id)
+);
+COMMENT ON TABLE requests IS
+    'Request ids that were answered (AIP-155). Whoever can delete one can make a retry happen twice.';
+
+CREATE TABLE key_uses (
+    ledger_id uuid NOT NULL,
+    key_id uuid NOT NULL,
+    first_position bigint NOT NULL,
+    positions bigint[] NOT NULL,
+    PRIMARY KEY (ledger_id, key_id, first_position)
+);
+CREATE TABLE key_uses_progress (
+    ledger_id uuid PRIMARY KEY,
+    next_position bigint NOT NULL
+);
+COMMENT ON TABLE key_uses IS
+    'Index, filled behind the commit: in which pages a key was used. Whoever deletes a row hides uses from lists, not from verification.';
+COMMENT ON TABLE key_uses_progress IS 'How far key_uses has come; newer pages are read by the queries themselves.';
+
+-- Append-only, also for the owner of the tables, and also on a replica of the database.
+CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'table % is append-only', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege';
+END $$;
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON entries EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON tiles EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON checkpoints EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON requests EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON key_secrets EXECUTE FUNCTION refuse_change();
+ALTER TABLE entries ENABLE ALWAYS TRIGGER append_only;
+ALTER TABLE tiles ENABLE ALWAYS TRIGGER append_only;
+ALTER TABLE checkpoints ENABLE ALWAYS TRIGGER append_only;
+ALTER TABLE requests ENABLE ALWAYS TRIGGER append_only;
+ALTER TABLE key_secrets ENABLE ALWAYS TRIGGER append_only;
+
+GRANT USAGE ON SCHEMA public TO keyledger_app, keyledger_auditor;
+GRANT SELECT, INSERT ON entries, tiles, checkpoints, key_secrets, requests, key_uses TO keyledger_app;
+GRANT SELECT, INSERT, UPDATE (lock_only) ON ledgers TO keyledger_app;
+GRANT SELECT, INSERT, UPDATE (position, state, mac) ON keys TO keyledger_app;
+GRANT SELECT, INSERT, UPDATE (next_position) ON key_uses_progress TO keyledger_app;
+GRANT SELECT ON ledgers, entries, tiles, checkpoints, keys TO keyledger_auditor;

@@ -1,0 +1,45 @@
+//! What a server is told.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+/// Where `serve` and `dev` listen by default.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:7420";
+
+/// The two databases of a deployment.
+#[derive(Clone)]
+pub struct Databases {
+    /// Entries and their projections.
+    pub ledger: String,
+    /// Data keys of subjects. In production on a cluster of its own, which must not share backups with the ledger.
+    pub sealing: String,
+}
+
+/// Certificate and key of the server, in PEM files, and perhaps the authority that clients must have theirs from.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub client_authority: Option<PathBuf>,
+}
+
+#[derive(Clone)]
+pub struct Serve {
+    pub databases: Databases,
+    pub key_dir: PathBuf,
+    pub listen: SocketAddr,
+    pub tls: Option<Tls>,
+    /// Plaintext off loopback is refused without this.
+    pub allow_plaintext: bool,
+}
+
+impl Serve {
+    /// SHA-256 over what is configured, without passwords: stands in the entry that says a server started.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        let tls = self.tls.as_ref().map(|t| (&t.certificate, &t.key, &t.client_authority));
+        let text = format!("{:?}\n{:?}\n{:?}\n{}", self.key_dir, self.listen, tls, self.allow_plaintext);
+        Sha256::digest(text).into()
+    }
+}

@@ -1,0 +1,222 @@
+//! One call that has passed the gate: what its handler can ask of the ledger. Whatever it asks is authorised and recorded.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use keyledger_ledger::batch::Head;
+use keyledger_ledger::body::{DecisionReason, SealedColumn, SealedText, Texts, decode_canonical};
+use keyledger_ledger::command::{
+    Action, Answer, Call, Change, ChangeKind, Changed, Check, CheckAnswer, Command, Refusal, RequestId,
+};
+use keyledger_ledger::grant::Grant;
+use keyledger_ledger::id::Time;
+use keyledger_ledger::judge::{self, Identity};
+use keyledger_ledger::state::{Key, Owner};
+use keyledger_ledger::text::Sealed;
+use keyledger_ledger::verify::Opening;
+use prost::Message;
+use sha2::{Digest, Sha256};
+
+use super::status::Failure;
+use crate::replica::{Replica, own_clock};
+use crate::sealing::About;
+use crate::sequencer::Ledger;
+use crate::store::entries::{self, FullEntry};
+
+pub(crate) struct CallContext {
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) ledger: Arc<Ledger>,
+    caller: Option<Arc<Key>>,
+    call: Call,
+    digest: [u8; 32],
+}
+
+/// What became of a change.
+pub(crate) enum Outcome {
+    Done { position: u64, result: Changed },
+    /// It was made before, at this position.
+    Replayed { position: u64 },
+}
+
+impl CallContext {
+    pub(crate) fn new(replica: Arc<Replica>, ledger: Arc<Ledger>, caller: Option<Arc<Key>>, call: Call) -> CallContext {
+        CallContext { replica, ledger, caller, call, digest: [0; 32] }
+    }
+
+    /// The caller's key, as this replica knows it.
+    pub(crate) fn caller(&self) -> Result<&Arc<Key>, Failure> {
+        self.caller.as_ref().ok_or(Failure::Internal("a call without a caller passed the gate"))
+    }
+
+    /// What makes a repeated request the same: method and message.
+    pub(super) fn digest_request(&mut self, message: &impl Message) {
+        let digest = Sha256::new().chain_update(self.call.method).chain_update(b"\n");
+        self.digest = digest.chain_update(message.encode_to_vec()).finalize().into();
+    }
+
+    pub(super) async fn refuse(&self, reason: DecisionReason) -> Result<(), Failure> {
+        match self.submit(Action::Refuse(reason)).await? {
+            // The refusal's own cause is told by whoever refused.
+            Answer::Refused { refusal: Refusal::Earlier } => Ok(()),
+            Answer::Refused { refusal } => Err(refusal.into()),
+            _ => Err(Failure::Internal("a refusal was answered otherwise")),
+        }
+    }
+
+    /// Records that the caller reads, if it may.
+    pub(super) async fn record_read(&mut self) -> Result<(), Failure> {
+        match self.submit(Action::Read).await? {
+            Answer::Allowed { caller } => {
+                self.caller = caller;
+                Ok(())
+            }
+            Answer::Refused { refusal } => Err(refusal.into()),
+            _ => Err(Failure::Internal("a read was answered otherwise")),
+        }
+    }
+
+    /// Asks for a verdict on the key behind a token.
+    pub(crate) async fn verify(&self, check: Check) -> Result<CheckAnswer, Failure> {
+        match self.submit(Action::Verify(Box::new(check))).await? {
+            Answer::Verdict(answer) => {
+                let span = tracing::Span::current();
+                span.record("keyledger.entry.position", answer.at.position);
+                if let Some(key) = &answer.key {
+                    span.record("keyledger.key.id", tracing::field::display(key.id));
+                }
+                Ok(*answer)
+            }
+            Answer::Refused { refusal } => Err(refusal.into()),
+            _ => Err(Failure::Internal("a check was answered otherwise")),
+        }
+    }
+
+    /// Changes something.
+    pub(crate) async fn change(
+        &mut self,
+        kind: ChangeKind,
+        texts: Vec<Sealed>,
+        request_id: Option<[u8; 16]>,
+    ) -> Result<Outcome, Failure> {
+        self.call.request = request_id.map(|id| RequestId { id, digest: self.digest });
+        match self.submit(Action::Change(Box::new(Change { kind, texts }))).await? {
+            Answer::Changed { position, result } => {
+                let span = tracing::Span::current();
+                span.record("keyledger.entry.position", position);
+                if let Changed::Key(key) = &result {
+                    span.record("keyledger.key.id", tracing::field::display(key.id));
+                }
+                Ok(Outcome::Done { position, result })
+            }
+            Answer::Replayed { position } => Ok(Outcome::Replayed { position }),
+            Answer::Refused { refusal } => Err(refusal.into()),
+            _ => Err(Failure::Internal("a change was answered otherwise")),
+        }
+    }
+
+    /// The newest state that is durable. After a call was recorded it includes that record.
+    pub(crate) fn head(&self) -> Arc<Head> {
+        self.ledger.snapshot()
+    }
+
+    /// Time as the ledger sees it: never before its newest entry.
+    pub(crate) fn now(&self) -> Time {
+        self.head().state.newest_time.max(own_clock())
+    }
+
+    /// Whether the caller may read a category of the log.
+    pub(crate) fn may_read(&self, category: &str) -> bool {
+        let head = self.head();
+        let resource = format!("logs/{category}");
+        self.caller
+            .as_ref()
+            .is_some_and(|key| judge::matching_grant(&head.state, key, self.call.permission, &resource).is_some())
+    }
+
+    /// Whether the caller's key still stands, as of the newest state that this replica knows.
+    pub(crate) fn still_stands(&self) -> bool {
+        let head = self.head();
+        match judge::identify(&self.call.credential, &head.state, &self.replica.keys.peppers) {
+            Identity::Known { key_id, version } => {
+                head.state.keys.get(&key_id).is_some_and(|key| judge::standing(key, version, self.now()).is_ok())
+            }
+            Identity::Internal | Identity::Unknown { .. } => false,
+        }
+    }
+
+    /// Raw entries hold every category: whoever reads them must be allowed all.
+    pub(crate) fn require_everything(&self) -> Result<(), Failure> {
+        let everything = Grant::new(&[self.call.permission.to_string()], "logs/**", false);
+        let everything = everything.map_err(|_| Failure::Internal("a method's permission is malformed"))?;
+        let head = self.head();
+        let held = self.caller.as_ref().is_some_and(|key| judge::holds(&head.state, key, &everything));
+        if held { Ok(()) } else { Err(self.denied("logs/**")) }
+    }
+
+    /// The caller lacks the method's permission on a resource that only the request names.
+    pub(crate) fn denied(&self, resource: &str) -> Failure {
+        Refusal::PermissionDenied { permission: self.call.permission.into(), resource: resource.into() }.into()
+    }
+
+    /// Seals texts about the owner of a key.
+    pub(crate) async fn seal_about_key(&self, key: Option<&Key>, texts: &Texts) -> Result<Vec<Sealed>, Failure> {
+        let about = match key.map(|k| &k.owner) {
+            Some(Owner::User(reference)) => About::Reference(*reference),
+            Some(Owner::Service(_)) | None => About::Nobody,
+        };
+        self.seal(about, texts).await
+    }
+
+    pub(crate) async fn seal(&self, about: About<'_>, texts: &Texts) -> Result<Vec<Sealed>, Failure> {
+        let key = self.replica.sealing.data_key(self.ledger.id, about, own_clock()).await?;
+        Ok(vec![key.seal(self.ledger.id, texts)])
+    }
+
+    /// The texts of entries at the given positions, by position; those that can't be opened are empty.
+    pub(crate) async fn texts_at(&self, positions: &[u64]) -> Result<HashMap<u64, Texts>, Failure> {
+        let client = self.ledger.database.client().await?;
+        let entries = entries::at_positions(&client, self.ledger.id, positions).await?;
+        drop(client);
+        let mut all = HashMap::new();
+        for entry in &entries {
+            let texts = self.open_entry(entry).await?;
+            all.insert(entry.position, texts.into_iter().next().unwrap_or_default());
+        }
+        Ok(all)
+    }
+
+    /// The texts of one entry, in order.
+    pub(crate) async fn open_entry(&self, entry: &FullEntry) -> Result<Vec<Texts>, Failure> {
+        let event = keyledger_ledger::body::Event::from_signed(&entry.entry.body)
+            .map_err(|_| Failure::Internal("a stored entry can't be decoded"))?;
+        let column: SealedColumn = decode_canonical(&entry.sealed, "SealedColumn").unwrap_or_default();
+        self.open_texts(&event.texts, &column.sealed).await
+    }
+
+    /// Opens sealed texts, as far as their keys exist.
+    pub(crate) async fn open_texts(&self, texts: &[SealedText], sealed: &[Vec<u8>]) -> Result<Vec<Texts>, Failure> {
+        let opened = open_all(&self.replica, &self.ledger, texts, sealed).await?;
+        Ok(opened.iter().map(|o| o.as_ref().and_then(|o| o.decode()).unwrap_or_default()).collect())
+    }
+
+    async fn submit(&self, action: Action) -> Result<Answer, Failure> {
+        let command = Command { call: self.call.clone(), action };
+        Ok(self.ledger.submit(command).await?)
+    }
+}
+
+/// Opens sealed texts in order; `None` where the key is gone or the text is not the one committed to.
+pub(crate) async fn open_all(
+    replica: &Replica,
+    ledger: &Ledger,
+    texts: &[SealedText],
+    sealed: &[Vec<u8>],
+) -> Result<Vec<Option<keyledger_ledger::text::Opened>>, Failure> {
+    let references: Vec<[u8; 16]> = texts.iter().filter_map(|t| t.subject_ref.as_slice().try_into().ok()).collect();
+    replica.sealing.load(ledger.id, &references).await?;
+    let open = |(text, sealed): (&SealedText, &Vec<u8>)| match replica.sealing.open(ledger.id, text, sealed) {
+        Opening::Opened(opened) if opened.matches(text) => Some(opened),
+        _ => None,
+    };
+    Ok(texts.iter().zip(sealed).map(open).collect())
+}

@@ -1,0 +1,373 @@
+//! The one place through which every call goes: admit, authenticate, decode, authorise, run, record. No handler does any of
+//! it by hand.
+//!
+//! 1. **admit**: a bound on calls in flight; what is above it is shed and counted.
+//! 2. **authenticate**: the token is looked at before the body is read. A bad one leaves a refused use.
+//! 3. **decode and check** the message; what is wrong with it leaves a refused use.
+//! 4. **authorise, run, record**: a read leaves its use before it reads; a change is authorised where it is decided, under
+//!    the ledger's lock, and leaves its entry.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use http::request::Parts;
+use keyledger_ledger::body::{DecisionReason, Texts};
+use keyledger_ledger::command::{Action, Answer, Call, Command, Refusal};
+use keyledger_ledger::id::{LedgerNumber, Trace};
+use keyledger_ledger::judge::{self, Credential, Identity};
+use keyledger_ledger::state::{Key, Owner};
+use keyledger_ledger::text::Sealed;
+use keyledger_proto::methods::Method;
+use keyledger_proto::parse::Violation;
+use prost::Message;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
+use tonic::{Request, Response, Status};
+use tonic_prost::ProstCodec;
+use tracing::Instrument;
+
+use super::call::CallContext;
+use super::status::Failure;
+use crate::replica::{Replica, own_clock};
+use crate::sealing::{About, random};
+use crate::sequencer::Ledger;
+use crate::telemetry;
+
+pub(crate) type HttpRequest = http::Request<tonic::body::Body>;
+pub(crate) type HttpResponse = http::Response<tonic::body::Body>;
+
+/// Largest message that is read.
+const MAX_MESSAGE: usize = 1 << 20;
+/// Most calls at once.
+const MAX_IN_FLIGHT: usize = 4_096;
+/// How long a call may take whose caller sets no deadline.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest token text that is looked at.
+const MAX_BEARER: usize = 512;
+
+/// Guards all methods of this server.
+pub(crate) struct Gate {
+    pub(crate) replica: Arc<Replica>,
+    in_flight: Arc<Semaphore>,
+}
+
+/// A call whose caller is known.
+struct Arrival {
+    ledger: Arc<Ledger>,
+    credential: Credential,
+    caller: Option<Arc<Key>>,
+    trace: Trace,
+    peer: Option<IpAddr>,
+    deadline: Duration,
+    _in_flight: OwnedSemaphorePermit,
+}
+
+/// A handler behind the gate.
+pub(crate) type Route = Arc<dyn Fn(Arc<Gate>, &'static Method, HttpRequest) -> BoxFuture<'static, HttpResponse> + Send + Sync>;
+
+/// Whether a call is recorded by the gate before its handler runs, or by the sequencer as part of what the handler asks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    Before,
+    ByHandler,
+}
+
+/// A method with one reply.
+pub(crate) fn unary<Req, Checked, Resp, Run, Fut>(
+    recorded: Recorded,
+    check: fn(Req) -> Result<Checked, Vec<Violation>>,
+    run: Run,
+) -> Route
+where
+    Req: Message + Default + 'static,
+    Resp: Message + Default + 'static,
+    Checked: Send + 'static,
+    Run: Fn(CallContext, Checked) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Resp, Failure>> + Send + 'static,
+{
+    route(move |gate, method, arrival, request| {
+        let decoded = Arc::new(AtomicBool::new(false));
+        let service = decoding(gate, method, arrival, recorded, check, run.clone(), decoded.clone());
+        let mut grpc = tonic::server::Grpc::new(ProstCodec::<Resp, Req>::default())
+            .apply_max_message_size_config(Some(MAX_MESSAGE), None);
+        Box::pin(async move { (grpc.unary(service, request).await, decoded.load(Ordering::Relaxed)) })
+    })
+}
+
+/// A method with a stream of replies. The handler's stream begins after the call is recorded.
+pub(crate) fn streaming<Req, Checked, Resp, Run, Fut, Replies>(
+    check: fn(Req) -> Result<Checked, Vec<Violation>>,
+    run: Run,
+) -> Route
+where
+    Req: Message + Default + 'static,
+    Resp: Message + Default + 'static,
+    Checked: Send + 'static,
+    Run: Fn(CallContext, Checked) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Replies, Failure>> + Send + 'static,
+    Replies: tokio_stream::Stream<Item = Result<Resp, Status>> + Send + 'static,
+{
+    route(move |gate, method, arrival, request| {
+        let decoded = Arc::new(AtomicBool::new(false));
+        let service = decoding(gate, method, arrival, Recorded::Before, check, run.clone(), decoded.clone());
+        let mut grpc = tonic::server::Grpc::new(ProstCodec::<Resp, Req>::default())
+            .apply_max_message_size_config(Some(MAX_MESSAGE), None);
+        Box::pin(async move { (grpc.server_streaming(service, request).await, decoded.load(Ordering::Relaxed)) })
+    })
+}
+
+/// Response, and whether the message could be decoded.
+type Served = BoxFuture<'static, (HttpResponse, bool)>;
+
+/// Steps 1 and 2, then what `serve` does, in the span of the call.
+fn route(
+    serve: impl Fn(Arc<Gate>, &'static Method, Arc<Arrival>, HttpRequest) -> Served + Clone + Send + Sync + 'static,
+) -> Route {
+    Arc::new(move |gate, method, request| {
+        let serve = serve.clone();
+        let span = telemetry::request_span(method, request.headers());
+        let work = async move {
+            let (head, body) = request.into_parts();
+            let arrival = match gate.admit(method, &head).await {
+                Ok(arrival) => Arc::new(arrival),
+                Err(failure) => return Status::from(failure).into_http(),
+            };
+            let request = HttpRequest::from_parts(head, body);
+            match serve(gate.clone(), method, arrival.clone(), request).await {
+                (response, true) => response,
+                (response, false) => gate.refuse_undecoded(method, &arrival, response).await,
+            }
+        };
+        Box::pin(work.instrument(span))
+    })
+}
+
+/// Steps 3 and 4, once the message is decoded.
+fn decoding<Req, Checked, Out, Run, Fut>(
+    gate: Arc<Gate>,
+    method: &'static Method,
+    arrival: Arc<Arrival>,
+    recorded: Recorded,
+    check: fn(Req) -> Result<Checked, Vec<Violation>>,
+    run: Run,
+    decoded: Arc<AtomicBool>,
+) -> impl tower::Service<Request<Req>, Response = Response<Out>, Error = Status, Future: Send> + Send
+where
+    Req: Message + 'static,
+    Out: 'static,
+    Checked: Send + 'static,
+    Run: Fn(CallContext, Checked) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Out, Failure>> + Send + 'static,
+{
+    tower::service_fn(move |message: Request<Req>| {
+        decoded.store(true, Ordering::Relaxed);
+        let (gate, arrival, run) = (gate.clone(), arrival.clone(), run.clone());
+        async move {
+            let work = gate.pass(method, &arrival, message.into_inner(), recorded, check, run);
+            let changing = recorded == Recorded::ByHandler;
+            let limited = tokio::time::timeout(arrival.deadline, work).await;
+            limited.unwrap_or(Err(Failure::Deadline { changing })).map(Response::new).map_err(Status::from)
+        }
+    })
+}
+
+impl Gate {
+    pub(crate) fn new(replica: Arc<Replica>) -> Gate {
+        Gate { replica, in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)) }
+    }
+
+    /// Bounds what is in flight and finds out who calls, from the headers alone.
+    async fn admit(&self, method: &'static Method, request: &Parts) -> Result<Arrival, Failure> {
+        let Ok(permit) = self.in_flight.clone().try_acquire_owned() else {
+            self.replica.system.count_shed();
+            return Err(crate::sequencer::SequencerError::Overloaded.into());
+        };
+        let mut credential = bearer(&request.headers);
+        let number = credential.key_id().map_or(LedgerNumber::SYSTEM, |id| id.ledger());
+        // A token of a ledger that doesn't exist is refused, and recorded, by ledger 0.
+        let ledger = self.replica.ledger(number).await?.unwrap_or_else(|| self.replica.system.clone());
+        let head = ledger.snapshot();
+        let identity = credential.identify(&head.state, &self.replica.keys.peppers);
+        let caller = match identity {
+            Identity::Known { key_id, version } => head
+                .state
+                .keys
+                .get(&key_id)
+                .filter(|key| judge::standing(key, version, own_clock()).is_ok())
+                .cloned(),
+            Identity::Internal | Identity::Unknown { .. } => None,
+        };
+        let mut arrival = Arrival {
+            ledger,
+            credential,
+            caller,
+            trace: telemetry::trace_of_call(&request.headers),
+            peer: peer(request),
+            deadline: deadline(&request.headers),
+            _in_flight: permit,
+        };
+        if arrival.caller.is_none() {
+            self.authenticate_under_lock(method, &mut arrival).await?;
+        }
+        Ok(arrival)
+    }
+
+    /// This replica may only be behind: what it doesn't accept is asked again under the lock, and recorded if refused.
+    async fn authenticate_under_lock(&self, method: &'static Method, arrival: &mut Arrival) -> Result<(), Failure> {
+        let call = self.call(method, arrival, String::new()).await?;
+        let command = Command { call: Call { permission: "", ..call }, action: Action::Authenticate };
+        let submitted = tokio::time::timeout(arrival.deadline, arrival.ledger.submit(command)).await;
+        match submitted.map_err(|_| Failure::Deadline { changing: false })?? {
+            Answer::Allowed { caller } => {
+                arrival.caller = caller;
+                let head = arrival.ledger.snapshot();
+                arrival.credential.identify(&head.state, &self.replica.keys.peppers);
+                Ok(())
+            }
+            _ => Err(Refusal::Unauthenticated.into()),
+        }
+    }
+
+    /// Checks the message, records what must be recorded before, and runs the handler.
+    async fn pass<Req, Checked, Resp, Run, Fut>(
+        &self,
+        method: &'static Method,
+        arrival: &Arrival,
+        message: Req,
+        recorded: Recorded,
+        check: fn(Req) -> Result<Checked, Vec<Violation>>,
+        run: Run,
+    ) -> Result<Resp, Failure>
+    where
+        Req: Message,
+        Run: Fn(CallContext, Checked) -> Fut,
+        Fut: Future<Output = Result<Resp, Failure>>,
+    {
+        let call = self.call(method, arrival, method.resource(&message)).await?;
+        let mut context = CallContext::new(self.replica.clone(), arrival.ledger.clone(), arrival.caller.clone(), call);
+        if recorded == Recorded::ByHandler {
+            context.digest_request(&message);
+        }
+        let checked = match check(message) {
+            Ok(checked) => checked,
+            Err(violations) => {
+                context.refuse(DecisionReason::InvalidRequest).await?;
+                return Err(violations.into());
+            }
+        };
+        if recorded == Recorded::Before {
+            context.record_read().await?;
+        }
+        run(context, checked).await
+    }
+
+    /// A body that could not be decoded, or was too large, is recorded like any other refusal.
+    async fn refuse_undecoded(&self, method: &'static Method, arrival: &Arrival, response: HttpResponse) -> HttpResponse {
+        let too_large = response.headers().get("grpc-status").is_some_and(|s| s == "11" || s == "8");
+        let failure = if too_large { Failure::MessageTooLarge } else { Failure::MalformedMessage };
+        let recorded = async {
+            let call = self.call(method, arrival, String::new()).await?;
+            let call = Call { permission: "", ..call };
+            let context = CallContext::new(self.replica.clone(), arrival.ledger.clone(), arrival.caller.clone(), call);
+            context.refuse(DecisionReason::InvalidRequest).await
+        };
+        Status::from(recorded.await.err().unwrap_or(failure)).into_http()
+    }
+
+    async fn call(&self, method: &'static Method, arrival: &Arrival, resource: String) -> Result<Call, Failure> {
+        Ok(Call {
+            credential: arrival.credential.clone(),
+            method: &method.name,
+            permission: &method.permission,
+            resource,
+            trace: arrival.trace,
+            request: None,
+            texts: self.caller_texts(method, arrival).await?,
+            salt: random(),
+        })
+    }
+
+    /// Where the call came from, sealed under the key of the person who called.
+    async fn caller_texts(&self, method: &'static Method, arrival: &Arrival) -> Result<Vec<Sealed>, Failure> {
+        // VerifyKey is asked by services all day: what it records is the client that they name.
+        let Some(peer) = arrival.peer.filter(|_| method.name != "KeyService/VerifyKey") else { return Ok(vec![]) };
+        let about = match arrival.caller.as_ref().map(|key| &key.owner) {
+            Some(Owner::User(reference)) => About::Reference(*reference),
+            Some(Owner::Service(_)) | None => About::Nobody,
+        };
+        let key = self.replica.sealing.data_key(arrival.ledger.id, about, own_clock()).await?;
+        let texts = Texts { peer_address: peer.to_string(), ..Texts::default() };
+        Ok(vec![key.seal(arrival.ledger.id, &texts)])
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Credential {
+    let Some(value) = headers.get(http::header::AUTHORIZATION) else { return Credential::Missing };
+    let text = value.to_str().ok().filter(|t| t.len() <= MAX_BEARER).and_then(|t| {
+        let (scheme, token) = t.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token)
+    });
+    text.map_or(Credential::Malformed, Credential::from_text)
+}
+
+fn peer(request: &Parts) -> Option<IpAddr> {
+    let plain = request.extensions.get::<TcpConnectInfo>().and_then(|i| i.remote_addr());
+    let tls = || request.extensions.get::<TlsConnectInfo<TcpConnectInfo>>().and_then(|i| i.get_ref().remote_addr());
+    plain.or_else(tls).map(|address| address.ip())
+}
+
+/// The caller's deadline less a little, so that our answer comes before its own.
+fn deadline(headers: &HeaderMap) -> Duration {
+    let Some(asked) = headers.get("grpc-timeout").and_then(|v| v.to_str().ok()).and_then(parse_timeout) else {
+        return DEFAULT_DEADLINE;
+    };
+    let margin = (asked / 10).clamp(Duration::from_millis(5), Duration::from_millis(250));
+    asked.saturating_sub(margin).min(DEFAULT_DEADLINE)
+}
+
+/// gRPC over HTTP/2: up to eight digits and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(value * 3600),
+        "M" => Duration::from_secs(value * 60),
+        "S" => Duration::from_secs(value),
+        "m" => Duration::from_millis(value),
+        "u" => Duration::from_micros(value),
+        "n" => Duration::from_nanos(value),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_read_as_grpc_writes_it() {
+        assert_eq!(parse_timeout("2S"), Some(Duration::from_secs(2)));
+        assert_eq!(parse_timeout("150m"), Some(Duration::from_millis(150)));
+        for bad in ["", "S", "123456789S", "1x", "é", "-1S"] {
+            assert_eq!(parse_timeout(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_no_bearer_token_is_malformed_and_none_is_missing() {
+        let mut headers = HeaderMap::new();
+        assert!(matches!(bearer(&headers), Credential::Missing));
+        for bad in ["", "Basic abc", "Bearer", "Bearer klk_x", "klk_x"] {
+            headers.insert("authorization", bad.parse().unwrap());
+            assert!(matches!(bearer(&headers), Credential::Malformed), "{bad}");
+        }
+    }
+}

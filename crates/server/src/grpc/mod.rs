@@ -1,0 +1,109 @@
+//! The gRPC side: one gate for all methods, a table of handlers, health and reflection.
+//!
+//! - `gate`: the one place through which every call goes.
+//! - `routes`: which handler answers which method.
+//! - `call`: what a handler can ask of the ledger.
+//! - `keys`, `roles`, `audit`, `stream`: the handlers.
+//! - `status`: failures as statuses.
+
+mod audit;
+mod call;
+mod gate;
+mod keys;
+mod page_token;
+mod roles;
+mod routes;
+mod status;
+mod stream;
+
+use std::convert::Infallible;
+use std::future::Ready;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::{BoxFuture, Either};
+use tonic::Status;
+use tonic::server::NamedService;
+
+use crate::replica::Replica;
+use gate::{Gate, HttpRequest, HttpResponse};
+use routes::Routes;
+use status::Failure;
+
+/// All our services behind one gate.
+#[derive(Clone)]
+pub(crate) struct Services {
+    gate: Arc<Gate>,
+    routes: Arc<Routes>,
+}
+
+impl Services {
+    pub(crate) fn new(replica: Arc<Replica>) -> Services {
+        Services { gate: Arc::new(Gate::new(replica)), routes: Arc::new(routes::routes()) }
+    }
+
+    pub(crate) fn key_service(&self) -> KeyService {
+        KeyService(self.clone())
+    }
+
+    pub(crate) fn audit_service(&self) -> AuditService {
+        AuditService(self.clone())
+    }
+
+    fn answer(&self, request: HttpRequest) -> Answered {
+        match self.routes.get(request.uri().path()) {
+            None => Either::Left(std::future::ready(Ok(Status::from(Failure::NoSuchMethod).into_http()))),
+            Some((method, route)) => {
+                let work = route(self.gate.clone(), method, request);
+                Either::Right(Box::pin(async move { Ok(work.await) }))
+            }
+        }
+    }
+}
+
+type Answered =
+    Either<Ready<Result<HttpResponse, Infallible>>, BoxFuture<'static, Result<HttpResponse, Infallible>>>;
+
+/// `keyledger.v1.KeyService`, by its path.
+#[derive(Clone)]
+pub(crate) struct KeyService(Services);
+
+/// `keyledger.v1.AuditService`, by its path.
+#[derive(Clone)]
+pub(crate) struct AuditService(Services);
+
+impl NamedService for KeyService {
+    const NAME: &'static str = "keyledger.v1.KeyService";
+}
+
+impl NamedService for AuditService {
+    const NAME: &'static str = "keyledger.v1.AuditService";
+}
+
+impl tower::Service<HttpRequest> for KeyService {
+    type Response = HttpResponse;
+    type Error = Infallible;
+    type Future = Answered;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: HttpRequest) -> Answered {
+        self.0.answer(request)
+    }
+}
+
+impl tower::Service<HttpRequest> for AuditService {
+    type Response = HttpResponse;
+    type Error = Infallible;
+    type Future = Answered;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: HttpRequest) -> Answered {
+        self.0.answer(request)
+    }
+}

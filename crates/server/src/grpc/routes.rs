@@ -1,0 +1,85 @@
+//! All methods: which handler answers which, and whether its use is recorded before it runs. A test walks the descriptors
+//! and fails if one is missing here.
+
+use std::collections::HashMap;
+
+use keyledger_proto::methods::{self, Method};
+use keyledger_proto::parse::{self, Violation};
+use keyledger_proto::{GetEventRequest, GetKeyRequest, ListEventsRequest, StreamEventsRequest, VerifyKeyRequest};
+
+use super::audit::EventFilter;
+use super::gate::Recorded::{Before, ByHandler};
+use super::gate::{Route, streaming, unary};
+use super::{audit, keys, roles, stream};
+
+type Checked<T> = Result<T, Vec<Violation>>;
+
+/// Method and handler by path.
+pub(crate) type Routes = HashMap<String, (&'static Method, Route)>;
+
+fn table() -> Vec<(&'static str, Route)> {
+    vec![
+        ("KeyService/CreateKey", unary(ByHandler, parse::create_key, keys::create_key)),
+        ("KeyService/GetKey", unary(Before, get_key, keys::get_key)),
+        ("KeyService/ListKeys", unary(Before, |r: keyledger_proto::ListKeysRequest| sized(r.page_size, r), keys::list_keys)),
+        ("KeyService/RotateKey", unary(ByHandler, parse::rotate_key, keys::rotate_key)),
+        ("KeyService/RevokeKey", unary(ByHandler, parse::revoke_key, keys::revoke_key)),
+        ("KeyService/VerifyKey", unary(ByHandler, verify_key, keys::verify_key)),
+        ("KeyService/WhoAmI", unary(Before, |_: keyledger_proto::WhoAmIRequest| Ok(()), keys::who_am_i)),
+        ("KeyService/CreateRole", unary(ByHandler, parse::create_role, roles::create_role)),
+        ("KeyService/ListRoles", unary(Before, |r: keyledger_proto::ListRolesRequest| sized(r.page_size, r), roles::list_roles)),
+        ("KeyService/OpenLedger", unary(ByHandler, parse::open_ledger, roles::open_ledger)),
+        ("KeyService/ListLedgers", unary(Before, |r: keyledger_proto::ListLedgersRequest| sized(r.page_size, r), roles::list_ledgers)),
+        ("AuditService/ListEvents", unary(Before, list_events, audit::list_events)),
+        ("AuditService/GetEvent", unary(Before, get_event, audit::get_event)),
+        ("AuditService/StreamEvents", streaming(stream_events, stream::stream_events)),
+        ("AuditService/GetCheckpoint", unary(Before, |_: keyledger_proto::GetCheckpointRequest| Ok(()), audit::get_checkpoint)),
+    ]
+}
+
+/// Panics if a method has no handler, or a handler no method: that is a bug of ours, and every start would show it.
+pub(crate) fn routes() -> Routes {
+    let mut handlers: HashMap<&str, Route> = table().into_iter().collect();
+    let routes = methods::all()
+        .into_iter()
+        .map(|method| {
+            let route = handlers.remove(method.name.as_str()).unwrap_or_else(|| panic!("{} has no handler", method.name));
+            let method: &'static Method = Box::leak(Box::new(method));
+            (method.path.clone(), (method, route))
+        })
+        .collect();
+    assert!(handlers.is_empty(), "handlers without a method: {:?}", handlers.keys());
+    routes
+}
+
+fn sized<R>(page_size: i32, request: R) -> Checked<(R, usize)> {
+    Ok((request, parse::page_size(page_size)?))
+}
+
+fn get_key(r: GetKeyRequest) -> Checked<keyledger_ledger::id::KeyId> {
+    parse::key_id("key_id", &r.key_id)
+}
+
+fn verify_key(r: VerifyKeyRequest) -> Checked<VerifyKeyRequest> {
+    parse::verify_key(&r).map(|()| r)
+}
+
+fn list_events(r: ListEventsRequest) -> Checked<EventFilter> {
+    let key_id = parse::optional_key_id("key_id", &r.key_id)?;
+    parse::category(&r.category)?;
+    let page_size = parse::page_size(r.page_size)?;
+    Ok(EventFilter { request: r, key_id, page_size })
+}
+
+fn get_event(r: GetEventRequest) -> Checked<GetEventRequest> {
+    parse::position("position", r.position, true)?;
+    parse::view(r.view)?;
+    Ok(r)
+}
+
+fn stream_events(r: StreamEventsRequest) -> Checked<StreamEventsRequest> {
+    parse::position("from_position", r.from_position, false)?;
+    parse::category(&r.category)?;
+    parse::view(r.view)?;
+    Ok(r)
+}

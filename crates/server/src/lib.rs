@@ -1,0 +1,22 @@
+//! The Keyledger service: the shell around the pure core.
+//!
+//! A request reads downwards: [`grpc`] (gate, then handler) → [`sequencer`] → `keyledger_ledger::batch` → `decide`.
+
+pub mod config;
+pub mod dev;
+pub mod embedded;
+pub mod init;
+pub mod inspect;
+pub mod keydir;
+pub mod names;
+pub mod serve;
+pub mod telemetry;
+
+mod grpc;
+mod indexer;
+mod replica;
+mod sealing;
+mod sequencer;
+mod store;
+
+pub use store::StoreError;

@@ -1,0 +1,221 @@
+//! How a replica gets to the head of a ledger: from projected rows, tiles and the newest entries, all of one snapshot, each
+//! checked before it is believed. The ledger must extend the last checkpoint that anyone of us knows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use deadpool_postgres::Client;
+use keyledger_ledger::apply::{apply, fold_key};
+use keyledger_ledger::batch::Head;
+use keyledger_ledger::body::Event;
+use keyledger_ledger::id::{KeyId, Time};
+use keyledger_ledger::merkle::TileWriter;
+use keyledger_ledger::note::{self, NoteKey};
+use keyledger_ledger::record::{decode_key, same_mac};
+use keyledger_ledger::state::{Key, State};
+use uuid::Uuid;
+
+use super::catch_up::load_verifiers;
+use crate::keydir::KeyDirectory;
+use crate::store::connect::{Database, discard};
+use crate::store::keys::{self, KeyRow};
+use crate::store::{StoreError, checkpoints, entries, tiles};
+
+/// How many rows are read at once.
+const CHUNK: i64 = 4_096;
+
+/// Loads state and tree at the head.
+pub(super) async fn load(
+    database: &Database,
+    ledger_id: Uuid,
+    number: u32,
+    keys: &KeyDirectory,
+) -> Result<Head, StoreError> {
+    let client = database.client().await?;
+    client.batch_execute("/* load::load */ BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    let result = load_snapshot(&client, ledger_id, number, keys).await;
+    // Nothing was written; the connection goes, whatever state it is in.
+    discard(client);
+    result
+}
+
+async fn load_snapshot(
+    client: &Client,
+    ledger_id: Uuid,
+    number: u32,
+    keys: &KeyDirectory,
+) -> Result<Head, StoreError> {
+    let size = entries::size(client, ledger_id).await?;
+    if size == 0 {
+        require_no_checkpoint(client, ledger_id, number, keys).await?;
+        return Ok(Head { state: State::default(), tiles: TileWriter::new() });
+    }
+    let mut state = fold_what_is_about_no_key(client, ledger_id).await?;
+    check_signers(&state, keys)?;
+    load_keys(client, ledger_id, &mut state, keys).await?;
+    state.next_position = size;
+    state.newest_time = newest_time(client, ledger_id, &state, size).await?;
+    let tiles = tiles::restore(client, ledger_id, size).await?;
+    check_checkpoints(client, ledger_id, &state, number, keys).await?;
+    Ok(Head { state, tiles })
+}
+
+/// The opening, roles and registered ledgers are few: they are folded from their entries. Their callers' standing was
+/// checked by whoever appended them, and is checked again by verification.
+async fn fold_what_is_about_no_key(client: &Client, ledger_id: Uuid) -> Result<State, StoreError> {
+    let mut state = State::default();
+    for stored in entries::about_no_key(client, ledger_id).await? {
+        let bad = |e: String| StoreError::Damaged(format!("position {}: {e}", stored.position));
+        let opened = match &state.ledger {
+            Some(ledger) => stored.entry.open(&[ledger.entry_key]),
+            None => stored.entry.open_first(),
+        };
+        let mut event = opened.map_err(|e| bad(e.to_string()))?;
+        event.caller = None;
+        state.next_position = stored.position;
+        apply(&mut state, stored.entry.leaf_hash(), &event).map_err(|e| bad(e.to_string()))?;
+    }
+    Ok(state)
+}
+
+/// This replica must be able to append.
+fn check_signers(state: &State, keys: &KeyDirectory) -> Result<(), StoreError> {
+    let ledger = state.ledger.as_ref().ok_or_else(|| StoreError::Damaged("position 0 doesn't open the ledger".into()))?;
+    let ours = ledger.entry_key == keys.entry_signer.public_key()
+        && ledger.checkpoint_key == keys.checkpoint_signer.verifying_key();
+    if ours {
+        Ok(())
+    } else {
+        Err(StoreError::Damaged("the key directory's signers are not those of this ledger".into()))
+    }
+}
+
+async fn load_keys(
+    client: &Client,
+    ledger_id: Uuid,
+    state: &mut State,
+    keys: &KeyDirectory,
+) -> Result<(), StoreError> {
+    let names: HashMap<String, Arc<str>> = state.roles.keys().map(|n| (n.to_string(), n.clone())).collect();
+    let mut after = Uuid::nil();
+    loop {
+        let rows = keys::rows_after(client, ledger_id, after, CHUNK).await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = last.key_id.uuid();
+        let mut loaded = vec![];
+        for row in &rows {
+            let key = match believe(row, ledger_id, keys, &names) {
+                Some(key) => Some(Arc::new(key)),
+                None => rebuild(client, ledger_id, state, row.key_id).await?,
+            };
+            if let Some(key) = key {
+                loaded.push(key.id);
+                state.keys.insert(key.id, key);
+            }
+        }
+        load_verifiers(client, ledger_id, state, &loaded).await?;
+    }
+}
+
+/// A row is believed if its MAC holds and it stands at the key's newest entry.
+fn believe(row: &KeyRow, ledger_id: Uuid, keys: &KeyDirectory, names: &HashMap<String, Arc<str>>) -> Option<Key> {
+    let mac = keys.row_mac.of(keys::TABLE, ledger_id.as_bytes(), row.key_id.as_bytes(), row.position, &row.state);
+    if !same_mac(&mac, &row.mac) || row.newest != Some(row.position) {
+        return None;
+    }
+    let key = decode_key(&row.state, |name| names.get(name).cloned().unwrap_or_else(|| name.into()))?;
+    (key.id == row.key_id && key.position == row.position).then_some(key)
+}
+
+/// A row that isn't believed is folded again from the key's own signed entries.
+async fn rebuild(
+    client: &Client,
+    ledger_id: Uuid,
+    state: &State,
+    key_id: KeyId,
+) -> Result<Option<Arc<Key>>, StoreError> {
+    tracing::error!(keyledger.key.id = %key_id, "a projected row differs from the ledger and is not believed: run `keyledger verify`");
+    key_as_of(client, ledger_id, state, key_id, i64::MAX as u64).await
+}
+
+/// A key as its lifecycle entries up to a position left it.
+pub(crate) async fn key_as_of(
+    client: &Client,
+    ledger_id: Uuid,
+    state: &State,
+    key_id: KeyId,
+    up_to: u64,
+) -> Result<Option<Arc<Key>>, StoreError> {
+    let signer = state.ledger.as_ref().map(|l| l.entry_key).ok_or(StoreError::Damaged("no position 0".into()))?;
+    let mut history: Vec<(u64, [u8; 32], Event)> = vec![];
+    for stored in entries::of_key(client, ledger_id, key_id, up_to).await? {
+        let event = stored
+            .entry
+            .open(&[signer])
+            .map_err(|e| StoreError::Damaged(format!("position {}: {e}", stored.position)))?;
+        history.push((stored.position, stored.entry.leaf_hash(), event));
+    }
+    fold_key(state, &history).map_err(|e| StoreError::Damaged(format!("the entries of key {key_id}: {e}")))
+}
+
+async fn newest_time(client: &Client, ledger_id: Uuid, state: &State, size: u64) -> Result<Time, StoreError> {
+    let signer = state.ledger.as_ref().map(|l| l.entry_key).ok_or(StoreError::Damaged("no position 0".into()))?;
+    let newest = entries::from_position(client, ledger_id, size - 1, 1).await?;
+    let newest = newest.first().ok_or(StoreError::Damaged("the newest entry is gone".into()))?;
+    let event =
+        newest.entry.open(&[signer]).map_err(|e| StoreError::Damaged(format!("position {}: {e}", newest.position)))?;
+    Ok(Time(event.time_us))
+}
+
+/// An empty ledger must not have been there before.
+async fn require_no_checkpoint(
+    client: &Client,
+    ledger_id: Uuid,
+    number: u32,
+    keys: &KeyDirectory,
+) -> Result<(), StoreError> {
+    match known_checkpoints(client, ledger_id, number, keys).await?.first() {
+        None => Ok(()),
+        Some(_) => Err(StoreError::Damaged("the ledger is empty, but a checkpoint of it exists".into())),
+    }
+}
+
+/// The ledger must extend what was signed before, also by what is kept outside the database.
+async fn check_checkpoints(
+    client: &Client,
+    ledger_id: Uuid,
+    state: &State,
+    number: u32,
+    keys: &KeyDirectory,
+) -> Result<(), StoreError> {
+    let ledger = state.ledger.as_ref().ok_or(StoreError::Damaged("no position 0".into()))?;
+    let key = NoteKey::new(&ledger.origin, ledger.checkpoint_key).map_err(|e| StoreError::Damaged(e.to_string()))?;
+    for text in known_checkpoints(client, ledger_id, number, keys).await? {
+        let checkpoint = note::open(&text, &key)
+            .map_err(|e| StoreError::Damaged(format!("a kept checkpoint is not of this ledger: {e}")))?;
+        if checkpoint.size > state.next_position {
+            return Err(StoreError::Damaged(format!(
+                "a checkpoint covers {} entries, but the ledger has {}: the newest ones are missing",
+                checkpoint.size, state.next_position
+            )));
+        }
+        if tiles::root(client, ledger_id, checkpoint.size).await? != checkpoint.root {
+            return Err(StoreError::Damaged(format!("the ledger doesn't extend its checkpoint of size {}", checkpoint.size)));
+        }
+    }
+    Ok(())
+}
+
+async fn known_checkpoints(
+    client: &Client,
+    ledger_id: Uuid,
+    number: u32,
+    keys: &KeyDirectory,
+) -> Result<Vec<String>, StoreError> {
+    let outside = match std::fs::read_to_string(keys.checkpoint_file(number)) {
+        Ok(text) => Some(text),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        Err(e) => return Err(StoreError::Damaged(format!("the kept checkpoint can't be read: {e}"))),
+    };
+    Ok(outside.into_iter().chain(checkpoints::newest(client, ledger_id).await?).collect())
+}

@@ -1,0 +1,158 @@
+//! One sequencer per ledger and replica: it takes all that must be written, in batches, and answers when it is durable.
+//!
+//! - [`Ledger`]: what the rest of the server holds: submit a command, look at a snapshot, wait for news.
+//! - `run`: the write path, told from top to bottom.
+//! - `checkpoint`: signs size and root at an interval.
+//! - `load`: how a replica gets to the head when it starts.
+//! - `catch_up`: how it takes over what other replicas appended.
+
+mod catch_up;
+mod checkpoint;
+mod load;
+mod run;
+
+pub(crate) use checkpoint::SignedCheckpoint;
+pub(crate) use load::key_as_of;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use keyledger_ledger::batch::Head;
+use keyledger_ledger::command::{Answer, Command};
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+
+use crate::keydir::KeyDirectory;
+use crate::store::StoreError;
+use crate::store::connect::Database;
+
+/// Most commands that wait for a batch. Beyond this, callers are told to come back.
+const MAX_WAITING: usize = 8_192;
+
+/// A ledger on this replica.
+pub(crate) struct Ledger {
+    pub(crate) id: Uuid,
+    pub(crate) number: u32,
+    pub(crate) database: Database,
+    pub(crate) keys: Arc<KeyDirectory>,
+    queue: mpsc::Sender<Waiting>,
+    published: ArcSwap<Head>,
+    size: watch::Sender<u64>,
+    stopped: OnceLock<String>,
+    shed: AtomicU64,
+    checkpoint: ArcSwapOption<SignedCheckpoint>,
+}
+
+/// What waits for the sequencer.
+enum Waiting {
+    Command(Box<Command>, oneshot::Sender<Result<Answer, SequencerError>>),
+    /// Somebody needs what other replicas have appended.
+    CatchUp(oneshot::Sender<Result<(), SequencerError>>),
+}
+
+/// Why a command has no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum SequencerError {
+    #[error("the database can't be reached; nothing was changed: {0}")]
+    Unavailable(String),
+    #[error("it is not known whether the change was made: {0}")]
+    OutcomeUnknown(String),
+    #[error("too much is waiting already; nothing was changed")]
+    Overloaded,
+    #[error("this ledger is stopped on this replica: {0}")]
+    Stopped(String),
+    #[error("this replica's clock and the database's differ by {0} ms")]
+    ClockSkew(i64),
+}
+
+impl From<StoreError> for SequencerError {
+    fn from(error: StoreError) -> SequencerError {
+        match error {
+            StoreError::OutcomeUnknown(text) => SequencerError::OutcomeUnknown(text),
+            StoreError::Damaged(text) => SequencerError::Stopped(text),
+            other => SequencerError::Unavailable(other.to_string()),
+        }
+    }
+}
+
+impl Ledger {
+    /// Loads a ledger to its head and starts its sequencer.
+    pub(crate) async fn start(
+        id: Uuid,
+        number: u32,
+        database: Database,
+        keys: Arc<KeyDirectory>,
+    ) -> Result<Arc<Ledger>, StoreError> {
+        let head = load::load(&database, id, number, &keys).await?;
+        let (queue, waiting) = mpsc::channel(MAX_WAITING);
+        let ledger = Arc::new(Ledger {
+            id,
+            number,
+            database,
+            keys,
+            queue,
+            size: watch::Sender::new(head.state.next_position),
+            published: ArcSwap::from_pointee(head),
+            stopped: OnceLock::new(),
+            shed: AtomicU64::new(0),
+            checkpoint: ArcSwapOption::empty(),
+        });
+        tokio::spawn(run::run(Arc::downgrade(&ledger), waiting));
+        tokio::spawn(checkpoint::run(Arc::downgrade(&ledger)));
+        Ok(ledger)
+    }
+
+    /// Waits until the command is durable, and tells what became of it.
+    pub(crate) async fn submit(&self, command: Command) -> Result<Answer, SequencerError> {
+        let (sender, answer) = oneshot::channel();
+        self.enqueue(Waiting::Command(Box::new(command), sender))?;
+        answer.await.unwrap_or_else(|_| Err(SequencerError::Stopped("the sequencer has ended".into())))
+    }
+
+    /// Returns when this replica knows everything that was durable before the call.
+    pub(crate) async fn catch_up(&self) -> Result<(), SequencerError> {
+        let (sender, done) = oneshot::channel();
+        self.enqueue(Waiting::CatchUp(sender))?;
+        done.await.unwrap_or_else(|_| Err(SequencerError::Stopped("the sequencer has ended".into())))
+    }
+
+    /// The newest state that this replica knows to be durable.
+    pub(crate) fn snapshot(&self) -> Arc<Head> {
+        self.published.load_full()
+    }
+
+    /// Tells when the ledger has grown.
+    pub(crate) fn watch_size(&self) -> watch::Receiver<u64> {
+        self.size.subscribe()
+    }
+
+    /// Why this replica serves the ledger no more, if so.
+    pub(crate) fn stopped(&self) -> Option<&str> {
+        self.stopped.get().map(String::as_str)
+    }
+
+    /// Counts a call that was shed before anyone knew whose it was. The next page says how many.
+    pub(crate) fn count_shed(&self) {
+        self.shed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enqueue(&self, waiting: Waiting) -> Result<(), SequencerError> {
+        if let Some(why) = self.stopped() {
+            return Err(SequencerError::Stopped(why.into()));
+        }
+        self.queue.try_send(waiting).map_err(|_| SequencerError::Overloaded)
+    }
+
+    fn publish(&self, head: Arc<Head>) {
+        let size = head.state.next_position;
+        self.published.store(head);
+        self.size.send_replace(size);
+    }
+
+    fn stop(&self, why: &str) {
+        if self.stopped.set(why.into()).is_ok() {
+            tracing::error!(ledger_id = %self.id, why, "a ledger was stopped: run `keyledger verify`");
+        }
+    }
+}

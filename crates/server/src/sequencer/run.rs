@@ -1,0 +1,192 @@
+//! The write path, from top to bottom. At each point where a crash may fall, a comment says what is durable by then.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use keyledger_ledger::batch::{self, Batch, Head, Means};
+use keyledger_ledger::command::{Action, Answer, Command};
+use keyledger_ledger::id::{KeyId, Time};
+use keyledger_ledger::page::MAX_USES;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Ledger, SequencerError, Waiting, catch_up};
+use crate::store::ledgers::Locked;
+use crate::store::{entries, keys, requests, tiles};
+
+/// Most bytes that one batch writes, about.
+const MAX_BATCH_BYTES: usize = 2 << 20;
+/// How long one batch may take before its callers are told that the database can't be reached.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(9);
+/// How often a replica looks for news when nobody asks it anything.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
+/// How far this replica's clock may be from the database's.
+const MAX_CLOCK_SKEW_US: i64 = 10_000_000;
+
+type AnswerTo = oneshot::Sender<Result<Answer, SequencerError>>;
+
+/// Runs until the ledger is dropped or stopped.
+pub(super) async fn run(ledger: Weak<Ledger>, mut queue: mpsc::Receiver<Waiting>) {
+    let mut follow = tokio::time::interval(FOLLOW_INTERVAL);
+    follow.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let first = tokio::select! {
+            biased;
+            waiting = queue.recv() => match waiting { Some(first) => Some(first), None => return },
+            _ = follow.tick() => None,
+        };
+        let Some(ledger) = ledger.upgrade() else { return };
+        let Work { commands, answers, catch_ups } = take_waiting(first, &mut queue);
+        let result = serve(&ledger, &commands).await;
+        if let Err(SequencerError::Stopped(why)) = &result {
+            ledger.stop(why);
+        }
+        // Whoever only waited for news has them too: a batch begins with catching up.
+        for done in catch_ups {
+            let _ = done.send(result.as_ref().map(|_| ()).map_err(Clone::clone));
+        }
+        // A caller that has gone away gets no answer; what it asked for is durable all the same.
+        match result {
+            Ok(outcomes) => answers.into_iter().zip(outcomes).for_each(|(to, answer)| drop(to.send(Ok(answer)))),
+            Err(error) => answers.into_iter().for_each(|to| drop(to.send(Err(error.clone())))),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Work {
+    commands: Vec<Command>,
+    answers: Vec<AnswerTo>,
+    catch_ups: Vec<oneshot::Sender<Result<(), SequencerError>>>,
+}
+
+/// Natural batching: whatever has come while the last batch was written. No timer; bounded by count and bytes.
+fn take_waiting(first: Option<Waiting>, queue: &mut mpsc::Receiver<Waiting>) -> Work {
+    let mut work = Work::default();
+    let (mut bytes, mut next) = (0, first);
+    while let Some(waiting) = next {
+        match waiting {
+            Waiting::CatchUp(done) => work.catch_ups.push(done),
+            Waiting::Command(command, answer) => {
+                bytes += command.weight();
+                work.commands.push(*command);
+                work.answers.push(answer);
+            }
+        }
+        if work.commands.len() >= MAX_USES || work.catch_ups.len() >= MAX_USES || bytes >= MAX_BATCH_BYTES {
+            break;
+        }
+        next = queue.try_recv().ok();
+    }
+    work
+}
+
+/// Catches up and, if there are commands, makes them durable. Returns an answer for each.
+async fn serve(ledger: &Ledger, commands: &[Command]) -> Result<Vec<Answer>, SequencerError> {
+    // COMMIT may have been sent when the time runs out, so then nothing is known. The batch is dropped; should it have
+    // been committed, the next catch-up finds it.
+    let mut committing = false;
+    let attempt = async {
+        match commands.is_empty() {
+            true => catch_up::without_lock(ledger).await.map(|()| vec![]),
+            false => write(ledger, commands, &mut committing).await,
+        }
+    };
+    match tokio::time::timeout(BATCH_TIMEOUT, attempt).await {
+        Ok(result) => result,
+        Err(_) if committing => Err(SequencerError::OutcomeUnknown("the database doesn't answer".into())),
+        Err(_) => Err(SequencerError::Unavailable("the database doesn't answer".into())),
+    }
+}
+
+async fn write(
+    ledger: &Ledger,
+    commands: &[Command],
+    committing: &mut bool,
+) -> Result<Vec<Answer>, SequencerError> {
+    // Only the lock: a crash here leaves nothing.
+    let (head, locked) = lock_at_head(ledger).await?;
+    let known = requests::known(locked.client(), ledger.id, &request_ids(commands)).await?;
+    let now = batch_time(&head, locked.clock_us)?;
+    let shed = ledger.shed.swap(0, Ordering::Relaxed);
+
+    // Decided and sealed in memory: a crash here leaves nothing.
+    let batch = decide(ledger, &head, commands, now, known, shed);
+    // Written, not committed: a crash here leaves nothing, Postgres rolls back.
+    store(ledger, &locked, &batch).await.inspect_err(|_| put_back_shed(ledger, shed))?;
+    // From here on the batch may be durable although nobody hears of it.
+    *committing = true;
+    locked.commit(&ledger.database).await?;
+    // Durable. A crash here loses only the answers; callers find out with their request ids.
+    ledger.publish(Arc::new(batch.head));
+    Ok(batch.answers)
+}
+
+/// Takes the lock and what was appended since. Who is far behind gives the lock back and reads on without it.
+async fn lock_at_head(ledger: &Ledger) -> Result<(Arc<Head>, Locked), SequencerError> {
+    loop {
+        let head = ledger.snapshot();
+        let from = head.state.next_position;
+        let mut locked = Locked::begin(&ledger.database, ledger.id, from, catch_up::CHUNK).await?;
+        if (locked.news.len() as i64) < catch_up::CHUNK {
+            let news = std::mem::take(&mut locked.news);
+            let head = catch_up::with_news(ledger, locked.client(), head, news).await?;
+            return Ok((head, locked));
+        }
+        drop(locked);
+        catch_up::without_lock(ledger).await?;
+    }
+}
+
+/// The database's clock orders the replicas' batches; it never runs backwards within a ledger.
+fn batch_time(head: &Head, clock_us: i64) -> Result<Time, SequencerError> {
+    let own = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as i64;
+    let skew = own - clock_us;
+    if skew.abs() > MAX_CLOCK_SKEW_US {
+        return Err(SequencerError::ClockSkew(skew / 1000));
+    }
+    Ok(head.state.newest_time.max(Time(clock_us)))
+}
+
+fn decide(
+    ledger: &Ledger,
+    head: &Head,
+    commands: &[Command],
+    now: Time,
+    known: HashMap<(KeyId, [u8; 16]), batch::KnownRequest>,
+    shed: u64,
+) -> Batch {
+    let means = Means { signer: &ledger.keys.entry_signer, peppers: &ledger.keys.peppers, now, known, shed };
+    batch::run(head, means, commands)
+}
+
+async fn store(ledger: &Ledger, locked: &Locked, batch: &Batch) -> Result<(), SequencerError> {
+    let (client, id) = (locked.client(), ledger.id);
+    if batch.entries.is_empty() {
+        return Ok(());
+    }
+    entries::append(client, id, &batch.entries).await?;
+    if !batch.full_tiles.is_empty() {
+        tiles::append(client, id, &batch.full_tiles).await?;
+    }
+    if !batch.changed_keys.is_empty() {
+        keys::project(client, id, &batch.changed_keys, &ledger.keys.row_mac).await?;
+    }
+    if !batch.secrets.is_empty() {
+        keys::append_secrets(client, id, &batch.secrets).await?;
+    }
+    if !batch.requests.is_empty() {
+        requests::append(client, id, &batch.requests).await?;
+    }
+    Ok(())
+}
+
+fn put_back_shed(ledger: &Ledger, shed: u64) {
+    ledger.shed.fetch_add(shed, Ordering::Relaxed);
+}
+
+fn request_ids(commands: &[Command]) -> Vec<(KeyId, [u8; 16])> {
+    let changes = commands.iter().filter(|c| matches!(c.action, Action::Change(_)));
+    changes.filter_map(|c| Some((c.call.credential.key_id()?, c.call.request?.id))).collect()
+}

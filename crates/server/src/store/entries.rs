@@ -1,0 +1,254 @@
+//! Entries: reading them in every order that queries need, and appending a batch.
+
+use deadpool_postgres::Client;
+use futures_util::TryStreamExt;
+use keyledger_ledger::batch::NewEntry;
+use keyledger_ledger::entry::Entry;
+use keyledger_ledger::id::KeyId;
+use keyledger_ledger::record::Columns;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::{StoreError, fixed};
+
+
+/// An entry with its position. Uses and sealed texts are read only where they are needed.
+pub(crate) struct StoredEntry {
+    pub(crate) position: u64,
+    pub(crate) entry: Entry,
+}
+
+/// An entry with all that lies beside it.
+pub(crate) struct FullEntry {
+    pub(crate) position: u64,
+    pub(crate) entry: Entry,
+    pub(crate) sealed: Vec<u8>,
+    pub(crate) uses: Vec<u8>,
+    pub(crate) columns: Columns,
+}
+
+const BRIEF: &str = "position, payload_type, body, public_key_sha256, signature";
+const FULL: &str = "position, payload_type, body, public_key_sha256, signature, sealed, uses, kind, time_us, key_id, \
+                    stream_version, caller_key_id, trace_id, use_count, leaf_hash";
+
+/// Appends a batch. Its positions follow each other; the primary key is the fence.
+pub(crate) async fn append(client: &Client, ledger_id: Uuid, entries: &[NewEntry]) -> Result<(), StoreError> {
+    let statement = client
+        .prepare_cached(
+            "/* entries::append */
+             INSERT INTO entries (ledger_id, position, payload_type, body, public_key_sha256, signature, sealed, uses,
+                                  kind, time_us, key_id, stream_version, caller_key_id, trace_id, use_count, leaf_hash)
+             SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[],
+                                      $8::bytea[], $9::smallint[], $10::bigint[], $11::uuid[], $12::integer[],
+                                      $13::uuid[], $14::bytea[], $15::integer[], $16::bytea[])",
+        )
+        .await?;
+    let columns: Vec<Columns> = entries.iter().map(|e| Columns::derive(&e.event, e.leaf_hash)).collect();
+    let position: Vec<i64> = entries.iter().map(|e| e.position as i64).collect();
+    let payload_type: Vec<&str> = entries.iter().map(|e| e.entry.payload_type.as_str()).collect();
+    let body: Vec<&[u8]> = entries.iter().map(|e| e.entry.body.as_slice()).collect();
+    let public_key: Vec<&[u8]> = entries.iter().map(|e| e.entry.public_key_sha256.as_slice()).collect();
+    let signature: Vec<&[u8]> = entries.iter().map(|e| e.entry.signature.as_slice()).collect();
+    let sealed: Vec<&[u8]> = entries.iter().map(|e| e.sealed.as_slice()).collect();
+    let uses: Vec<&[u8]> = entries.iter().map(|e| e.uses.as_slice()).collect();
+    let kind: Vec<i16> = columns.iter().map(|c| c.kind).collect();
+    let time: Vec<i64> = columns.iter().map(|c| c.time_us).collect();
+    let key_id: Vec<Option<Uuid>> = columns.iter().map(|c| c.key_id.map(|id| id.uuid())).collect();
+    let stream_version: Vec<Option<i32>> = columns.iter().map(|c| c.stream_version).collect();
+    let caller: Vec<Option<Uuid>> = columns.iter().map(|c| c.caller_key_id.map(|id| id.uuid())).collect();
+    let trace: Vec<Option<&[u8]>> = columns.iter().map(|c| c.trace_id.as_ref().map(|t| t.as_slice())).collect();
+    let use_count: Vec<i32> = columns.iter().map(|c| c.use_count).collect();
+    let leaf_hash: Vec<&[u8]> = entries.iter().map(|e| e.leaf_hash.as_slice()).collect();
+    client
+        .execute(
+            &statement,
+            &[
+                &ledger_id,
+                &position,
+                &payload_type,
+                &body,
+                &public_key,
+                &signature,
+                &sealed,
+                &uses,
+                &kind,
+                &time,
+                &key_id,
+                &stream_version,
+                &caller,
+                &trace,
+                &use_count,
+                &leaf_hash,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Entries from a position on, in order, without what lies beside them.
+pub(crate) async fn from_position(
+    client: &Client,
+    ledger_id: Uuid,
+    position: u64,
+    limit: i64,
+) -> Result<Vec<StoredEntry>, StoreError> {
+    let sql = format!(
+        "/* entries::from_position */ SELECT {BRIEF} FROM entries
+         WHERE ledger_id = $1 AND position >= $2 ORDER BY position LIMIT $3"
+    );
+    let statement = client.prepare_cached(&sql).await?;
+    let rows = client.query(&statement, &[&ledger_id, &(position as i64), &limit]).await?;
+    rows.iter().map(brief).collect()
+}
+
+/// Entries from a position on, in order, whole; at most about `max_bytes` of them, and at least one if there is one.
+pub(crate) async fn full_from_position(
+    client: &Client,
+    ledger_id: Uuid,
+    position: u64,
+    limit: i64,
+    max_bytes: usize,
+) -> Result<Vec<FullEntry>, StoreError> {
+    let sql = format!(
+        "/* entries::full_from_position */ SELECT {FULL} FROM entries
+         WHERE ledger_id = $1 AND position >= $2 ORDER BY position LIMIT $3"
+    );
+    let statement = client.prepare_cached(&sql).await?;
+    let params: [&(dyn ToSql + Sync); 3] = [&ledger_id, &(position as i64), &limit];
+    let rows = client.query_raw(&statement, params).await?;
+    let mut rows = std::pin::pin!(rows);
+    let (mut entries, mut bytes) = (vec![], 0);
+    while let Some(row) = rows.try_next().await? {
+        let entry = full(&row)?;
+        bytes += entry.uses.len() + entry.entry.body.len() + entry.sealed.len();
+        entries.push(entry);
+        if bytes >= max_bytes {
+            break;
+        }
+    }
+    Ok(entries)
+}
+
+/// Whole entries at the given positions, in order.
+pub(crate) async fn at_positions(
+    client: &Client,
+    ledger_id: Uuid,
+    positions: &[u64],
+) -> Result<Vec<FullEntry>, StoreError> {
+    let sql = format!(
+        "/* entries::at_positions */ SELECT {FULL} FROM entries
+         WHERE ledger_id = $1 AND position = ANY($2) ORDER BY position"
+    );
+    let positions: Vec<i64> = positions.iter().map(|p| *p as i64).collect();
+    let statement = client.prepare_cached(&sql).await?;
+    let rows = client.query(&statement, &[&ledger_id, &positions]).await?;
+    rows.iter().map(full).collect()
+}
+
+/// The lifecycle entries of a key up to a position, oldest first.
+pub(crate) async fn of_key(
+    client: &Client,
+    ledger_id: Uuid,
+    key_id: KeyId,
+    up_to: u64,
+) -> Result<Vec<StoredEntry>, StoreError> {
+    let sql = format!(
+        "/* entries::of_key */ SELECT {BRIEF} FROM entries
+         WHERE ledger_id = $1 AND key_id = $2 AND position <= $3 ORDER BY stream_version"
+    );
+    let statement = client.prepare_cached(&sql).await?;
+    let rows = client.query(&statement, &[&ledger_id, &key_id.uuid(), &(up_to as i64)]).await?;
+    rows.iter().map(brief).collect()
+}
+
+/// Changes that are about no key (roles, ledgers, opening), oldest first.
+pub(crate) async fn about_no_key(client: &Client, ledger_id: Uuid) -> Result<Vec<StoredEntry>, StoreError> {
+    let sql = format!(
+        "/* entries::about_no_key */ SELECT {BRIEF} FROM entries
+         WHERE ledger_id = $1 AND key_id IS NULL AND kind <> 23 ORDER BY position"
+    );
+    let rows = client.query(&sql, &[&ledger_id]).await?;
+    rows.iter().map(brief).collect()
+}
+
+/// Positions of changes before `before`, newest first.
+pub(crate) async fn change_positions(
+    client: &Client,
+    ledger_id: Uuid,
+    key_id: Option<KeyId>,
+    before: u64,
+    limit: i64,
+) -> Result<Vec<u64>, StoreError> {
+    let rows = match key_id {
+        None => {
+            let sql = "/* entries::change_positions */ SELECT position FROM entries
+                       WHERE ledger_id = $1 AND kind <> 23 AND position < $2 ORDER BY position DESC LIMIT $3";
+            client.query(&client.prepare_cached(sql).await?, &[&ledger_id, &(before as i64), &limit]).await?
+        }
+        Some(id) => {
+            // Two indexes, each read from its end; together the newest of both.
+            let sql = "/* entries::change_positions of a key */
+                (SELECT position FROM entries WHERE ledger_id = $1 AND key_id = $4 AND position < $2
+                 ORDER BY stream_version DESC LIMIT $3)
+                UNION
+                (SELECT position FROM entries WHERE ledger_id = $1 AND caller_key_id = $4 AND position < $2
+                 ORDER BY position DESC LIMIT $3)
+                ORDER BY position DESC LIMIT $3";
+            let params: [&(dyn ToSql + Sync); 4] = [&ledger_id, &(before as i64), &limit, &id.uuid()];
+            client.query(&client.prepare_cached(sql).await?, &params).await?
+        }
+    };
+    Ok(rows.iter().map(|r| r.get::<_, i64>(0) as u64).collect())
+}
+
+/// Positions of all entries before `before`, newest first.
+pub(crate) async fn page_positions(
+    client: &Client,
+    ledger_id: Uuid,
+    range: std::ops::Range<u64>,
+    limit: i64,
+) -> Result<Vec<u64>, StoreError> {
+    let sql = "/* entries::page_positions */ SELECT position FROM entries
+               WHERE ledger_id = $1 AND position >= $2 AND position < $3 AND kind = 23
+               ORDER BY position DESC LIMIT $4";
+    let statement = client.prepare_cached(sql).await?;
+    let params: [&(dyn ToSql + Sync); 4] = [&ledger_id, &(range.start as i64), &(range.end.min(i64::MAX as u64) as i64), &limit];
+    let rows = client.query(&statement, &params).await?;
+    Ok(rows.iter().map(|r| r.get::<_, i64>(0) as u64).collect())
+}
+
+/// How many entries there are: the newest position plus one.
+pub(crate) async fn size(client: &Client, ledger_id: Uuid) -> Result<u64, StoreError> {
+    let sql = "/* entries::size */ SELECT position FROM entries WHERE ledger_id = $1 ORDER BY position DESC LIMIT 1";
+    let row = client.query_opt(sql, &[&ledger_id]).await?;
+    Ok(row.map_or(0, |r| r.get::<_, i64>(0) as u64 + 1))
+}
+
+fn brief(row: &Row) -> Result<StoredEntry, StoreError> {
+    let position: i64 = row.get(0);
+    let entry = Entry {
+        payload_type: row.get(1),
+        body: row.get(2),
+        public_key_sha256: fixed(row.get(3), "public_key_sha256")?,
+        signature: fixed(row.get(4), "signature")?,
+    };
+    Ok(StoredEntry { position: position as u64, entry })
+}
+
+fn full(row: &Row) -> Result<FullEntry, StoreError> {
+    let StoredEntry { position, entry } = brief(row)?;
+    let uuid = |i: usize| row.get::<_, Option<Uuid>>(i).map(|u| KeyId::from_bytes(*u.as_bytes()));
+    let trace_id: Option<&[u8]> = row.get(12);
+    let columns = Columns {
+        kind: row.get(7),
+        time_us: row.get(8),
+        key_id: uuid(9),
+        stream_version: row.get(10),
+        caller_key_id: uuid(11),
+        trace_id: trace_id.map(|t| fixed(t, "trace_id")).transpose()?,
+        use_count: row.get(13),
+        leaf_hash: fixed(row.get(14), "leaf_hash")?,
+    };
+    Ok(FullEntry { position, entry, sealed: row.get(5), uses: row.get(6), columns })
+}

@@ -1,0 +1,102 @@
+//! `cargo xtask`: sets up what is missing on this machine, then runs.
+//!
+//! Standard library only, so that the first command of a newcomer compiles it in seconds.
+
+mod check;
+mod dev_server;
+mod grpcurl;
+mod interop;
+mod json;
+mod key_story;
+mod packages;
+mod postgres;
+mod process;
+mod replies;
+mod tools;
+
+use std::env;
+use std::process::ExitCode;
+
+use process::{Result, build_keyledger, cargo, replace_by};
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+  dev [ARGS]      start Keyledger with a Postgres of its own (ARGS go to `keyledger dev`)
+  test [ARGS]     run all tests (ARGS go to `cargo test`: a filter, or `-- --nocapture`)
+  interop         run a whole session with grpcurl against a fresh server (needs Go)
+  bench [ARGS]    run the load generator, optimised (ARGS go to it)
+  check           rustfmt, clippy, buf lint (where npm is), cargo deny (where it is installed)
+  setup           only set up: a C compiler and the Postgres server programs
+
+dev, test, interop and bench set up first. What they would install, they say before they do.";
+
+fn main() -> ExitCode {
+    let mut arguments = env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    match dispatch(&command, arguments.collect()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("error: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: &str, arguments: Vec<String>) -> Result {
+    match command {
+        "dev" => dev(&arguments),
+        "test" => test(&arguments),
+        "interop" => no_arguments(command, &arguments).and_then(|()| interop::run_session()),
+        "bench" => bench(&arguments),
+        "check" => no_arguments(command, &arguments).and_then(|()| check::run_all()),
+        "setup" => no_arguments(command, &arguments).and_then(|()| setup()),
+        "help" | "-h" | "--help" => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        "" => Err(format!("a command is missing\n\n{USAGE}")),
+        other => Err(format!("there is no command `{other}`\n\n{USAGE}")),
+    }
+}
+
+fn no_arguments(command: &str, arguments: &[String]) -> Result {
+    match arguments.first() {
+        None => Ok(()),
+        Some(extra) => Err(format!("`{command}` takes no arguments, but got `{extra}`")),
+    }
+}
+
+/// The dev profile: it optimises our dependencies but not our crates, so it compiles in a fraction
+/// of the time of a release build, and `cargo xtask test` uses the same artefacts.
+fn dev(arguments: &[String]) -> Result {
+    prepare()?;
+    let mut keyledger = build_keyledger()?;
+    replace_by(keyledger.arg("dev").args(arguments))
+}
+
+fn test(arguments: &[String]) -> Result {
+    prepare()?;
+    replace_by(cargo(&["test", "--workspace"]).args(arguments))
+}
+
+fn bench(arguments: &[String]) -> Result {
+    prepare()?;
+    let build = ["run", "--release", "--package", "keyledger-bench", "--"];
+    replace_by(cargo(&build).args(arguments))
+}
+
+fn setup() -> Result {
+    let compiler = tools::require_c_compiler()?;
+    println!("C compiler: {compiler}");
+    let postgres = postgres::find_or_install()?;
+    println!("Postgres {}: {}", postgres.version, postgres.folder.display());
+    Ok(())
+}
+
+/// What every run needs. Silent when all is there.
+fn prepare() -> Result {
+    tools::require_c_compiler()?;
+    postgres::find_or_install()?;
+    Ok(())
+}
