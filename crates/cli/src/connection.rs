@@ -1,20 +1,19 @@
 //! The connection to a server: endpoint, token and TLS, from options, variables or what `keyledger dev` wrote.
 
-use std::error::Error;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use keyledger_proto::audit_service_client::AuditServiceClient;
 use keyledger_proto::key_service_client::KeyServiceClient;
+use keyledger_server::config::DEFAULT_LISTEN;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri};
 use tonic::{Request, Status};
 
-use crate::failure::{Circumstances, Failure, unreachable_advice};
+use crate::failure::{Circumstances, Failure, innermost, unreachable_advice};
 use crate::place;
 use crate::token::{self, Bearer, Usual};
 
-const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7770";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one call may take. Streams have no end of their own.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,7 +25,7 @@ const MAX_REPLY: usize = 64 * 1024 * 1024;
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
     /// Address of the server, `http://host:port` or `https://host:port`. Without it: the address that `keyledger dev` on
-    /// this machine wrote down, else http://127.0.0.1:7770.
+    /// this machine wrote down, else http://127.0.0.1:7420.
     #[arg(long, env = "KEYLEDGER_ENDPOINT", value_name = "URL", global = true)]
     endpoint: Option<String>,
     /// File with the caller's token. Without it: the variable KEYLEDGER_TOKEN, else the token that `keyledger dev` on this
@@ -136,7 +135,7 @@ impl Connection {
         let data_dir = data_dir.data_dir.clone().or_else(|| place::default_data_dir().ok());
         let written = data_dir.and_then(|dir| std::fs::read_to_string(place::endpoint(&dir)).ok());
         let written = written.map(|text| text.trim().to_string()).filter(|text| !text.is_empty());
-        written.unwrap_or_else(|| DEFAULT_ENDPOINT.into())
+        written.unwrap_or_else(|| format!("http://{DEFAULT_LISTEN}"))
     }
 
     /// Refuses what isn't an address, TLS options without TLS, and a token in the clear on a network.
@@ -215,15 +214,6 @@ fn unreachable(endpoint: &str, error: &tonic::transport::Error) -> Failure {
         .next(unreachable_advice(endpoint))
 }
 
-/// The innermost cause says most: `Connection refused`, an unknown issuer.
-fn innermost(error: &dyn Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +238,13 @@ mod tests {
             assert!(plain.checked(bad).is_err(), "{bad}");
             assert!(connection(true, None).checked(bad).is_ok(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_help_names_the_default_endpoint() {
+        let command = <Connection as clap::Args>::augment_args(clap::Command::new("x"));
+        let endpoint = command.get_arguments().find(|a| a.get_id() == "endpoint").unwrap();
+        assert!(endpoint.get_help().unwrap().to_string().contains(DEFAULT_LISTEN));
     }
 
     #[test]

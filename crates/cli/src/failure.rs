@@ -1,5 +1,6 @@
 //! Failures: what went wrong, why, and what to do next. One place turns a gRPC status into that.
 
+use std::error::Error;
 use std::fmt;
 use std::io::{self, IsTerminal};
 
@@ -49,9 +50,10 @@ impl Failure {
             "" => format!("the call failed: {}", status.code().description()),
             text => inert(text),
         };
+        let cause = status.source().map(|source| format!("cause: {}", inert(&innermost(source))));
         Failure {
             message,
-            details: describe(status.code(), &details),
+            details: describe(status.code(), &details).into_iter().chain(cause).collect(),
             next: advice(status.code(), &details, circumstances),
         }
     }
@@ -63,7 +65,7 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl Error for Failure {}
 
 /// Prints an error to standard error.
 pub(crate) fn print(error: &anyhow::Error) {
@@ -173,6 +175,15 @@ fn advice_by_code(code: Code, about: &Circumstances) -> Option<String> {
         }
         _ => return None,
     })
+}
+
+/// The innermost cause says most: `Connection refused`, an unknown issuer.
+pub(crate) fn innermost(error: &dyn Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
 }
 
 /// What to do when nobody answers.

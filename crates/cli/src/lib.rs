@@ -39,7 +39,8 @@ struct Cli {
 }
 
 const ENDING: &str = "\
-Exit codes: 0 good; 1 failed; 2 wrong usage; 10 `verify` found the ledger not good, or `keys verify` answered DENY.
+Exit codes: 0 good; 1 failed; 2 wrong usage; 10 `verify` found the ledger not good, `keys verify` answered DENY, or \
+`doctor` found something wrong.
 
 Tokens are read from files, KEYLEDGER_TOKEN or standard input, never from an argument: other users of this machine could \
 read it there with `ps`.";
@@ -65,13 +66,13 @@ pub enum Ending {
 
 /// Runs the command that the arguments of this process name.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    if let Command::Operate(command) = &cli.command
+    let command = Cli::parse().command;
+    if let Command::Operate(command) = &command
         && let Some(code) = operate::guard(command)
     {
         return code;
     }
-    match run(cli.command) {
+    match run(command) {
         Ok(Ending::Good) => ExitCode::SUCCESS,
         Ok(Ending::NotGood) => ExitCode::from(10),
         Err(error) if failure::is_closed_pipe(&error) => ExitCode::SUCCESS,
@@ -83,18 +84,16 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> anyhow::Result<Ending> {
-    match command {
-        Command::Operate(command) => wait(operate::run(command)),
-        Command::Ledgers(command) => wait(command.run()),
-        Command::Keys(command) => wait(command.run()),
-        Command::Roles(command) => wait(command.run()),
-        Command::Audit(command) => wait(command.run()),
-        Command::Verify(command) => wait(command.run()),
-    }
-}
-
-fn wait<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Runtime::new()?.block_on(work)
+    tokio::runtime::Runtime::new()?.block_on(async {
+        match command {
+            Command::Operate(command) => operate::run(command).await,
+            Command::Ledgers(command) => command.run().await,
+            Command::Keys(command) => command.run().await,
+            Command::Roles(command) => command.run().await,
+            Command::Audit(command) => command.run().await,
+            Command::Verify(command) => command.run().await,
+        }
+    })
 }
 
 #[cfg(test)]

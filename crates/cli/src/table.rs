@@ -20,17 +20,22 @@ fn toned(screen: &Screen, cell: Cell, tone: Tone) -> Cell {
     }
 }
 
-/// A list: a line of headers, and a row for each thing. Columns named in `whole` are never broken, so that ids and times
-/// can be copied.
+/// A list: a line of headers, and a row for each thing. Columns named in `whole`, such as ids and times, are never broken;
+/// texts in the others are, but only on a terminal with room for them: on a narrow one whole rows are easier to read.
 pub(crate) struct List<'a> {
     screen: &'a Screen,
     table: Table,
     whole: &'a [usize],
 }
 
+/// A column of texts narrower than this is no help.
+const LEAST_TEXT: u16 = 24;
+/// Space between columns.
+const GAP: u16 = 2;
+
 impl<'a> List<'a> {
     pub(crate) fn new(screen: &'a Screen, headers: &[&str], whole: &'a [usize]) -> List<'a> {
-        let mut table = bare_table(ContentArrangement::Dynamic);
+        let mut table = bare_table();
         table.set_header(headers.iter().map(|h| cell(screen, h, Tone::Faint)));
         List { screen, table, whole }
     }
@@ -40,12 +45,24 @@ impl<'a> List<'a> {
     }
 
     pub(crate) fn print(mut self) -> std::io::Result<()> {
+        if self.table.width().is_some_and(|width| self.needed_width() <= width) {
+            self.table.set_content_arrangement(ContentArrangement::Dynamic);
+        }
         for column in self.whole {
             let column =
                 self.table.column_mut(*column).expect("a list has the columns that it names");
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
         print_bare(self.screen, &mut self.table)
+    }
+
+    fn needed_width(&self) -> u16 {
+        let widths = self.table.column_max_content_widths();
+        let least = |(column, width): (usize, &u16)| match self.whole.contains(&column) {
+            true => width + GAP,
+            false => LEAST_TEXT.min(*width) + GAP,
+        };
+        widths.iter().enumerate().map(least).fold(0, u16::saturating_add)
     }
 }
 
@@ -58,7 +75,7 @@ pub(crate) struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     pub(crate) fn new(screen: &'a Screen) -> Facts<'a> {
-        Facts { screen, table: bare_table(ContentArrangement::Disabled) }
+        Facts { screen, table: bare_table() }
     }
 
     pub(crate) fn add(&mut self, name: &str, text: &str) {
@@ -87,15 +104,15 @@ impl<'a> Facts<'a> {
 }
 
 /// No lines: a table that can be read, copied and cut with other tools.
-fn bare_table(arrangement: ContentArrangement) -> Table {
+fn bare_table() -> Table {
     let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING).set_content_arrangement(arrangement);
+    table.load_style(comfy_table::presets::NOTHING);
     table
 }
 
 fn print_bare(screen: &Screen, table: &mut Table) -> std::io::Result<()> {
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, GAP));
     }
     let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_string()).collect();
     lines.iter().try_for_each(|line| screen.line(line))

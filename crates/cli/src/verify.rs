@@ -16,9 +16,9 @@ use crate::connection::{Connection, DataDir};
 use crate::failure::{self, Failure};
 use crate::json::Output;
 use crate::progress::Progress;
-use crate::screen::Screen;
+use crate::screen::{Screen, inert};
 use crate::token::Usual;
-use database::Database;
+use database::{Database, Open};
 use pins::{PinArgs, Pins};
 use report::Report;
 use walk::Checked;
@@ -61,17 +61,11 @@ struct SourceArgs {
     /// `ps` doesn't show a password.
     #[arg(long, value_name = "URL", groups = ["source", "database"], num_args = 0..=1, default_missing_value = "")]
     database_url: Option<String>,
-    /// Address of the database of data keys, to open sealed texts.
-    #[arg(
-        long,
-        value_name = "URL",
-        requires = "database_url",
-        env = "SEALING_DATABASE_URL",
-        hide_env_values = true
-    )]
+    /// Address of the database of data keys, to open sealed texts. For --database-url, together with --key-dir.
+    #[arg(long, value_name = "URL", env = "SEALING_DATABASE_URL", hide_env_values = true)]
     sealing_database_url: Option<String>,
-    /// Key directory, to open sealed texts.
-    #[arg(long, value_name = "DIR", requires = "database_url")]
+    /// Key directory, to open sealed texts. For --database-url.
+    #[arg(long, value_name = "DIR", env = "KEYLEDGER_KEY_DIR")]
     key_dir: Option<PathBuf>,
     /// Name of the one ledger to verify. Without it: all ledgers of the database. For --data-dir and --database-url; a
     /// server shows the ledger of the token, and an export holds one.
@@ -132,22 +126,35 @@ impl Out {
     }
 }
 
-/// One ledger, or all of them. A pin for a ledger that isn't there means that a ledger is gone.
+/// The embedded Postgres is stopped again, if it was started for this, also when something failed.
 async fn verify_database(
     database: &Database,
     ledger: Option<String>,
     pins: &Pins,
     output: &Out,
 ) -> anyhow::Result<Ending> {
+    let open = database.open().await?;
+    let result = verify_ledgers(&open, ledger, pins, output).await;
+    open.close().await?;
+    result
+}
+
+/// One ledger, or all of them. A pin for a ledger that isn't there means that a ledger is gone.
+async fn verify_ledgers(
+    database: &Open,
+    ledger: Option<String>,
+    pins: &Pins,
+    output: &Out,
+) -> anyhow::Result<Ending> {
     let (ledgers, astray) = match ledger {
         Some(name) => (vec![(name, pins.clone())], vec![]),
-        None => pins.shared_out(database::ledger_names(database).await?),
+        None => pins.shared_out(database.ledger_names().await?),
     };
     let (mut good, mut unchecked) = (true, 0);
     for (name, pins) in ledgers {
-        let mut progress = Progress::new(format!("entries of {name} verified"));
+        let mut progress = Progress::new(format!("entries of {} verified", inert(&name)));
         let mut at = |done, total| progress.at(done, total);
-        let result = database::verify_ledger(database, &name, &pins.notes(), &mut at).await;
+        let result = database.verify_ledger(&name, &pins.notes(), &mut at).await;
         drop(progress);
         match result {
             Ok(checked) => good &= output.print(checked, &pins)?,
@@ -163,7 +170,9 @@ async fn verify_database(
     match unchecked {
         0 => Ok(ending(good)),
         _ if !good => Ok(Ending::NotGood),
-        n => Err(Failure::new(format!("{n} ledgers couldn't be checked")).into()),
+        n => {
+            Err(Failure::new(format!("not everything could be checked: {n} ledgers failed")).into())
+        }
     }
 }
 
@@ -194,7 +203,6 @@ mod tests {
             vec!["--data-dir", "y", "--database-url", "z"],
             vec!["--ledger", "main"],
             vec!["--export", "x", "--ledger", "main"],
-            vec!["--key-dir", "k"],
             vec!["--verifier-key", "x"],
         ] {
             assert!(parse(&bad).is_err(), "{bad:?}");

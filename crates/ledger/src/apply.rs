@@ -9,7 +9,9 @@ use crate::grant::{Grant, PatternError};
 use crate::id::{KeyId, LedgerNumber, Time};
 use crate::merkle::Hash;
 use crate::page;
-use crate::state::{Key, KeyStatus, LedgerInfo, Owner, RegisteredLedger, Revoked, Role, State, Version};
+use crate::state::{
+    Key, KeyStatus, LedgerInfo, Owner, RegisteredLedger, Revoked, Role, State, Version,
+};
 
 /// Why an entry doesn't fit the state before it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,8 +71,12 @@ pub fn apply(state: &mut State, leaf_hash: Hash, event: &Event) -> Result<(), Ap
 
 /// One key as its own lifecycle entries leave it: for a look back in time, and to rebuild a projected row. `state` gives the
 /// ledger and its roles.
-pub fn fold_key(state: &State, history: &[(u64, Hash, Event)]) -> Result<Option<Arc<Key>>, ApplyError> {
-    let mut scratch = State { ledger: state.ledger.clone(), roles: state.roles.clone(), ..State::default() };
+pub fn fold_key(
+    state: &State,
+    history: &[(u64, Hash, Event)],
+) -> Result<Option<Arc<Key>>, ApplyError> {
+    let mut scratch =
+        State { ledger: state.ledger.clone(), roles: state.roles.clone(), ..State::default() };
     for (position, leaf_hash, event) in history {
         let at = At {
             position: *position,
@@ -122,7 +128,11 @@ fn check_envelope(state: &State, event: &Event) -> Result<(), ApplyError> {
     if Time(event.time_us) < state.newest_time {
         return Err(ApplyError::TimeRunsBackwards);
     }
-    for (field, length, name) in [(&event.trace_id, 16, "trace_id"), (&event.span_id, 8, "span_id"), (&event.request_id, 16, "request_id")] {
+    for (field, length, name) in [
+        (&event.trace_id, 16, "trace_id"),
+        (&event.span_id, 8, "span_id"),
+        (&event.request_id, 16, "request_id"),
+    ] {
         if !field.is_empty() && field.len() != length {
             return Err(ApplyError::Field(name));
         }
@@ -133,21 +143,32 @@ fn check_envelope(state: &State, event: &Event) -> Result<(), ApplyError> {
         Some(caller) => {
             let id = KeyId::from_slice(&caller.key_id).ok_or(ApplyError::Field("caller"))?;
             let key = state.keys.get(&id).ok_or(ApplyError::Caller)?;
-            crate::judge::standing(key, caller.version, Time(event.time_us)).map_err(|_| ApplyError::Caller)
+            crate::judge::standing(key, caller.version, Time(event.time_us))
+                .map_err(|_| ApplyError::Caller)
         }
     }
 }
 
 fn caller_id(event: &Event) -> Result<Option<KeyId>, ApplyError> {
-    event.caller.as_ref().map(|c| KeyId::from_slice(&c.key_id).ok_or(ApplyError::Field("caller"))).transpose()
+    event
+        .caller
+        .as_ref()
+        .map(|c| KeyId::from_slice(&c.key_id).ok_or(ApplyError::Field("caller")))
+        .transpose()
 }
 
-fn register_ledger(state: &mut State, at: &At, e: &body::LedgerRegistered) -> Result<(), ApplyError> {
+fn register_ledger(
+    state: &mut State,
+    at: &At,
+    e: &body::LedgerRegistered,
+) -> Result<(), ApplyError> {
     if state.ledger.as_ref().is_none_or(|l| l.number != LedgerNumber::SYSTEM) {
         return Err(ApplyError::SystemOnly);
     }
     let number = LedgerNumber(e.number);
-    if number == LedgerNumber::SYSTEM || state.registered.values().any(|l| l.number == number || l.name == e.name) {
+    if number == LedgerNumber::SYSTEM
+        || state.registered.values().any(|l| l.number == number || l.name == e.name)
+    {
         return Err(ApplyError::LedgerExists);
     }
     let ledger = RegisteredLedger {
@@ -245,7 +266,12 @@ fn create_role(state: &mut State, at: &At, e: &body::RoleCreated) -> Result<(), 
         return Err(ApplyError::RoleExists);
     }
     let name: Arc<str> = e.name.as_str().into();
-    let role = Role { name: name.clone(), grants: grants(&e.grants)?, created: at.time, position: at.position };
+    let role = Role {
+        name: name.clone(),
+        grants: grants(&e.grants)?,
+        created: at.time,
+        position: at.position,
+    };
     state.roles.insert(name, Arc::new(role));
     Ok(())
 }
@@ -265,7 +291,11 @@ fn check_use_page(e: &body::UsePage) -> Result<(), ApplyError> {
     Ok(())
 }
 
-fn version(version: Option<&body::SecretVersion>, at: &At, number: u32) -> Result<Version, ApplyError> {
+fn version(
+    version: Option<&body::SecretVersion>,
+    at: &At,
+    number: u32,
+) -> Result<Version, ApplyError> {
     let version = version.ok_or(ApplyError::Field("version"))?;
     if version.number != number {
         return Err(ApplyError::Field("version.number"));
@@ -300,5 +330,6 @@ fn bytes<const N: usize>(bytes: &[u8], field: &'static str) -> Result<[u8; N], A
 }
 
 fn public_key(key: &[u8]) -> Result<VerifyingKey, ApplyError> {
-    VerifyingKey::from_bytes(&bytes(key, "public_key")?).map_err(|_| ApplyError::Field("public_key"))
+    VerifyingKey::from_bytes(&bytes(key, "public_key")?)
+        .map_err(|_| ApplyError::Field("public_key"))
 }

@@ -11,7 +11,10 @@ use prost::Message;
 
 use crate::apply::apply;
 use crate::body::{self, Decision, DecisionReason, Event, Kind, SealedColumn, Use};
-use crate::command::{Action, Answer, Call, Change, ChangeKind, Changed, Check, CheckAnswer, Command, CreateKey, EXPLAIN, Refusal, UseAddress};
+use crate::command::{
+    Action, Answer, Call, Change, ChangeKind, Changed, Check, CheckAnswer, Command, CreateKey,
+    EXPLAIN, Refusal, UseAddress,
+};
 use crate::decide::{SecretRow, decide};
 use crate::entry::{Entry, EntryError, EntrySigner};
 use crate::id::{KeyId, Time};
@@ -57,6 +60,8 @@ pub struct Batch {
     pub changed_keys: Vec<Arc<Key>>,
     /// One for each command, in the order of the commands.
     pub answers: Vec<Answer>,
+    /// Shed calls that no page of this batch could record.
+    pub shed_left: u64,
 }
 
 /// An entry to be written, with what lies beside it.
@@ -88,8 +93,9 @@ pub fn run(head: &Head, means: Means<'_>, commands: &[Command]) -> Batch {
             secrets: vec![],
             requests: vec![],
             changed_keys: vec![],
-            
+
             answers: vec![],
+            shed_left: 0,
         },
         means,
         page: PageWriter::default(),
@@ -107,7 +113,9 @@ pub fn run(head: &Head, means: Means<'_>, commands: &[Command]) -> Batch {
         }
     }
     run.close_page();
-    run.batch.answers = answers.into_iter().map(|a| a.expect("each command is a use or a change")).collect();
+    run.batch.shed_left = run.means.shed;
+    run.batch.answers =
+        answers.into_iter().map(|a| a.expect("each command is a use or a change")).collect();
     run.batch
 }
 
@@ -142,7 +150,11 @@ impl Run<'_> {
             }
             Action::Authenticate => Answer::Allowed { caller: caller.key },
             Action::Read | Action::Change(_) => {
-                self.add_use(caller_use(call, &caller, DecisionReason::Granted), call.salt, &call.texts);
+                self.add_use(
+                    caller_use(call, &caller, DecisionReason::Granted),
+                    call.salt,
+                    &call.texts,
+                );
                 Answer::Allowed { caller: caller.key }
             }
         }
@@ -150,13 +162,23 @@ impl Run<'_> {
 
     /// The one ladder for callers: known, standing, permitted.
     fn authorise(&self, call: &Call) -> Result<Authorised, RefusedCaller> {
-        let refused = |key_id, version, reason, refusal| Err(RefusedCaller { key_id, version, reason, refusal });
+        let refused = |key_id, version, reason, refusal| {
+            Err(RefusedCaller { key_id, version, reason, refusal })
+        };
         match identify(&call.credential, self.state(), self.means.peppers) {
             Identity::Internal => Ok(Authorised { key: None, version: 0 }),
-            Identity::Unknown { key_id, reason } => refused(key_id, 0, reason, Refusal::Unauthenticated),
+            Identity::Unknown { key_id, reason } => {
+                refused(key_id, 0, reason, Refusal::Unauthenticated)
+            }
             Identity::Known { key_id, version } => {
-                let verdict =
-                    judge::judge(self.state(), key_id, version, call.permission, &call.resource, self.means.now);
+                let verdict = judge::judge(
+                    self.state(),
+                    key_id,
+                    version,
+                    call.permission,
+                    &call.resource,
+                    self.means.now,
+                );
                 match verdict.reason {
                     DecisionReason::Granted => {
                         Ok(Authorised { key: self.state().keys.get(&key_id).cloned(), version })
@@ -183,16 +205,27 @@ impl Run<'_> {
     }
 
     fn verify(&mut self, call: &Call, caller: &Authorised, check: &Check) -> Answer {
-        let (key_id, version, verdict) = match identify(&check.credential, self.state(), self.means.peppers) {
-            Identity::Known { key_id, version } => {
-                let verdict =
-                    judge::judge(self.state(), key_id, version, &check.permission, &check.resource, self.means.now);
-                (Some(key_id), version, verdict)
-            }
-            Identity::Unknown { key_id, reason } => (key_id, 0, judge::Verdict { reason, matched: None }),
-            // A check is always of what somebody presented.
-            Identity::Internal => (None, 0, judge::Verdict { reason: DecisionReason::Missing, matched: None }),
-        };
+        let (key_id, version, verdict) =
+            match identify(&check.credential, self.state(), self.means.peppers) {
+                Identity::Known { key_id, version } => {
+                    let verdict = judge::judge(
+                        self.state(),
+                        key_id,
+                        version,
+                        &check.permission,
+                        &check.resource,
+                        self.means.now,
+                    );
+                    (Some(key_id), version, verdict)
+                }
+                Identity::Unknown { key_id, reason } => {
+                    (key_id, 0, judge::Verdict { reason, matched: None })
+                }
+                // A check is always of what somebody presented.
+                Identity::Internal => {
+                    (None, 0, judge::Verdict { reason: DecisionReason::Missing, matched: None })
+                }
+            };
         let r#use = Use {
             key_id: key_id.map_or(vec![], |id| id.as_bytes().to_vec()),
             version,
@@ -203,13 +236,23 @@ impl Run<'_> {
             ..call_use(call, verdict.reason)
         };
         let at = self.add_use(r#use, call.salt, &check.texts);
-        let key = key_id.filter(|_| version != 0).and_then(|id| self.state().keys.get(&id).cloned());
+        let key =
+            key_id.filter(|_| version != 0).and_then(|id| self.state().keys.get(&id).cloned());
         let explain = verdict.allowed() || self.may_explain(caller);
-        Answer::Verdict(Box::new(CheckAnswer { reason: verdict.reason, matched: verdict.matched, key, explain, at }))
+        Answer::Verdict(Box::new(CheckAnswer {
+            reason: verdict.reason,
+            matched: verdict.matched,
+            key,
+            explain,
+            at,
+        }))
     }
 
     fn may_explain(&self, caller: &Authorised) -> bool {
-        caller.key.as_ref().is_none_or(|key| judge::matching_grant(self.state(), key, EXPLAIN, "keys").is_some())
+        caller
+            .key
+            .as_ref()
+            .is_none_or(|key| judge::matching_grant(self.state(), key, EXPLAIN, "keys").is_some())
     }
 
     fn change(&mut self, call: &Call, change: &Change) -> Answer {
@@ -222,6 +265,8 @@ impl Run<'_> {
         }
         match self.decide_and_write(call, &caller, change) {
             Ok(answer) => answer,
+            // What Keyledger itself was refused is no use of a key.
+            Err(refusal) if caller.key.is_none() => Answer::Refused { refusal },
             Err(refusal) => {
                 let reason = refusal.recorded_reason();
                 self.add_use(caller_use(call, &caller, reason), call.salt, &call.texts);
@@ -243,8 +288,19 @@ impl Run<'_> {
         })
     }
 
-    fn decide_and_write(&mut self, call: &Call, caller: &Authorised, change: &Change) -> Result<Answer, Refusal> {
-        let decided = decide(self.state(), self.means.peppers, caller.key.as_deref(), change, self.means.now)?;
+    fn decide_and_write(
+        &mut self,
+        call: &Call,
+        caller: &Authorised,
+        change: &Change,
+    ) -> Result<Answer, Refusal> {
+        let decided = decide(
+            self.state(),
+            self.means.peppers,
+            caller.key.as_deref(),
+            change,
+            self.means.now,
+        )?;
         let texts: Vec<&Sealed> = change.texts.iter().chain(&call.texts).collect();
         let mut event = self.event(decided.kind, change);
         event.trace_id = call.trace.trace_id_bytes();
@@ -255,7 +311,11 @@ impl Run<'_> {
         let sealed = sealed_column(texts.iter().map(|t| t.bytes.clone()).collect());
         let position = self.append(event, sealed, vec![])?;
         if let Some(secret) = decided.secret {
-            self.batch.head.state.verifiers.insert((secret.key_id, secret.version), secret.verifier);
+            self.batch
+                .head
+                .state
+                .verifiers
+                .insert((secret.key_id, secret.version), secret.verifier);
             self.batch.secrets.push(secret);
         }
         if let (Some(request), Some(key)) = (call.request, &caller.key) {
@@ -272,7 +332,13 @@ impl Run<'_> {
             (None, ChangeKind::OpenLedger(open)) => (open.id.to_vec(), 0),
             (None, _) => (vec![], 0),
         };
-        Event { ledger_id, epoch, time_us: self.means.now.micros(), kind: Some(kind), ..Event::default() }
+        Event {
+            ledger_id,
+            epoch,
+            time_us: self.means.now.micros(),
+            kind: Some(kind),
+            ..Event::default()
+        }
     }
 
     /// Seals an event into the next entry and applies it. An event that doesn't apply changes nothing.
@@ -297,24 +363,37 @@ impl Run<'_> {
             ChangeKind::CreateKey(CreateKey { key_id, .. })
             | ChangeKind::RotateKey { key_id, .. }
             | ChangeKind::RevokeKey { key_id, .. } => {
-                let key = state.keys.get(key_id).expect("the entry just applied is about this key").clone();
+                let key = state
+                    .keys
+                    .get(key_id)
+                    .expect("the entry just applied is about this key")
+                    .clone();
                 self.batch.changed_keys.retain(|k| k.id != key.id);
                 self.batch.changed_keys.push(key.clone());
                 Changed::Key(key)
             }
-            ChangeKind::CreateRole { name, .. } => {
-                Changed::Role(state.roles.get(name.as_str()).expect("the entry just applied is about this role").clone())
-            }
-            ChangeKind::RegisterLedger(_) => {
-                Changed::Ledger(*state.registered.keys().next_back().expect("a ledger was just registered"))
-            }
+            ChangeKind::CreateRole { name, .. } => Changed::Role(
+                state
+                    .roles
+                    .get(name.as_str())
+                    .expect("the entry just applied is about this role")
+                    .clone(),
+            ),
+            ChangeKind::RegisterLedger(_) => Changed::Ledger(
+                *state.registered.keys().next_back().expect("a ledger was just registered"),
+            ),
             ChangeKind::OpenLedger(_) | ChangeKind::StartServer { .. } => Changed::Nothing,
         }
     }
 
     /// Adds a use to the open page. Its position is that of the page only if no change comes in between: so it is asked
     /// for in the first page only.
-    fn add_use(&mut self, mut r#use: Use, salt: crate::page::UseSalt, texts: &[Sealed]) -> UseAddress {
+    fn add_use(
+        &mut self,
+        mut r#use: Use,
+        salt: crate::page::UseSalt,
+        texts: &[Sealed],
+    ) -> UseAddress {
         r#use.texts = texts.iter().map(Sealed::to_body).collect();
         let index = self.page.add(&r#use, salt, texts.iter().map(|t| t.bytes.clone()).collect());
         UseAddress { position: self.batch.head.state.next_position, index }

@@ -401,7 +401,10 @@ pub struct NotCanonical(&'static str);
 
 /// Decodes bytes that must encode to themselves again. Protobuf readers skip what they don't know; a ledger must not, so an
 /// unknown field or kind is found here.
-pub fn decode_canonical<M: Message + Default>(bytes: &[u8], name: &'static str) -> Result<M, NotCanonical> {
+pub fn decode_canonical<M: Message + Default>(
+    bytes: &[u8],
+    name: &'static str,
+) -> Result<M, NotCanonical> {
     let message = M::decode(bytes).map_err(|_| NotCanonical(name))?;
     if message.encoded_len() != bytes.len() || message.encode_to_vec() != bytes {
         return Err(NotCanonical(name));

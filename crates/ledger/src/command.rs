@@ -150,7 +150,9 @@ impl Command {
         let sealed = |texts: &[Sealed]| texts.iter().map(|t| t.bytes.len() + 80).sum::<usize>();
         let action = match &self.action {
             Action::Read | Action::Authenticate | Action::Refuse(_) => 0,
-            Action::Verify(c) => c.permission.len() + c.resource.len() + c.audience.len() + sealed(&c.texts),
+            Action::Verify(c) => {
+                c.permission.len() + c.resource.len() + c.audience.len() + sealed(&c.texts)
+            }
             // An entry is at most a leaf and its sealed texts.
             Action::Change(c) => 4096 + sealed(&c.texts),
         };
@@ -162,12 +164,21 @@ impl Command {
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// A read may now be made.
-    Allowed { caller: Option<Arc<Key>> },
+    Allowed {
+        caller: Option<Arc<Key>>,
+    },
     Verdict(Box<CheckAnswer>),
-    Changed { position: u64, result: Changed },
+    Changed {
+        position: u64,
+        result: Changed,
+    },
     /// The change was made before, at this position.
-    Replayed { position: u64 },
-    Refused { refusal: Refusal },
+    Replayed {
+        position: u64,
+    },
+    Refused {
+        refusal: Refusal,
+    },
 }
 
 /// Where a use is found.
@@ -201,16 +212,28 @@ pub enum Changed {
 pub enum Refusal {
     /// The credential is not valid. Why, is for the ledger to know.
     Unauthenticated,
-    PermissionDenied { permission: String, resource: String },
-    ExceedsOwnRights { what: String },
+    PermissionDenied {
+        permission: String,
+        resource: String,
+    },
+    ExceedsOwnRights {
+        what: String,
+    },
     KeyNotFound,
-    RoleNotFound { name: String },
-    KeyState { state: crate::state::KeyStatus },
+    RoleNotFound {
+        name: String,
+    },
+    KeyState {
+        state: crate::state::KeyStatus,
+    },
     RoleExists,
     LedgerExists,
     RequestIdReused,
     /// The lifetime is out of range: field and what is wrong.
-    Lifetime { field: &'static str, problem: String },
+    Lifetime {
+        field: &'static str,
+        problem: String,
+    },
     EntryTooLarge,
     SystemLedgerOnly,
     /// Refused before it came to the sequencer; the caller was told by whoever refused.

@@ -5,8 +5,8 @@
 
 use crate::body::{self, Kind, OwnerKind};
 use crate::command::{
-    Change, ChangeKind, CreateKey, DAY, DEFAULT_LIFE, Expiry, MAX_LIFE, MAX_OVERLAP, NewSecret, OpenLedger, Refusal,
-    RegisterLedger, WITHOUT_EXPIRY,
+    Change, ChangeKind, CreateKey, DAY, DEFAULT_LIFE, Expiry, MAX_LIFE, MAX_OVERLAP, NewSecret,
+    OpenLedger, Refusal, RegisterLedger, WITHOUT_EXPIRY,
 };
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time};
@@ -32,20 +32,31 @@ pub struct SecretRow {
 }
 
 /// Decides one change. `caller` is `None` when Keyledger itself acts, which may do everything.
-pub fn decide(state: &State, peppers: &Peppers, caller: Option<&Key>, change: &Change, now: Time) -> Result<Decided, Refusal> {
+pub fn decide(
+    state: &State,
+    peppers: &Peppers,
+    caller: Option<&Key>,
+    change: &Change,
+    now: Time,
+) -> Result<Decided, Refusal> {
     match &change.kind {
+        ChangeKind::OpenLedger(_) if state.ledger.is_some() => Err(Refusal::LedgerExists),
         ChangeKind::OpenLedger(c) => Ok(only(open_ledger(c))),
         ChangeKind::RegisterLedger(c) => register_ledger(state, c).map(only),
-        ChangeKind::StartServer { version, configuration_digest } => Ok(only(Kind::ServerStarted(body::ServerStarted {
-            version: version.clone(),
-            configuration_digest: configuration_digest.to_vec(),
-        }))),
+        ChangeKind::StartServer { version, configuration_digest } => {
+            Ok(only(Kind::ServerStarted(body::ServerStarted {
+                version: version.clone(),
+                configuration_digest: configuration_digest.to_vec(),
+            })))
+        }
         ChangeKind::CreateKey(c) => create_key(state, peppers, caller, c, now),
         ChangeKind::RotateKey { key_id, overlap_micros, secret } => {
             rotate_key(state, peppers, caller, *key_id, *overlap_micros, secret, now)
         }
         ChangeKind::RevokeKey { key_id, kind } => revoke_key(state, *key_id, *kind).map(only),
-        ChangeKind::CreateRole { name, grants } => create_role(state, caller, name, grants).map(only),
+        ChangeKind::CreateRole { name, grants } => {
+            create_role(state, caller, name, grants).map(only)
+        }
     }
 }
 
@@ -96,7 +107,11 @@ fn create_key(
     }
     let (version, secret) = new_version(peppers, c.key_id, 1, &c.secret)?;
     let kind = Kind::KeyCreated(body::KeyCreated {
-        link: Some(body::KeyLink { key_id: c.key_id.as_bytes().to_vec(), stream_version: 1, previous_leaf_hash: vec![] }),
+        link: Some(body::KeyLink {
+            key_id: c.key_id.as_bytes().to_vec(),
+            stream_version: 1,
+            previous_leaf_hash: vec![],
+        }),
         owner: Some(owner(&c.owner)),
         grants: c.grants.iter().map(Grant::to_body).collect(),
         roles: c.roles.clone(),
@@ -121,7 +136,11 @@ fn rotate_key(
         return Err(lifetime("overlap", "must be 0 to 30 days".into()));
     }
     // Whoever rotates learns the new secret, and so gains what the key may do.
-    let roles = key.roles.iter().filter_map(|name| state.roles.get(name)).flat_map(|role| role.grants.iter());
+    let roles = key
+        .roles
+        .iter()
+        .filter_map(|name| state.roles.get(name))
+        .flat_map(|role| role.grants.iter());
     check_hands_on(state, caller, key.grants.iter().chain(roles))?;
     check_expiry_inside(caller, key.expires)?;
     let number = key.newest_version().number + 1;
@@ -130,7 +149,10 @@ fn rotate_key(
     let kind = Kind::KeyRotated(body::KeyRotated {
         link: Some(next_link(key)),
         version: Some(version),
-        previous_expire_time_us: key.expires.map_or(overlap_end, |end| end.min(overlap_end)).micros(),
+        previous_expire_time_us: key
+            .expires
+            .map_or(overlap_end, |end| end.min(overlap_end))
+            .micros(),
     });
     Ok(Decided { kind, secret: Some(secret) })
 }
@@ -144,7 +166,12 @@ fn revoke_key(state: &State, key_id: KeyId, kind: body::RevocationKind) -> Resul
     Ok(Kind::KeyRevoked(body::KeyRevoked { link: Some(next_link(key)), kind: kind as i32 }))
 }
 
-fn create_role(state: &State, caller: Option<&Key>, name: &str, grants: &[Grant]) -> Result<Kind, Refusal> {
+fn create_role(
+    state: &State,
+    caller: Option<&Key>,
+    name: &str,
+    grants: &[Grant],
+) -> Result<Kind, Refusal> {
     if state.roles.contains_key(name) {
         return Err(Refusal::RoleExists);
     }
@@ -166,11 +193,17 @@ fn require_active(key: &Key, now: Time) -> Result<(), Refusal> {
     }
 }
 
-fn roles<'a>(state: &'a State, names: &'a [String]) -> Result<impl Iterator<Item = &'a Grant> + use<'a>, Refusal> {
+fn roles<'a>(
+    state: &'a State,
+    names: &'a [String],
+) -> Result<impl Iterator<Item = &'a Grant> + use<'a>, Refusal> {
     if let Some(name) = names.iter().find(|name| !state.roles.contains_key(name.as_str())) {
         return Err(Refusal::RoleNotFound { name: name.clone() });
     }
-    Ok(names.iter().filter_map(|name| state.roles.get(name.as_str())).flat_map(|role| role.grants.iter()))
+    Ok(names
+        .iter()
+        .filter_map(|name| state.roles.get(name.as_str()))
+        .flat_map(|role| role.grants.iter()))
 }
 
 /// A key never gives more than it holds: each grant lies inside one single grant of its own, else the call is refused.
@@ -180,7 +213,11 @@ fn check_hands_on<'a>(
     mut given: impl Iterator<Item = &'a Grant>,
 ) -> Result<(), Refusal> {
     let Some(caller) = caller else { return Ok(()) };
-    let from_roles = caller.roles.iter().filter_map(|name| state.roles.get(name)).flat_map(|role| role.grants.iter());
+    let from_roles = caller
+        .roles
+        .iter()
+        .filter_map(|name| state.roles.get(name))
+        .flat_map(|role| role.grants.iter());
     let own: Vec<&Grant> = caller.grants.iter().chain(from_roles).collect();
     match given.find(|grant| !own.iter().any(|mine| mine.covers(grant))) {
         Some(grant) => Err(Refusal::ExceedsOwnRights { what: format!("the grant {grant}") }),
@@ -200,7 +237,12 @@ fn check_expiry_inside(caller: Option<&Key>, expires: Option<Time>) -> Result<()
     }
 }
 
-fn expiry(state: &State, caller: Option<&Key>, asked: Expiry, now: Time) -> Result<Option<Time>, Refusal> {
+fn expiry(
+    state: &State,
+    caller: Option<&Key>,
+    asked: Expiry,
+    now: Time,
+) -> Result<Option<Time>, Refusal> {
     let expires = match asked {
         // A default is never more than the caller can give.
         Expiry::Default => {
@@ -215,13 +257,21 @@ fn expiry(state: &State, caller: Option<&Key>, asked: Expiry, now: Time) -> Resu
     match expires {
         Some(end) if end <= now => return Err(lifetime(field, "must lie in the future".into())),
         Some(end) if end > now.plus_micros(MAX_LIFE) => {
-            return Err(lifetime(field, format!("must be at most {} days from now", MAX_LIFE / DAY)));
+            return Err(lifetime(
+                field,
+                format!("must be at most {} days from now", MAX_LIFE / DAY),
+            ));
         }
         Some(_) => {}
         None => {
-            let may = caller.is_none_or(|key| judge::matching_grant(state, key, WITHOUT_EXPIRY, "keys").is_some());
+            let may = caller.is_none_or(|key| {
+                judge::matching_grant(state, key, WITHOUT_EXPIRY, "keys").is_some()
+            });
             if !may {
-                return Err(Refusal::PermissionDenied { permission: WITHOUT_EXPIRY.into(), resource: "keys".into() });
+                return Err(Refusal::PermissionDenied {
+                    permission: WITHOUT_EXPIRY.into(),
+                    resource: "keys".into(),
+                });
             }
         }
     }
@@ -246,7 +296,10 @@ fn new_version(
         verifier_commitment: secret::commitment(&new.salt, &verifier).to_vec(),
         pepper_id: pepper.id,
     };
-    Ok((version, SecretRow { key_id, version: number, verifier, salt: new.salt, pepper_id: pepper.id }))
+    Ok((
+        version,
+        SecretRow { key_id, version: number, verifier, salt: new.salt, pepper_id: pepper.id },
+    ))
 }
 
 fn next_link(key: &Key) -> body::KeyLink {

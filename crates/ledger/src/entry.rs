@@ -62,7 +62,12 @@ impl EntrySigner {
             return Err(EntryError::TooLarge);
         }
         let signature = self.key.sign(&pre_authentication_encoding(PAYLOAD_TYPE, &body)).to_bytes();
-        Ok(Entry { payload_type: PAYLOAD_TYPE.into(), body, public_key_sha256: self.public_key_sha256, signature })
+        Ok(Entry {
+            payload_type: PAYLOAD_TYPE.into(),
+            body,
+            public_key_sha256: self.public_key_sha256,
+            signature,
+        })
     }
 }
 
@@ -102,7 +107,9 @@ impl Entry {
     /// Opens position 0, which names the key that signs it.
     pub fn open_first(&self) -> Result<Event, EntryError> {
         let event = Event::from_signed(&self.body)?;
-        let Some(Kind::LedgerOpened(opened)) = &event.kind else { return Err(EntryError::UnknownSigner) };
+        let Some(Kind::LedgerOpened(opened)) = &event.kind else {
+            return Err(EntryError::UnknownSigner);
+        };
         let key: &[u8; 32] =
             opened.entry_public_key.as_slice().try_into().map_err(|_| EntryError::UnknownSigner)?;
         self.open(&[VerifyingKey::from_bytes(key).map_err(|_| EntryError::UnknownSigner)?])
@@ -115,7 +122,8 @@ pub fn public_key_digest(key: &VerifyingKey) -> Hash {
 
 /// `DSSEv1 <length> <type> <length> <body>`, lengths in decimal.
 fn pre_authentication_encoding(payload_type: &str, body: &[u8]) -> Vec<u8> {
-    let mut message = format!("DSSEv1 {} {} {} ", payload_type.len(), payload_type, body.len()).into_bytes();
+    let mut message =
+        format!("DSSEv1 {} {} {} ", payload_type.len(), payload_type, body.len()).into_bytes();
     message.extend_from_slice(body);
     message
 }
@@ -140,7 +148,8 @@ mod tests {
 
     #[test]
     fn flipping_any_bit_of_an_entry_changes_its_leaf_hash() {
-        let entry = EntrySigner::new(SigningKey::from_bytes(&[1; 32])).sign(b"body".to_vec()).unwrap();
+        let entry =
+            EntrySigner::new(SigningKey::from_bytes(&[1; 32])).sign(b"body".to_vec()).unwrap();
         for bit in 0..entry.body.len() * 8 {
             let mut changed = entry.clone();
             changed.body[bit / 8] ^= 1 << (bit % 8);

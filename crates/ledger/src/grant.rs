@@ -49,7 +49,11 @@ pub struct Grant {
 }
 
 impl Grant {
-    pub fn new(permissions: &[String], resource: &str, give_only: bool) -> Result<Grant, PatternError> {
+    pub fn new(
+        permissions: &[String],
+        resource: &str,
+        give_only: bool,
+    ) -> Result<Grant, PatternError> {
         if permissions.is_empty() || permissions.len() > MAX_PERMISSIONS {
             return Err(PatternError::PermissionCount);
         }
@@ -87,7 +91,10 @@ impl Grant {
     /// Whether everything that `other` gives lies inside this single grant. A give-only grant may hand on what it can't
     /// use; what it hands on may be used.
     pub fn covers(&self, other: &Grant) -> bool {
-        other.permissions.iter().all(|theirs| self.permissions.iter().any(|ours| permission_covers(ours, theirs)))
+        other
+            .permissions
+            .iter()
+            .all(|theirs| self.permissions.iter().any(|ours| permission_covers(ours, theirs)))
             && resource_covers(&self.resource, &other.resource)
     }
 
@@ -97,7 +104,8 @@ impl Grant {
     }
 
     fn reaches(&self, permission: &str, resource: &str) -> bool {
-        self.permissions.iter().any(|p| permission_matches(p, permission)) && resource_covers(&self.resource, resource)
+        self.permissions.iter().any(|p| permission_matches(p, permission))
+            && resource_covers(&self.resource, resource)
     }
 }
 
@@ -117,17 +125,25 @@ pub fn check_permission(permission: &str) -> Result<(), PatternError> {
 /// Checks the path of one resource: no pattern.
 pub fn check_resource(resource: &str) -> Result<(), PatternError> {
     check_resource_pattern(resource)?;
-    if resource.split('/').any(|s| s.contains('*')) { Err(PatternError::NotConcrete) } else { Ok(()) }
+    if resource.split('/').any(|s| s.contains('*')) {
+        Err(PatternError::NotConcrete)
+    } else {
+        Ok(())
+    }
 }
 
 fn check_permission_pattern(pattern: &str) -> Result<(), PatternError> {
     check_length(pattern, MAX_PERMISSION)?;
-    let names = pattern.strip_suffix(".*").or(pattern.strip_suffix('*').filter(|rest| rest.is_empty())).unwrap_or(pattern);
+    let names = pattern
+        .strip_suffix(".*")
+        .or(pattern.strip_suffix('*').filter(|rest| rest.is_empty()))
+        .unwrap_or(pattern);
     if names.contains('*') {
         return Err(PatternError::PermissionStar);
     }
     let good = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
-    let fine = pattern == "*" || names.split('.').all(|name| !name.is_empty() && name.bytes().all(good));
+    let fine =
+        pattern == "*" || names.split('.').all(|name| !name.is_empty() && name.bytes().all(good));
     if fine { Ok(()) } else { Err(PatternError::PermissionCharacters) }
 }
 
@@ -138,7 +154,9 @@ fn check_resource_pattern(pattern: &str) -> Result<(), PatternError> {
         return Err(PatternError::TooManySegments);
     }
     for (i, segment) in pattern.split('/').enumerate() {
-        if segment.is_empty() || segment.chars().any(|c| c.is_whitespace() || crate::text::is_unsafe_in_a_line(c)) {
+        if segment.is_empty()
+            || segment.chars().any(|c| c.is_whitespace() || crate::text::is_unsafe_in_a_line(c))
+        {
             return Err(PatternError::ResourceCharacters);
         }
         let star = match segment {

@@ -43,9 +43,8 @@ impl KeyId {
         let random = random & ((1 << Self::RANDOM_BITS) - 1);
         // 74 bits follow the time: the ledger number, then the random bits. UUIDv8 keeps 6 bits for itself.
         let tail = (u128::from(ledger.0) << Self::RANDOM_BITS) | u128::from(random);
-        let custom = (u128::from(millis) << 80)
-            | (((tail >> 62) & 0xfff) << 64)
-            | (tail & ((1 << 62) - 1));
+        let custom =
+            (u128::from(millis) << 80) | (((tail >> 62) & 0xfff) << 64) | (tail & ((1 << 62) - 1));
         KeyId(*Uuid::new_v8(custom.to_be_bytes()).as_bytes())
     }
 
@@ -60,7 +59,10 @@ impl KeyId {
 
     pub fn parse(text: &str) -> Option<KeyId> {
         // The hyphenated form only: one key has one name.
-        (text.len() == 36).then(|| Uuid::try_parse(text).ok()).flatten().map(|u| KeyId(*u.as_bytes()))
+        (text.len() == 36)
+            .then(|| Uuid::try_parse(text).ok())
+            .flatten()
+            .map(|u| KeyId(*u.as_bytes()))
     }
 
     pub fn as_bytes(&self) -> &[u8; 16] {

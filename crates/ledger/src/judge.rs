@@ -31,16 +31,26 @@ pub struct Presented {
 pub enum Identity {
     Internal,
     /// The secret is that of this version. Whether key and version still stand is for [`standing`] to say.
-    Known { key_id: KeyId, version: u32 },
+    Known {
+        key_id: KeyId,
+        version: u32,
+    },
     /// `key_id` only if such a key exists.
-    Unknown { key_id: Option<KeyId>, reason: DecisionReason },
+    Unknown {
+        key_id: Option<KeyId>,
+        reason: DecisionReason,
+    },
 }
 
 impl Credential {
     /// From the text of a token.
     pub fn from_text(text: &str) -> Credential {
         match Token::parse(text) {
-            Ok(token) => Credential::Presented(Presented { key_id: token.key_id, secret: token.secret, matched: None }),
+            Ok(token) => Credential::Presented(Presented {
+                key_id: token.key_id,
+                secret: token.secret,
+                matched: None,
+            }),
             Err(_) => Credential::Malformed,
         }
     }
@@ -90,7 +100,12 @@ fn is_of_ledger(state: &State, key_id: KeyId) -> bool {
 }
 
 /// Two digests and two comparisons, always: a key that doesn't exist costs what one with two versions does.
-fn matching_version(presented: &Presented, key: Option<&Key>, state: &State, peppers: &Peppers) -> Option<u32> {
+fn matching_version(
+    presented: &Presented,
+    key: Option<&Key>,
+    state: &State,
+    peppers: &Peppers,
+) -> Option<u32> {
     let mut found = None;
     for slot in 0..2 {
         let version = key.and_then(|k| k.versions.get(slot));
@@ -145,7 +160,11 @@ pub fn matching_grant(state: &State, key: &Key, permission: &str, resource: &str
 
 /// Whether one single usable grant of the key, or of its roles, covers all of `wanted`.
 pub fn holds(state: &State, key: &Key, wanted: &Grant) -> bool {
-    let from_roles = key.roles.iter().filter_map(|name| state.roles.get(name)).flat_map(|role| role.grants.iter());
+    let from_roles = key
+        .roles
+        .iter()
+        .filter_map(|name| state.roles.get(name))
+        .flat_map(|role| role.grants.iter());
     key.grants.iter().chain(from_roles).any(|grant| !grant.is_give_only() && grant.covers(wanted))
 }
 
@@ -163,7 +182,14 @@ impl Verdict {
 }
 
 /// Judges a use by a key whose secret matched. An empty permission asks only whether the key stands.
-pub fn judge(state: &State, key_id: KeyId, version: u32, permission: &str, resource: &str, now: Time) -> Verdict {
+pub fn judge(
+    state: &State,
+    key_id: KeyId,
+    version: u32,
+    permission: &str,
+    resource: &str,
+    now: Time,
+) -> Verdict {
     let denied = |reason| Verdict { reason, matched: None };
     let Some(key) = state.keys.get(&key_id) else { return denied(DecisionReason::UnknownKey) };
     if let Err(reason) = standing(key, version, now) {

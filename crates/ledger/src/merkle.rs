@@ -31,20 +31,12 @@ pub fn leaf_hash(data: &[u8]) -> Hash {
 /// `leaf_hash` of the concatenation of `parts`, which need not be built.
 pub fn leaf_hash_of(parts: &[&[u8]]) -> Hash {
     let leaf = Sha256::new_with_prefix([0x00]);
-    parts
-        .iter()
-        .fold(leaf, |hash, part| hash.chain_update(part))
-        .finalize()
-        .into()
+    parts.iter().fold(leaf, |hash, part| hash.chain_update(part)).finalize().into()
 }
 
 /// RFC 6962 §2.1: the hash of an inner node is SHA-256(0x01 ‖ left ‖ right).
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    Sha256::new_with_prefix([0x01])
-        .chain_update(left)
-        .chain_update(right)
-        .finalize()
-        .into()
+    Sha256::new_with_prefix([0x01]).chain_update(left).chain_update(right).finalize().into()
 }
 
 /// RFC 6962 §2.1: the root of the empty tree is the SHA-256 of nothing.
@@ -105,10 +97,8 @@ impl Frontier {
     pub fn append(&mut self, leaf: Hash) {
         let mut root = leaf;
         for _ in 0..self.size.trailing_ones() {
-            let left = self
-                .roots
-                .pop()
-                .expect("a frontier has a root for every bit set in its size");
+            let left =
+                self.roots.pop().expect("a frontier has a root for every bit set in its size");
             root = node_hash(&left, &root);
         }
         self.roots.push(root);
@@ -153,11 +143,7 @@ impl TilePrefix {
     /// As much of a tile as a tree of `size` leaves has.
     pub(crate) fn within(size: u64, level: u8, index: u64) -> Self {
         let width = (hashes_at(size, level) - index * TILE_WIDTH).min(TILE_WIDTH);
-        Self {
-            level,
-            index,
-            width,
-        }
+        Self { level, index, width }
     }
 
     /// Asks `read` for exactly these hashes.
@@ -207,16 +193,8 @@ impl TileWriter {
     /// The compact range of the same tree. Costs a hash for every hash in an open tile: call it
     /// once per batch.
     pub fn frontier(&self) -> Frontier {
-        let roots = self
-            .open
-            .iter()
-            .rev()
-            .flat_map(|hashes| perfect_roots(hashes))
-            .collect();
-        Frontier {
-            size: self.size,
-            roots,
-        }
+        let roots = self.open.iter().rev().flat_map(|hashes| perfect_roots(hashes)).collect();
+        Frontier { size: self.size, roots }
     }
 
     /// The root of the whole tree, at the cost of `frontier`.
@@ -238,11 +216,7 @@ impl TileWriter {
                 break;
             }
             let index = hashes_at(self.size, level + 1) - 1;
-            let tile = Tile {
-                level,
-                index,
-                hashes: std::mem::take(open),
-            };
+            let tile = Tile { level, index, hashes: std::mem::take(open) };
             hash = tile.root();
             full.push(tile);
         }
@@ -253,11 +227,7 @@ impl TileWriter {
     pub fn open_prefix(&self, prefix: TilePrefix) -> Option<&[Hash]> {
         let open = self.open.get(usize::from(prefix.level))?;
         let open_index = hashes_at(self.size, prefix.level) / TILE_WIDTH;
-        if prefix.index == open_index {
-            open.get(..prefix.width as usize)
-        } else {
-            None
-        }
+        if prefix.index == open_index { open.get(..prefix.width as usize) } else { None }
     }
 }
 
@@ -292,11 +262,7 @@ pub fn root_at<E>(
     mut read: impl FnMut(TilePrefix) -> Result<Vec<Hash>, E>,
 ) -> Result<Hash, E> {
     let mut roots = Vec::new();
-    for tile in open_tiles(size)
-        .into_iter()
-        .rev()
-        .filter(|tile| tile.width > 0)
-    {
+    for tile in open_tiles(size).into_iter().rev().filter(|tile| tile.width > 0) {
         roots.extend(perfect_roots(&tile.read_with(&mut read)?));
     }
     Ok(join(&roots))
@@ -311,9 +277,7 @@ pub(crate) fn split(leaves: u64) -> u64 {
 /// The root of a tree from the roots of its perfect subtrees, largest first.
 pub(crate) fn join(roots: &[Hash]) -> Hash {
     let right_to_left = roots.iter().rev().copied();
-    right_to_left
-        .reduce(|right, left| node_hash(&left, &right))
-        .unwrap_or_else(empty_root)
+    right_to_left.reduce(|right, left| node_hash(&left, &right)).unwrap_or_else(empty_root)
 }
 
 /// The roots of the perfect subtrees over `hashes`, largest first.
@@ -383,9 +347,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn numbered_leaves(count: u64) -> Vec<Hash> {
-        (0..count)
-            .map(|number| leaf_hash(&number.to_be_bytes()))
-            .collect()
+        (0..count).map(|number| leaf_hash(&number.to_be_bytes())).collect()
     }
 
     /// The formula of C2SP tlog-tiles, "Merkle Tree": hash i of a level is
@@ -401,9 +363,7 @@ pub(crate) mod tests {
 
     fn written(leaves: &[Hash]) -> (TileWriter, Vec<Tile>) {
         let (mut writer, mut full) = (TileWriter::new(), Vec::new());
-        leaves
-            .iter()
-            .for_each(|leaf| writer.append(*leaf, &mut full));
+        leaves.iter().for_each(|leaf| writer.append(*leaf, &mut full));
         (writer, full)
     }
 
@@ -424,10 +384,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_leaf_hashes_the_same_whole_and_in_parts() {
-        assert_eq!(
-            leaf_hash_of(&[b"key", b"", b"ledger"]),
-            leaf_hash(b"keyledger")
-        );
+        assert_eq!(leaf_hash_of(&[b"key", b"", b"ledger"]), leaf_hash(b"keyledger"));
         assert_eq!(leaf_hash_of(&[]), leaf_hash(b""));
     }
 
@@ -450,11 +407,7 @@ pub(crate) mod tests {
         assert_eq!(open_widths(70_000), [112, 17, 1]);
         assert_eq!(writer.root(), root_of(&leaves));
         for tile in &full {
-            let prefix = TilePrefix {
-                level: tile.level,
-                index: tile.index,
-                width: TILE_WIDTH,
-            };
+            let prefix = TilePrefix { level: tile.level, index: tile.index, width: TILE_WIDTH };
             assert_eq!(Ok(tile.hashes.clone()), tile_by_definition(&leaves, prefix));
         }
         let open = open_tiles(70_000)
@@ -470,17 +423,12 @@ pub(crate) mod tests {
         for leaf in numbered_leaves(65_536) {
             let before = full.len();
             writer.append(leaf, &mut full);
-            let carried = if writer.size() == 65_536 {
-                2
-            } else {
-                usize::from(writer.size() % 256 == 0)
-            };
+            let carried =
+                if writer.size() == 65_536 { 2 } else { usize::from(writer.size() % 256 == 0) };
             assert_eq!(full.len() - before, carried, "at size {}", writer.size());
         }
-        let last: Vec<_> = full[full.len() - 2..]
-            .iter()
-            .map(|tile| (tile.level, tile.index))
-            .collect();
+        let last: Vec<_> =
+            full[full.len() - 2..].iter().map(|tile| (tile.level, tile.index)).collect();
         assert_eq!(last, [(0, 255), (1, 0)]);
         assert_eq!(writer.root(), full.last().unwrap().root());
         assert_eq!(open_widths(65_536), [0, 0, 1]);
@@ -492,23 +440,15 @@ pub(crate) mod tests {
         assert_eq!(open_widths(255), [255]);
         assert_eq!(open_widths(256), [0, 1]);
         assert_eq!(open_widths(u64::MAX), [255; 8]);
-        let open = TilePrefix {
-            level: 1,
-            index: 1,
-            width: 17,
-        };
+        let open = TilePrefix { level: 1, index: 1, width: 17 };
         assert_eq!(open_tiles(70_000)[1], open);
         assert_eq!(open.sources(), 256..273);
     }
 
     #[test]
     fn a_writer_is_not_restored_from_tiles_of_another_size() {
-        let open = |widths: &[usize]| {
-            widths
-                .iter()
-                .map(|&width| vec![[7; 32]; width])
-                .collect::<Vec<_>>()
-        };
+        let open =
+            |widths: &[usize]| widths.iter().map(|&width| vec![[7; 32]; width]).collect::<Vec<_>>();
         assert!(TileWriter::restore(0, vec![]).is_some());
         assert!(TileWriter::restore(256, open(&[0, 1])).is_some());
         assert!(TileWriter::restore(256, open(&[256])).is_none());
@@ -521,25 +461,14 @@ pub(crate) mod tests {
     fn a_writer_answers_for_its_open_tiles_only() {
         let leaves = numbered_leaves(300);
         let (writer, _) = written(&leaves);
-        let answer = |level, index, width| {
-            writer.open_prefix(TilePrefix {
-                level,
-                index,
-                width,
-            })
-        };
+        let answer = |level, index, width| writer.open_prefix(TilePrefix { level, index, width });
         assert_eq!(answer(0, 1, 44), Some(&leaves[256..]));
         assert_eq!(answer(0, 1, 3), Some(&leaves[256..259]));
         assert_eq!(answer(1, 0, 1), Some(&[root_of(&leaves[..256])][..]));
         for (level, index, width) in [(0, 0, 44), (0, 1, 45), (0, 2, 1), (1, 1, 1), (2, 0, 1)] {
             assert_eq!(answer(level, index, width), None);
         }
-        assert_eq!(
-            (0..=u8::MAX)
-                .filter_map(|level| answer(level, 9, 1))
-                .count(),
-            0
-        );
+        assert_eq!((0..=u8::MAX).filter_map(|level| answer(level, 9, 1)).count(), 0);
     }
 
     #[test]
@@ -550,14 +479,7 @@ pub(crate) mod tests {
             Ok::<_, Infallible>(vec![[7; 32]])
         });
         assert_eq!(root, Ok([7; 32]));
-        assert_eq!(
-            read,
-            [TilePrefix {
-                level: 2,
-                index: 0,
-                width: 1
-            }]
-        );
+        assert_eq!(read, [TilePrefix { level: 2, index: 0, width: 1 }]);
     }
 
     #[test]

@@ -69,34 +69,22 @@ pub struct Checkpoint {
 impl Checkpoint {
     /// The text that is signed: origin, decimal size and root in standard base64, a line each.
     pub fn body(&self) -> String {
-        format!(
-            "{}\n{}\n{}\n",
-            self.origin,
-            self.size,
-            BASE64_STANDARD.encode(self.root)
-        )
+        format!("{}\n{}\n{}\n", self.origin, self.size, BASE64_STANDARD.encode(self.root))
     }
 
     /// Reads that text. There is only one way to write a size and a root, so without extension
     /// lines `body` gives it back.
     pub fn parse_body(text: &str) -> Result<Self, NoteError> {
         check_characters(text)?;
-        let lines: Vec<&str> = text
-            .strip_suffix('\n')
-            .ok_or(NoteError::MalformedLines)?
-            .split('\n')
-            .collect();
+        let lines: Vec<&str> =
+            text.strip_suffix('\n').ok_or(NoteError::MalformedLines)?.split('\n').collect();
         let [origin, size, root, ..] = lines[..] else {
             return Err(NoteError::MalformedLines);
         };
         if lines.contains(&"") {
             return Err(NoteError::MalformedLines);
         }
-        Ok(Self {
-            origin: origin.to_owned(),
-            size: parse_size(size)?,
-            root: parse_root(root)?,
-        })
+        Ok(Self { origin: origin.to_owned(), size: parse_size(size)?, root: parse_root(root)? })
     }
 }
 
@@ -156,33 +144,22 @@ impl NoteKey {
 
     /// Reads what `vkey` writes, and nothing else.
     pub fn parse_vkey(text: &str) -> Result<Self, NoteError> {
-        let (name, rest) = text
-            .split_once('+')
-            .ok_or(NoteError::MalformedVerifierKey)?;
+        let (name, rest) = text.split_once('+').ok_or(NoteError::MalformedVerifierKey)?;
         // The base64 may hold plus signs of its own.
-        let (_key_id, typed_key) = rest
-            .split_once('+')
-            .ok_or(NoteError::MalformedVerifierKey)?;
-        let typed_key = BASE64_STANDARD
-            .decode(typed_key)
-            .map_err(|_| NoteError::MalformedVerifierKey)?;
+        let (_key_id, typed_key) = rest.split_once('+').ok_or(NoteError::MalformedVerifierKey)?;
+        let typed_key =
+            BASE64_STANDARD.decode(typed_key).map_err(|_| NoteError::MalformedVerifierKey)?;
         let Some((&ED25519, key)) = typed_key.split_first() else {
             return Err(NoteError::MalformedVerifierKey);
         };
         let key = VerifyingKey::try_from(key).map_err(|_| NoteError::MalformedVerifierKey)?;
         let key = Self::new(name, key)?;
-        if key.vkey() == text {
-            Ok(key)
-        } else {
-            Err(NoteError::OtherKeyId)
-        }
+        if key.vkey() == text { Ok(key) } else { Err(NoteError::OtherKeyId) }
     }
 
     fn verify(&self, text: &str, signature: &[u8]) -> Result<(), NoteError> {
         let signature = Signature::from_slice(signature).map_err(|_| NoteError::BadSignature)?;
-        self.key
-            .verify_strict(text.as_bytes(), &signature)
-            .map_err(|_| NoteError::BadSignature)
+        self.key.verify_strict(text.as_bytes(), &signature).map_err(|_| NoteError::BadSignature)
     }
 }
 
@@ -209,11 +186,7 @@ pub fn sign(checkpoint: &Checkpoint, signing_key: &SigningKey) -> String {
 /// under the same public key could be relabelled.
 pub fn open(note: &str, key: &NoteKey) -> Result<Checkpoint, NoteError> {
     let checkpoint = Checkpoint::parse_body(verified_text(note, key)?)?;
-    if checkpoint.origin == key.name {
-        Ok(checkpoint)
-    } else {
-        Err(NoteError::OtherOrigin)
-    }
+    if checkpoint.origin == key.name { Ok(checkpoint) } else { Err(NoteError::OtherOrigin) }
 }
 
 /// The checkpoint a note claims. Nothing is verified: good for choosing a key, or for showing what
@@ -224,25 +197,16 @@ pub fn peek(note: &str) -> Result<Checkpoint, NoteError> {
 }
 
 fn sign_text(text: &str, key: &NoteKey, signing_key: &SigningKey) -> String {
-    let signature = [
-        key.key_id().as_slice(),
-        &signing_key.sign(text.as_bytes()).to_bytes(),
-    ]
-    .concat();
-    format!(
-        "{text}\n— {} {}\n",
-        key.name,
-        BASE64_STANDARD.encode(signature)
-    )
+    let signature =
+        [key.key_id().as_slice(), &signing_key.sign(text.as_bytes()).to_bytes()].concat();
+    format!("{text}\n— {} {}\n", key.name, BASE64_STANDARD.encode(signature))
 }
 
 fn verified_text<'a>(note: &'a str, key: &NoteKey) -> Result<&'a str, NoteError> {
     let (text, lines) = split_note(note)?;
     let key_id = key.key_id();
-    let mut ours = lines
-        .iter()
-        .filter(|line| line.name == key.name && line.key_id == key_id)
-        .peekable();
+    let mut ours =
+        lines.iter().filter(|line| line.name == key.name && line.key_id == key_id).peekable();
     ours.peek().ok_or(NoteError::NotSigned)?;
     ours.try_for_each(|line| key.verify(text, &line.signature))?;
     Ok(text)
@@ -260,9 +224,7 @@ fn split_note(note: &str) -> Result<(&str, Vec<SignatureLine<'_>>), NoteError> {
     check_characters(note)?;
     let blank = note.rfind("\n\n").ok_or(NoteError::NoBlankLine)?;
     let (text, rest) = note.split_at(blank + 1);
-    let lines = rest[1..]
-        .strip_suffix('\n')
-        .ok_or(NoteError::NoSignatureLine)?;
+    let lines = rest[1..].strip_suffix('\n').ok_or(NoteError::NoSignatureLine)?;
     if lines.split('\n').count() > MAX_SIGNATURES {
         return Err(NoteError::TooManySignatures);
     }
@@ -277,11 +239,7 @@ fn parse_signature_line(line: &str) -> Option<SignatureLine<'_>> {
     let bytes = BASE64_STANDARD.decode(base64).ok()?;
     let (key_id, signature) = bytes.split_first_chunk()?;
     let well_formed = is_key_name(name) && !signature.is_empty();
-    well_formed.then(|| SignatureLine {
-        name,
-        key_id: *key_id,
-        signature: signature.to_vec(),
-    })
+    well_formed.then(|| SignatureLine { name, key_id: *key_id, signature: signature.to_vec() })
 }
 
 fn check_characters(text: &str) -> Result<(), NoteError> {
@@ -297,17 +255,11 @@ fn check_characters(text: &str) -> Result<(), NoteError> {
 /// A number has one decimal form; `parse` alone would also take a plus sign and leading zeros.
 fn parse_size(text: &str) -> Result<u64, NoteError> {
     let size: u64 = text.parse().map_err(|_| NoteError::MalformedSize)?;
-    if size.to_string() == text {
-        Ok(size)
-    } else {
-        Err(NoteError::MalformedSize)
-    }
+    if size.to_string() == text { Ok(size) } else { Err(NoteError::MalformedSize) }
 }
 
 fn parse_root(text: &str) -> Result<Hash, NoteError> {
-    let root = BASE64_STANDARD
-        .decode(text)
-        .map_err(|_| NoteError::MalformedRoot)?;
+    let root = BASE64_STANDARD.decode(text).map_err(|_| NoteError::MalformedRoot)?;
     root.try_into().map_err(|_| NoteError::MalformedRoot)
 }
 
@@ -328,11 +280,7 @@ mod tests {
     }
 
     fn checkpoint() -> Checkpoint {
-        Checkpoint {
-            origin: ORIGIN.to_owned(),
-            size: 70_000,
-            root: [9; 32],
-        }
+        Checkpoint { origin: ORIGIN.to_owned(), size: 70_000, root: [9; 32] }
     }
 
     /// The note of `checkpoint()` with these lines in place of its signature.
@@ -362,17 +310,13 @@ mod tests {
             NIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
         );
         let vkey = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
-        let secret = BASE64_STANDARD
-            .decode("AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz")
-            .unwrap();
+        let secret =
+            BASE64_STANDARD.decode("AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz").unwrap();
         let signing_key = SigningKey::from_bytes(&secret[1..].try_into().unwrap());
 
         let key = NoteKey::parse_vkey(vkey).unwrap();
         assert_eq!(key.vkey(), vkey);
-        assert_eq!(
-            key,
-            NoteKey::new("PeterNeumann", signing_key.verifying_key()).unwrap()
-        );
+        assert_eq!(key, NoteKey::new("PeterNeumann", signing_key.verifying_key()).unwrap());
         assert_eq!(verified_text(&note, &key), Ok(text));
         assert_eq!(sign_text(text, &key, &signing_key), note);
         assert_eq!(open(&note, &key), Err(NoteError::MalformedLines));
@@ -387,10 +331,7 @@ mod tests {
         let note = "This is an example message.\n\n— example.com/foo \
             Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONn\
             cAlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=\n";
-        assert_eq!(
-            verified_text(note, &key),
-            Ok("This is an example message.\n")
-        );
+        assert_eq!(verified_text(note, &key), Ok("This is an example message.\n"));
     }
 
     #[test]
@@ -417,22 +358,15 @@ mod tests {
         assert_eq!(open(&note, &key_named(ORIGIN)), Ok(checkpoint()));
         let other = NoteKey::new(ORIGIN, SigningKey::from_bytes(&[8; 32]).verifying_key()).unwrap();
         assert_eq!(open(&note, &other), Err(NoteError::NotSigned));
-        assert_eq!(
-            open(&note, &key_named("keys.example.com/other")),
-            Err(NoteError::NotSigned)
-        );
+        assert_eq!(open(&note, &key_named("keys.example.com/other")), Err(NoteError::NotSigned));
     }
 
     #[test]
     fn a_note_relabelled_for_another_ledger_under_the_same_key_is_refused() {
         let other = key_named("keys.example.com/other");
-        let signature = signing_key()
-            .sign(checkpoint().body().as_bytes())
-            .to_bytes();
-        let relabelled = with_lines(&[line_of(
-            other.name(),
-            &[&other.key_id()[..], &signature].concat(),
-        )]);
+        let signature = signing_key().sign(checkpoint().body().as_bytes()).to_bytes();
+        let relabelled =
+            with_lines(&[line_of(other.name(), &[&other.key_id()[..], &signature].concat())]);
         assert_eq!(open(&relabelled, &other), Err(NoteError::OtherOrigin));
     }
 
@@ -462,10 +396,7 @@ mod tests {
             }
         }
         assert_eq!(
-            open(
-                &with_lines(&[signature_line(), signature_line()]),
-                &key_named(ORIGIN)
-            ),
+            open(&with_lines(&[signature_line(), signature_line()]), &key_named(ORIGIN)),
             Ok(checkpoint())
         );
     }
@@ -473,24 +404,15 @@ mod tests {
     #[test]
     fn length_and_signatures_are_bounded() {
         let unknown = || line_of("w", &[0; 68]);
-        let mut lines: Vec<String> = std::iter::repeat_with(unknown)
-            .take(MAX_SIGNATURES - 1)
-            .collect();
+        let mut lines: Vec<String> =
+            std::iter::repeat_with(unknown).take(MAX_SIGNATURES - 1).collect();
         lines.push(signature_line());
-        assert_eq!(
-            open(&with_lines(&lines), &key_named(ORIGIN)),
-            Ok(checkpoint())
-        );
+        assert_eq!(open(&with_lines(&lines), &key_named(ORIGIN)), Ok(checkpoint()));
         lines.push(unknown());
         assert_eq!(peek(&with_lines(&lines)), Err(NoteError::TooManySignatures));
 
         let long = |extra: usize| {
-            format!(
-                "{}{}\n\n{}",
-                checkpoint().body(),
-                "x".repeat(extra),
-                signature_line()
-            )
+            format!("{}{}\n\n{}", checkpoint().body(), "x".repeat(extra), signature_line())
         };
         let room = MAX_NOTE_BYTES - long(0).len();
         assert_eq!(peek(&long(room)), Ok(checkpoint()));
@@ -505,47 +427,20 @@ mod tests {
             (body.clone(), NoteError::NoBlankLine),
             (format!("{body}{line}"), NoteError::NoBlankLine),
             (format!("{body}\n"), NoteError::NoSignatureLine),
-            (
-                format!("{body}\n{}", line.trim_end()),
-                NoteError::NoSignatureLine,
-            ),
+            (format!("{body}\n{}", line.trim_end()), NoteError::NoSignatureLine),
             (format!("{body}\n{line}\n"), NoteError::NoSignatureLine),
-            (
-                format!("{body}\n{line}more\n"),
-                NoteError::MalformedSignatureLine,
-            ),
-            (
-                format!("{body}\n{}", line.replace('—', "-")),
-                NoteError::MalformedSignatureLine,
-            ),
-            (
-                format!("{body}\n{}", line.replace("— ", "—  ")),
-                NoteError::MalformedSignatureLine,
-            ),
-            (
-                format!("{body}\n{}", line.replace('\n', " \n")),
-                NoteError::MalformedSignatureLine,
-            ),
-            (
-                format!("{body}\n{}", line.replace('=', "")),
-                NoteError::MalformedSignatureLine,
-            ),
-            (
-                format!("{body}\n{}", line_of("a+b", &[0; 68])),
-                NoteError::MalformedSignatureLine,
-            ),
+            (format!("{body}\n{line}more\n"), NoteError::MalformedSignatureLine),
+            (format!("{body}\n{}", line.replace('—', "-")), NoteError::MalformedSignatureLine),
+            (format!("{body}\n{}", line.replace("— ", "—  ")), NoteError::MalformedSignatureLine),
+            (format!("{body}\n{}", line.replace('\n', " \n")), NoteError::MalformedSignatureLine),
+            (format!("{body}\n{}", line.replace('=', "")), NoteError::MalformedSignatureLine),
+            (format!("{body}\n{}", line_of("a+b", &[0; 68])), NoteError::MalformedSignatureLine),
             (
                 format!("{body}\n{}", line_of("a\u{a0}b", &[0; 68])),
                 NoteError::MalformedSignatureLine,
             ),
-            (
-                format!("{body}\n{}", line_of("name", &[0; 4])),
-                NoteError::MalformedSignatureLine,
-            ),
-            (
-                format!("{body}\n{line}").replace('\n', "\r\n"),
-                NoteError::ControlCharacter,
-            ),
+            (format!("{body}\n{}", line_of("name", &[0; 4])), NoteError::MalformedSignatureLine),
+            (format!("{body}\n{line}").replace('\n', "\r\n"), NoteError::ControlCharacter),
             (format!("{body}\n\n{line}"), NoteError::MalformedLines),
             (format!("\n\n{line}"), NoteError::MalformedLines),
         ];
@@ -571,27 +466,12 @@ mod tests {
             (format!("o\n-1\n{root}\n"), NoteError::MalformedSize),
             (format!("o\n 1\n{root}\n"), NoteError::MalformedSize),
             (format!("o\n0x1\n{root}\n"), NoteError::MalformedSize),
-            (
-                format!("o\n18446744073709551616\n{root}\n"),
-                NoteError::MalformedSize,
-            ),
-            (
-                format!("o\n1\n{}\n", BASE64_STANDARD.encode([9; 31])),
-                NoteError::MalformedRoot,
-            ),
-            (
-                format!("o\n1\n{}\n", BASE64_STANDARD.encode([9; 33])),
-                NoteError::MalformedRoot,
-            ),
-            (
-                format!("o\n1\n{}\n", root.trim_end_matches('=')),
-                NoteError::MalformedRoot,
-            ),
+            (format!("o\n18446744073709551616\n{root}\n"), NoteError::MalformedSize),
+            (format!("o\n1\n{}\n", BASE64_STANDARD.encode([9; 31])), NoteError::MalformedRoot),
+            (format!("o\n1\n{}\n", BASE64_STANDARD.encode([9; 33])), NoteError::MalformedRoot),
+            (format!("o\n1\n{}\n", root.trim_end_matches('=')), NoteError::MalformedRoot),
             // The last letter has two bits that belong to no byte; they must be zero.
-            (
-                format!("o\n1\n{}\n", root.replace("k=", "l=")),
-                NoteError::MalformedRoot,
-            ),
+            (format!("o\n1\n{}\n", root.replace("k=", "l=")), NoteError::MalformedRoot),
             (format!("o\n1\n{} \n", root), NoteError::MalformedRoot),
             (format!("o\n1\r\n{root}\n"), NoteError::ControlCharacter),
         ];
@@ -608,10 +488,7 @@ mod tests {
         let note = sign_text(&text, &key_named(ORIGIN), &signing_key());
         assert_eq!(open(&note, &key_named(ORIGIN)), Ok(checkpoint()));
         let changed = note.replace("another", "same");
-        assert_eq!(
-            open(&changed, &key_named(ORIGIN)),
-            Err(NoteError::BadSignature)
-        );
+        assert_eq!(open(&changed, &key_named(ORIGIN)), Err(NoteError::BadSignature));
     }
 
     #[test]
@@ -620,10 +497,7 @@ mod tests {
         for at in
             (0..vkey.len()).flat_map(|start| (start + 1..=vkey.len()).map(move |end| start..end))
         {
-            assert_eq!(
-                NoteKey::parse_vkey(&vkey[at.clone()]).is_ok(),
-                at == (0..vkey.len())
-            );
+            assert_eq!(NoteKey::parse_vkey(&vkey[at.clone()]).is_ok(), at == (0..vkey.len()));
         }
         for at in 0..vkey.len() {
             let mut changed = vkey.clone().into_bytes();
@@ -642,10 +516,7 @@ mod tests {
             "PeterNeumann+173116ae+ZRpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW",
             "PeterNeumann+cc469956+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TWBADKEY==",
         ] {
-            assert_eq!(
-                NoteKey::parse_vkey(vkey),
-                Err(NoteError::MalformedVerifierKey)
-            );
+            assert_eq!(NoteKey::parse_vkey(vkey), Err(NoteError::MalformedVerifierKey));
         }
     }
 
@@ -665,13 +536,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "an origin is checked")]
     fn signing_under_an_origin_that_breaks_a_line_is_a_bug() {
-        sign(
-            &Checkpoint {
-                origin: "two words".to_owned(),
-                ..checkpoint()
-            },
-            &signing_key(),
-        );
+        sign(&Checkpoint { origin: "two words".to_owned(), ..checkpoint() }, &signing_key());
     }
 
     proptest! {

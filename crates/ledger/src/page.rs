@@ -93,6 +93,14 @@ fn read_use(record: UseRecord) -> Result<ReadUse, PageError> {
     Ok(ReadUse { r#use, sealed: record.sealed })
 }
 
+/// First and last time of the uses of a page; a use that names none happened at the page's time.
+pub fn times(uses: &[ReadUse], page_time: Time) -> (i64, i64) {
+    let or_page = |time: i64| if time == 0 { page_time.micros() } else { time };
+    let first = uses.iter().map(|u| or_page(u.r#use.first_time_us)).min();
+    let last = uses.iter().map(|u| or_page(u.r#use.last_time_us)).max();
+    (first.unwrap_or_default(), last.unwrap_or_default())
+}
+
 /// References and commitments have their lengths.
 pub fn check_texts(texts: &[SealedText]) -> Result<(), PageError> {
     let good = texts.iter().all(|t| t.subject_ref.len() == 16 && t.commitment.len() == 32);

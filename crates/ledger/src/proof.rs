@@ -18,20 +18,14 @@ use crate::merkle::{Hash, TILE_WIDTH, TilePrefix, empty_root, join, node_hash, r
 /// The path from the leaf at `index` to the root, lowest first: PATH of RFC 6962 §2.1.1. `None` if
 /// there is no such leaf.
 pub fn inclusion(leaves: &[Hash], index: u64) -> Option<Vec<Hash>> {
-    Some(roots_of_slice(
-        leaves,
-        &inclusion_ranges(index, leaves.len() as u64)?,
-    ))
+    Some(roots_of_slice(leaves, &inclusion_ranges(index, leaves.len() as u64)?))
 }
 
 /// That the tree of these leaves extends that of the first `m`: PROOF of RFC 6962 §2.1.2. `None` if
 /// `m` is more than there are. Empty where there is nothing to show: for `m` = 0, and for all
 /// leaves.
 pub fn consistency(leaves: &[Hash], m: u64) -> Option<Vec<Hash>> {
-    Some(roots_of_slice(
-        leaves,
-        &consistency_ranges(m, leaves.len() as u64)?,
-    ))
+    Some(roots_of_slice(leaves, &consistency_ranges(m, leaves.len() as u64)?))
 }
 
 /// What `inclusion_from_tiles` will read, each once and in this order: at most two per level.
@@ -52,9 +46,7 @@ pub fn inclusion_from_tiles<E>(
     size: u64,
     read: impl FnMut(TilePrefix) -> Result<Vec<Hash>, E>,
 ) -> Result<Option<Vec<Hash>>, E> {
-    inclusion_ranges(index, size)
-        .map(|ranges| roots_of_tiles(&ranges, size, read))
-        .transpose()
+    inclusion_ranges(index, size).map(|ranges| roots_of_tiles(&ranges, size, read)).transpose()
 }
 
 /// `consistency` of the first `m` with the first `n` leaves of a log of tiles.
@@ -65,9 +57,7 @@ pub fn consistency_from_tiles<E>(
     n: u64,
     read: impl FnMut(TilePrefix) -> Result<Vec<Hash>, E>,
 ) -> Result<Option<Vec<Hash>>, E> {
-    consistency_ranges(m, n)
-        .map(|ranges| roots_of_tiles(&ranges, n, read))
-        .transpose()
+    consistency_ranges(m, n).map(|ranges| roots_of_tiles(&ranges, n, read)).transpose()
 }
 
 /// Whether `path` leads from `leaf` at `index` to the root of a tree of `size` leaves (RFC 9162
@@ -189,10 +179,7 @@ fn consistency_ranges(m: u64, n: u64) -> Option<Vec<Range<u64>>> {
 }
 
 fn roots_of_slice(leaves: &[Hash], ranges: &[Range<u64>]) -> Vec<Hash> {
-    ranges
-        .iter()
-        .map(|range| root_of(&leaves[range.start as usize..range.end as usize]))
-        .collect()
+    ranges.iter().map(|range| root_of(&leaves[range.start as usize..range.end as usize])).collect()
 }
 
 fn roots_of_tiles<E>(
@@ -205,19 +192,15 @@ fn roots_of_tiles<E>(
         tiles.insert(tile, tile.read_with(&mut read)?);
     }
     let root = |subtree: Subtree| root_of(&tiles[&subtree.tile(size)][subtree.run()]);
-    let roots = ranges
-        .iter()
-        .map(|range| join(&perfect_subtrees(range).map(root).collect::<Vec<_>>()));
+    let roots =
+        ranges.iter().map(|range| join(&perfect_subtrees(range).map(root).collect::<Vec<_>>()));
     Ok(roots.collect())
 }
 
 /// The tiles of a tree of `size` leaves in which the roots of all `ranges` can be computed.
 fn tiles_of(ranges: &[Range<u64>], size: u64) -> Vec<TilePrefix> {
-    let tiles: BTreeSet<_> = ranges
-        .iter()
-        .flat_map(perfect_subtrees)
-        .map(|subtree| subtree.tile(size))
-        .collect();
+    let tiles: BTreeSet<_> =
+        ranges.iter().flat_map(perfect_subtrees).map(|subtree| subtree.tile(size)).collect();
     tiles.into_iter().collect()
 }
 
@@ -256,10 +239,7 @@ fn perfect_subtrees(range: &Range<u64>) -> impl Iterator<Item = Subtree> + use<>
     let Range { mut start, end } = *range;
     std::iter::from_fn(move || {
         let height = (end - start).checked_ilog2()?;
-        let subtree = Subtree {
-            height,
-            index: start >> height,
-        };
+        let subtree = Subtree { height, index: start >> height };
         start += 1 << height;
         Some(subtree)
     })
@@ -363,13 +343,7 @@ mod tests {
             for (index, leaf) in tree.iter().enumerate() {
                 let proof = inclusion(tree, index as u64).unwrap();
                 assert_eq!(proof, path(index, tree));
-                assert!(verify_inclusion(
-                    leaf,
-                    index as u64,
-                    n as u64,
-                    &proof,
-                    &root
-                ));
+                assert!(verify_inclusion(leaf, index as u64, n as u64, &proof, &root));
             }
             for m in 1..=n {
                 let proof = consistency(tree, m as u64).unwrap();
@@ -419,19 +393,12 @@ mod tests {
     #[test]
     fn a_big_log_proves_from_its_tiles_what_it_proves_from_its_leaves() {
         let leaves = numbered_leaves(70_000);
-        for (position, size) in [
-            (0, 70_000),
-            (65_535, 65_536),
-            (65_536, 70_000),
-            (65_792, 69_999),
-            (69_999, 70_000),
-        ] {
+        for (position, size) in
+            [(0, 70_000), (65_535, 65_536), (65_536, 70_000), (65_792, 69_999), (69_999, 70_000)]
+        {
             let tree = &leaves[..size as usize];
             let read = |tile| tile_by_definition(tree, tile);
-            assert_eq!(
-                inclusion_from_tiles(position, size, read),
-                Ok(inclusion(tree, position))
-            );
+            assert_eq!(inclusion_from_tiles(position, size, read), Ok(inclusion(tree, position)));
             assert_eq!(
                 consistency_from_tiles(position, size, read),
                 Ok(consistency(tree, position))
@@ -443,10 +410,7 @@ mod tests {
     fn a_proof_that_stops_below_the_root_is_refused() {
         let leaves = numbered_leaves(4);
         let (root_2, root_4) = (root_of(&leaves[..2]), root_of(&leaves));
-        let (path, proof) = (
-            inclusion(&leaves, 2).unwrap(),
-            consistency(&leaves, 2).unwrap(),
-        );
+        let (path, proof) = (inclusion(&leaves, 2).unwrap(), consistency(&leaves, 2).unwrap());
         assert!(verify_inclusion(&leaves[2], 2, 4, &path, &root_4));
         assert!(!verify_inclusion(&leaves[2], 2, 8, &path, &root_4));
         assert!(verify_consistency(2, &root_2, 4, &root_4, &proof));

@@ -60,9 +60,19 @@ impl RowMac {
     }
 
     /// HMAC-SHA-256 over table, ledger, id, position and record; each part with its length.
-    pub fn of(&self, table: &str, ledger_id: &[u8; 16], id: &[u8], position: u64, record: &[u8]) -> [u8; 32] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice()).expect("HMAC takes a key of any length");
-        for part in [b"keyledger row v1", table.as_bytes(), ledger_id, id, &position.to_be_bytes(), record] {
+    pub fn of(
+        &self,
+        table: &str,
+        ledger_id: &[u8; 16],
+        id: &[u8],
+        position: u64,
+        record: &[u8],
+    ) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.0.as_slice())
+            .expect("HMAC takes a key of any length");
+        for part in
+            [b"keyledger row v1", table.as_bytes(), ledger_id, id, &position.to_be_bytes(), record]
+        {
             mac.update(&(part.len() as u64).to_be_bytes());
             mac.update(part);
         }
@@ -159,20 +169,30 @@ fn encode_version(version: &Version) -> VersionRecord {
 pub fn decode_key(bytes: &[u8], intern: impl Fn(&str) -> Arc<str>) -> Option<Key> {
     let record: KeyRecord = body::decode_canonical(bytes, "KeyRecord").ok()?;
     let kind = RevocationKind::try_from(record.revocation_kind).ok()?;
-    let revoked = (kind != RevocationKind::Unspecified).then_some(Revoked { kind, time: Time(record.revoked_us) });
+    let revoked = (kind != RevocationKind::Unspecified)
+        .then_some(Revoked { kind, time: Time(record.revoked_us) });
     Some(Key {
         id: KeyId::from_slice(&record.key_id)?,
         owner: match record.owner?.owner? {
             OwnerKind::UserRef(reference) => Owner::User(reference.try_into().ok()?),
             OwnerKind::Service(name) => Owner::Service(name.into()),
         },
-        creator: if record.creator.is_empty() { None } else { Some(KeyId::from_slice(&record.creator)?) },
+        creator: if record.creator.is_empty() {
+            None
+        } else {
+            Some(KeyId::from_slice(&record.creator)?)
+        },
         grants: record.grants.iter().map(Grant::from_body).collect::<Result<_, _>>().ok()?,
         roles: record.roles.iter().map(|r| intern(r)).collect(),
         created: Time(record.created_us),
         expires: record.expires_us.map(Time),
         revoked,
-        versions: record.versions.into_iter().map(decode_version).collect::<Option<Vec<_>>>().filter(|v| !v.is_empty())?,
+        versions: record
+            .versions
+            .into_iter()
+            .map(decode_version)
+            .collect::<Option<Vec<_>>>()
+            .filter(|v| !v.is_empty())?,
         stream_version: record.stream_version,
         leaf_hash: record.leaf_hash.try_into().ok()?,
         position: record.position,

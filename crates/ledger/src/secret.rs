@@ -29,7 +29,8 @@ impl Pepper {
 
     /// The verifier of one version of a key's secret.
     pub fn verifier(&self, key_id: KeyId, version: u32, secret: &Secret) -> Verifier {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.key.as_slice()).expect("HMAC takes a key of any length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(self.key.as_slice())
+            .expect("HMAC takes a key of any length");
         mac.update(VERIFIER_DOMAIN);
         mac.update(key_id.as_bytes());
         mac.update(&version.to_be_bytes());
@@ -65,5 +66,10 @@ pub fn same(a: &Verifier, b: &Verifier) -> bool {
 
 /// SHA-256(domain ‖ salt ‖ verifier): binds the verifier beside the ledger to the signed entry that made it.
 pub fn commitment(salt: &[u8; 32], verifier: &Verifier) -> [u8; 32] {
-    Sha256::new().chain_update(COMMITMENT_DOMAIN).chain_update(salt).chain_update(verifier).finalize().into()
+    Sha256::new()
+        .chain_update(COMMITMENT_DOMAIN)
+        .chain_update(salt)
+        .chain_update(verifier)
+        .finalize()
+        .into()
 }

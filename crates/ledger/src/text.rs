@@ -27,7 +27,10 @@ pub struct Sealed {
 
 impl Sealed {
     pub fn to_body(&self) -> body::SealedText {
-        body::SealedText { subject_ref: self.subject_ref.to_vec(), commitment: self.commitment.to_vec() }
+        body::SealedText {
+            subject_ref: self.subject_ref.to_vec(),
+            commitment: self.commitment.to_vec(),
+        }
     }
 }
 
@@ -72,7 +75,9 @@ pub fn check_line(text: &str, max: usize) -> Result<(), LineError> {
     if text.len() > max {
         return Err(LineError::TooLong(max));
     }
-    text.chars().find(|c| is_unsafe_in_a_line(*c)).map_or(Ok(()), |c| Err(LineError::Unsafe(c as u32)))
+    text.chars()
+        .find(|c| is_unsafe_in_a_line(*c))
+        .map_or(Ok(()), |c| Err(LineError::Unsafe(c as u32)))
 }
 
 /// Checks one line of text that must say something.
@@ -86,7 +91,9 @@ mod tests {
 
     #[test]
     fn a_line_with_hidden_characters_is_refused() {
-        for bad in ["a\nb", "a\u{0}b", "a\u{202e}b", "a\u{2066}b", "a\u{200b}b", "a\u{1b}[31m", "\u{feff}"] {
+        for bad in
+            ["a\nb", "a\u{0}b", "a\u{202e}b", "a\u{2066}b", "a\u{200b}b", "a\u{1b}[31m", "\u{feff}"]
+        {
             assert!(matches!(check_line(bad, 100), Err(LineError::Unsafe(_))), "{bad:?}");
         }
         for good in ["ticket 4711", "Zürich – naïve", "日本語", "👍"] {

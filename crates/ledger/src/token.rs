@@ -159,8 +159,12 @@ mod tests {
 
     #[test]
     fn the_text_of_a_token_is_frozen() {
-        let token = Token { key_id: KeyId::from_bytes([0x11; 16]), secret: Secret::new([0xff; 32]) };
-        assert_eq!(token.reveal(), "klk_0WCfTognxqNqfz8qrH12uH_yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp12AcEab");
+        let token =
+            Token { key_id: KeyId::from_bytes([0x11; 16]), secret: Secret::new([0xff; 32]) };
+        assert_eq!(
+            token.reveal(),
+            "klk_0WCfTognxqNqfz8qrH12uH_yhjskwdA6OZ1AL1YmHWZWm8LLG7HjnuCA2j5rOw8Xp12AcEab"
+        );
     }
 
     #[test]

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use crate::apply::{ApplyError, apply};
-use crate::body::{DecisionReason, Event, Kind, SealedColumn, SealedText, UsePage, decode_canonical};
+use crate::body::{
+    DecisionReason, Event, Kind, SealedColumn, SealedText, UsePage, decode_canonical,
+};
 use crate::entry::{Entry, EntryError};
 use crate::id::{KeyId, Time};
 use crate::judge;
@@ -45,7 +47,13 @@ pub enum Opening {
 
 /// Opens sealed texts, or hands on texts that somebody else opened. `index` counts the texts of an entry and its uses.
 pub trait Opener {
-    fn open(&mut self, position: u64, index: usize, text: &SealedText, sealed: Option<&[u8]>) -> Opening;
+    fn open(
+        &mut self,
+        position: u64,
+        index: usize,
+        text: &SealedText,
+        sealed: Option<&[u8]>,
+    ) -> Opening;
 }
 
 /// For those who hold no data keys.
@@ -87,7 +95,9 @@ pub enum Problem {
     TextMissing { index: usize },
     #[error("somewhere in positions {from} to {to}: the root hash is not that of the checkpoint of size {size}", to = size - 1)]
     Root { from: u64, size: u64 },
-    #[error("the ledger ends here, but a checkpoint covers {size} entries: the newest ones are missing")]
+    #[error(
+        "the ledger ends here, but a checkpoint covers {size} entries: the newest ones are missing"
+    )]
     Truncated { size: u64 },
     #[error("a checkpoint is not one of this ledger: {0}")]
     Checkpoint(String),
@@ -150,7 +160,9 @@ impl Verifier {
     pub fn finish(&self) -> Result<(), Finding> {
         let size = self.state.next_position;
         match self.checkpoints.range(size + 1..).next() {
-            Some((larger, _)) => Err(Finding { position: size, problem: Problem::Truncated { size: *larger } }),
+            Some((larger, _)) => {
+                Err(Finding { position: size, problem: Problem::Truncated { size: *larger } })
+            }
             None => Ok(()),
         }
     }
@@ -158,7 +170,10 @@ impl Verifier {
     /// Opens a signed note with the checkpoint key of the ledger. `None` before position 0 was taken.
     pub fn open_checkpoint(&self, note: &str) -> Option<Result<Checkpoint, NoteError>> {
         let ledger = self.state.ledger.as_ref()?;
-        Some(NoteKey::new(&ledger.origin, ledger.checkpoint_key).and_then(|key| crate::note::open(note, &key)))
+        Some(
+            NoteKey::new(&ledger.origin, ledger.checkpoint_key)
+                .and_then(|key| crate::note::open(note, &key)),
+        )
     }
 
     pub fn state(&self) -> &State {
@@ -213,11 +228,16 @@ impl Verifier {
     }
 
     /// Every allowed use is judged again, as of its own position.
-    fn check_page(&self, page: &UsePage, event: &Event, column: &[u8]) -> Result<Vec<ReadUse>, Problem> {
-        if page.first_time_us != event.time_us || page.last_time_us != event.time_us {
+    fn check_page(
+        &self,
+        page: &UsePage,
+        event: &Event,
+        column: &[u8],
+    ) -> Result<Vec<ReadUse>, Problem> {
+        let uses = page::read_uses(page, column)?;
+        if page::times(&uses, Time(event.time_us)) != (page.first_time_us, page.last_time_us) {
             return Err(Problem::Page(PageError::Use("time")));
         }
-        let uses = page::read_uses(page, column)?;
         let wrong = uses.iter().position(|u| !self.verdict_holds(u, Time(event.time_us)));
         wrong.map_or(Ok(()), |index| Err(Problem::Verdict { index }))?;
         Ok(uses)
@@ -229,8 +249,9 @@ impl Verifier {
             return true;
         }
         let judged = |key_id: &[u8], version, permission: &str, resource: &str| {
-            KeyId::from_slice(key_id)
-                .is_some_and(|id| judge::judge(&self.state, id, version, permission, resource, now).allowed())
+            KeyId::from_slice(key_id).is_some_and(|id| {
+                judge::judge(&self.state, id, version, permission, resource, now).allowed()
+            })
         };
         let caller_stands = u.caller.as_ref().is_none_or(|c| judged(&c.key_id, c.version, "", ""));
         caller_stands && judged(&u.key_id, u.version, &u.permission, &u.resource)
@@ -248,14 +269,17 @@ impl Verifier {
             None => vec![None; event.texts.len()],
             Some([]) => vec![],
             Some(bytes) => {
-                let column: SealedColumn = decode_canonical(bytes, "SealedColumn").map_err(|_| Problem::Sealed)?;
+                let column: SealedColumn =
+                    decode_canonical(bytes, "SealedColumn").map_err(|_| Problem::Sealed)?;
                 column.sealed.into_iter().map(Some).collect()
             }
         };
         if own.len() != event.texts.len() {
             return Err(Problem::Sealed);
         }
-        let of_uses = uses.iter().flat_map(|u| u.r#use.texts.iter().zip(u.sealed.iter().map(|s| Some(s.as_slice()))));
+        let of_uses = uses
+            .iter()
+            .flat_map(|u| u.r#use.texts.iter().zip(u.sealed.iter().map(|s| Some(s.as_slice()))));
         let of_entry = event.texts.iter().zip(own.iter().map(|s| s.as_deref()));
         for (index, (text, sealed)) in of_entry.chain(of_uses).enumerate() {
             match opener.open(position, index, text, sealed) {

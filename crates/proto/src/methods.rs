@@ -2,11 +2,13 @@
 
 use std::sync::LazyLock;
 
+use keyledger_ledger::grant::check_resource;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Value};
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
-    DescriptorPool::decode(crate::FILE_DESCRIPTOR_SET).expect("our own descriptors, written at build time")
+    DescriptorPool::decode(crate::FILE_DESCRIPTOR_SET)
+        .expect("our own descriptors, written at build time")
 });
 
 /// The descriptors, for reflection and for tests that walk every method.
@@ -30,18 +32,26 @@ pub struct Method {
 #[derive(Clone, Debug)]
 enum Part {
     Text(String),
-    Field(String),
+    /// `{field}`: one segment.
+    Segment(String),
+    /// `{field=**}`: a path, or everything.
+    Path(String),
 }
 
 /// All our methods. Panics if one lacks its option: a server must not start with a method that nobody guards.
 pub fn all() -> Vec<Method> {
-    let access = pool().get_extension_by_name("keyledger.v1.access").expect("options.proto declares it");
+    let access =
+        pool().get_extension_by_name("keyledger.v1.access").expect("options.proto declares it");
     let services = pool().services().filter(|s| s.full_name().starts_with("keyledger."));
     services
         .flat_map(|service| service.methods().collect::<Vec<_>>())
         .map(|method| {
             let options = method.options();
-            assert!(options.has_extension(&access), "{} has no (access) option", method.full_name());
+            assert!(
+                options.has_extension(&access),
+                "{} has no (access) option",
+                method.full_name()
+            );
             let option = options.get_extension(&access);
             let option = option.as_message().expect("the extension is a message");
             let text = |name| match option.get_field_by_name(name).as_deref() {
@@ -71,21 +81,30 @@ impl Method {
         let message = DynamicMessage::decode(self.input.clone(), bytes.as_slice()).ok();
         let fill = |part: &Part| match part {
             Part::Text(text) => text.clone(),
-            Part::Field(name) => message.as_ref().map_or("?".into(), |m| segment(m, name)),
+            Part::Segment(name) => {
+                field(&message, name).filter(|v| is_plain_segment(v)).unwrap_or("?".into())
+            }
+            Part::Path(name) => match field(&message, name) {
+                Some(path) if path.is_empty() => "**".into(),
+                Some(path) if check_resource(&path).is_ok() => path,
+                _ => "?".into(),
+            },
         };
         self.resource.iter().map(fill).collect()
     }
 }
 
-fn segment(message: &DynamicMessage, field: &str) -> String {
-    match message.get_field_by_name(field).as_deref() {
-        Some(Value::String(text)) if is_plain_segment(text) => text.clone(),
-        _ => "?".into(),
+fn field(message: &Option<DynamicMessage>, name: &str) -> Option<String> {
+    match message.as_ref()?.get_field_by_name(name).as_deref() {
+        Some(Value::String(text)) => Some(text.clone()),
+        _ => None,
     }
 }
 
 fn is_plain_segment(text: &str) -> bool {
-    !text.is_empty() && text.len() <= 128 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    !text.is_empty()
+        && text.len() <= 128
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
 fn parse_template(template: &str) -> Vec<Part> {
@@ -94,7 +113,10 @@ fn parse_template(template: &str) -> Vec<Part> {
     while let Some((text, tail)) = rest.split_once('{') {
         let (field, tail) = tail.split_once('}').expect("a template closes its braces");
         parts.push(Part::Text(text.into()));
-        parts.push(Part::Field(field.into()));
+        parts.push(match field.strip_suffix("=**") {
+            Some(field) => Part::Path(field.into()),
+            None => Part::Segment(field.into()),
+        });
         rest = tail;
     }
     if !rest.is_empty() || parts.is_empty() {
@@ -106,7 +128,7 @@ fn parse_template(template: &str) -> Vec<Part> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CreateRoleRequest, GetKeyRequest};
+    use crate::{CreateRoleRequest, GetKeyRequest, ListEventsRequest};
 
     fn method(name: &str) -> Method {
         all().into_iter().find(|m| m.name == name).unwrap()
@@ -124,6 +146,16 @@ mod tests {
         let request = CreateRoleRequest { name: "ops".into(), ..Default::default() };
         assert_eq!(method("KeyService/CreateRole").resource(&request), "roles/ops");
         assert_eq!(method("KeyService/VerifyKey").resource(&GetKeyRequest::default()), "keys");
+    }
+
+    #[test]
+    fn a_category_is_a_path_and_none_means_all() {
+        let list = method("AuditService/ListEvents");
+        let request =
+            |category: &str| ListEventsRequest { category: category.into(), ..Default::default() };
+        assert_eq!(list.resource(&request("")), "logs/**");
+        assert_eq!(list.resource(&request("security/login")), "logs/security/login");
+        assert_eq!(list.resource(&request("security/*")), "logs/?");
     }
 
     #[test]

@@ -45,7 +45,11 @@ impl Violations {
         }
     }
 
-    fn take<T, E: ToString>(&mut self, field: impl Into<String>, result: Result<T, E>) -> Option<T> {
+    fn take<T, E: ToString>(
+        &mut self,
+        field: impl Into<String>,
+        result: Result<T, E>,
+    ) -> Option<T> {
         result.map_err(|e| self.add(field, e)).ok()
     }
 }
@@ -105,7 +109,9 @@ pub fn rotate_key(r: crate::RotateKeyRequest) -> Result<RotateKey, Vec<Violation
         v.add("overlap", "must be 0 to 30 days");
     }
     let request_id = parse_change(&mut v, &r.reason, &r.request_id);
-    let parsed = (|| Some(RotateKey { key_id: key_id?, overlap_micros: overlap?, reason: r.reason, request_id }))();
+    let parsed = (|| {
+        Some(RotateKey { key_id: key_id?, overlap_micros: overlap?, reason: r.reason, request_id })
+    })();
     v.finish(parsed)
 }
 
@@ -124,7 +130,8 @@ pub fn revoke_key(r: crate::RevokeKeyRequest) -> Result<RevokeKey, Vec<Violation
         v.add("kind", "must be one of the named kinds of revocation");
     }
     let request_id = parse_change(&mut v, &r.reason, &r.request_id);
-    let parsed = (|| Some(RevokeKey { key_id: key_id?, kind: kind?, reason: r.reason, request_id }))();
+    let parsed =
+        (|| Some(RevokeKey { key_id: key_id?, kind: kind?, reason: r.reason, request_id }))();
     v.finish(parsed)
 }
 
@@ -145,7 +152,13 @@ pub fn create_role(r: crate::CreateRoleRequest) -> Result<CreateRole, Vec<Violat
     }
     v.take("description", check_line(&r.description, MAX_TEXT));
     let request_id = parse_change(&mut v, &r.reason, &r.request_id);
-    v.finish(Some(CreateRole { name: r.name, grants, description: r.description, reason: r.reason, request_id }))
+    v.finish(Some(CreateRole {
+        name: r.name,
+        grants,
+        description: r.description,
+        reason: r.reason,
+        request_id,
+    }))
 }
 
 pub struct OpenLedger {
@@ -229,15 +242,20 @@ pub fn page_size(size: i32) -> Result<usize, Vec<Violation>> {
 
 fn parse_owner(v: &mut Violations, owner: Option<crate::Owner>) -> Option<OwnerName> {
     match owner.and_then(|o| o.owner) {
-        Some(owner::Owner::User(name)) => {
-            v.take("owner.user", check_required_line(&name, MAX_USER)).map(|()| OwnerName::User(name))
-        }
+        Some(owner::Owner::User(name)) => v
+            .take("owner.user", check_required_line(&name, MAX_USER))
+            .map(|()| OwnerName::User(name)),
         Some(owner::Owner::Service(name)) => {
             let good = !name.is_empty()
                 && name.len() <= MAX_NAME
-                && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' | b'/'));
+                && name
+                    .bytes()
+                    .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-' | b'/'));
             if !good {
-                v.add("owner.service", format!("must be 1 to {MAX_NAME} bytes of `a-z 0-9 . _ - /`"));
+                v.add(
+                    "owner.service",
+                    format!("must be 1 to {MAX_NAME} bytes of `a-z 0-9 . _ - /`"),
+                );
             }
             Some(OwnerName::Service(name))
         }
@@ -316,7 +334,8 @@ fn parse_key_id(v: &mut Violations, field: &str, text: &str) -> Option<KeyId> {
 }
 
 fn check_slug(name: &str) -> Result<(), &'static str> {
-    let good = (1..=64).contains(&name.len()) && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+    let good = (1..=64).contains(&name.len())
+        && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
     if good { Ok(()) } else { Err("must be 1 to 64 bytes of `a-z 0-9 -`") }
 }
 
@@ -338,19 +357,37 @@ mod tests {
     fn everything_that_is_wrong_is_named_at_once() {
         let request = CreateKeyRequest {
             purpose: "  ".into(),
-            grants: vec![body::Grant { permissions: vec!["A".into()], resource: "x".into(), give_only: false }],
+            grants: vec![body::Grant {
+                permissions: vec!["A".into()],
+                resource: "x".into(),
+                give_only: false,
+            }],
             roles: vec!["ok".into(), "Not".into(), "ok".into()],
-            expiry: Some(create_key_request::Expiry::Ttl(prost_types::Duration { seconds: 0, nanos: 0 })),
+            expiry: Some(create_key_request::Expiry::Ttl(prost_types::Duration {
+                seconds: 0,
+                nanos: 0,
+            })),
             request_id: "7".into(),
             ..Default::default()
         };
-        let expected = ["owner", "purpose", "grants[0]", "roles[1]", "roles[2]", "ttl", "reason", "request_id"];
+        let expected = [
+            "owner",
+            "purpose",
+            "grants[0]",
+            "roles[1]",
+            "roles[2]",
+            "ttl",
+            "reason",
+            "request_id",
+        ];
         assert_eq!(fields(create_key(request)), expected);
     }
 
     #[test]
     fn durations_beyond_all_bounds_are_refused() {
-        for (seconds, nanos) in [(i64::MAX, i32::MAX), (i64::MIN, 0), (-1, 0), (400 * 86_400, 1_000_000)] {
+        for (seconds, nanos) in
+            [(i64::MAX, i32::MAX), (i64::MIN, 0), (-1, 0), (400 * 86_400, 1_000_000)]
+        {
             let overlap = Some(prost_types::Duration { seconds, nanos });
             let request = RotateKeyRequest { overlap, reason: "x".into(), ..Default::default() };
             assert_eq!(fields(rotate_key(request)), ["key_id", "overlap"]);

@@ -6,7 +6,9 @@ use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::state::{self, Key, KeyStatus, LedgerInfo, RegisteredLedger, Role};
 use uuid::Uuid;
 
-use crate::{AuditEvent, KeyState, KeyVersion, Ledger, Owner, Revocation, VerifyKeyResponse, owner};
+use crate::{
+    AuditEvent, KeyState, KeyVersion, Ledger, Owner, Revocation, VerifyKeyResponse, owner,
+};
 
 /// Category of every change.
 pub const LIFECYCLE: &str = "keyledger/lifecycle";
@@ -40,7 +42,9 @@ pub fn key(key: &Key, texts: &Texts, now: Time) -> crate::Key {
         expire_time: key.expires.map(timestamp),
         creator_key_id: key.creator.map_or(String::new(), |id| id.to_string()),
         versions: key.versions.iter().filter(live).map(key_version).collect(),
-        revocation: key.revoked.map(|r| Revocation { kind: r.kind as i32, time: Some(timestamp(r.time)) }),
+        revocation: key
+            .revoked
+            .map(|r| Revocation { kind: r.kind as i32, time: Some(timestamp(r.time)) }),
         stream_version: key.stream_version,
         position: Some(key.position),
     }
@@ -97,7 +101,9 @@ pub fn verdict(answer: &CheckAnswer) -> VerifyKeyResponse {
     // With a good secret in hand, NO_GRANT tells nothing about other keys.
     let valid = granted || answer.reason == R::NoGrant;
     let reason = match answer.reason {
-        R::UnknownKey | R::Foreign | R::WrongSecret | R::Revoked | R::Expired | R::Superseded if !answer.explain => {
+        R::UnknownKey | R::Foreign | R::WrongSecret | R::Revoked | R::Expired | R::Superseded
+            if !answer.explain =>
+        {
             R::NotValid
         }
         reason => reason,
@@ -139,7 +145,11 @@ pub fn change_event(position: u64, leaf_hash: &[u8], event: &Event, texts: &[Tex
             }),
         }),
         purpose: about.purpose.clone(),
-        address: texts.iter().map(|t| t.peer_address.clone()).find(|a| !a.is_empty()).unwrap_or_default(),
+        address: texts
+            .iter()
+            .map(|t| t.peer_address.clone())
+            .find(|a| !a.is_empty())
+            .unwrap_or_default(),
         trace_id: hex(&event.trace_id),
         span_id: hex(&event.span_id),
         leaf_hash: leaf_hash.to_vec(),
@@ -149,10 +159,18 @@ pub fn change_event(position: u64, leaf_hash: &[u8], event: &Event, texts: &[Tex
 }
 
 /// A use as an event of the log.
-pub fn use_event(position: u64, index: u32, time: Time, leaf_hash: &[u8], u: &Use, texts: &[Texts]) -> AuditEvent {
+pub fn use_event(
+    position: u64,
+    index: u32,
+    time: Time,
+    leaf_hash: &[u8],
+    u: &Use,
+    texts: &[Texts],
+) -> AuditEvent {
     let empty = Texts::default();
     let about = texts.first().unwrap_or(&empty);
-    let address = if about.client_address.is_empty() { &about.peer_address } else { &about.client_address };
+    let address =
+        if about.client_address.is_empty() { &about.peer_address } else { &about.client_address };
     AuditEvent {
         position: Some(position),
         index: Some(index),

@@ -39,7 +39,8 @@ impl Serve {
     /// SHA-256 over what is configured, without passwords: stands in the entry that says a server started.
     pub(crate) fn digest(&self) -> [u8; 32] {
         let tls = self.tls.as_ref().map(|t| (&t.certificate, &t.key, &t.client_authority));
-        let text = format!("{:?}\n{:?}\n{:?}\n{}", self.key_dir, self.listen, tls, self.allow_plaintext);
+        let text =
+            format!("{:?}\n{:?}\n{:?}\n{}", self.key_dir, self.listen, tls, self.allow_plaintext);
         Sha256::digest(text).into()
     }
 }

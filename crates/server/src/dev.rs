@@ -53,7 +53,8 @@ pub async fn dev(
     ready: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), DevError> {
-    let cluster = start_cluster(&options.data_dir, options.pg_bin_dir.clone(), options.guard.clone()).await?;
+    let cluster =
+        start_cluster(&options.data_dir, options.pg_bin_dir.clone(), options.guard.clone()).await?;
     let result = tokio::select! {
         result = run(&options, cluster.address(), ready, stop) => result,
         lost = cluster.lost() => Err(lost.into()),
@@ -81,7 +82,8 @@ async fn run(
         })
         .await?;
     }
-    let config = Serve { databases, key_dir, listen: options.listen, tls: None, allow_plaintext: false };
+    let config =
+        Serve { databases, key_dir, listen: options.listen, tls: None, allow_plaintext: false };
     let endpoint = endpoint_file(&options.data_dir);
     let written = |address: SocketAddr| {
         if let Err(error) = std::fs::write(&endpoint, format!("http://{address}\n")) {
@@ -109,11 +111,17 @@ pub async fn running_cluster(data_dir: &Path) -> Option<Address> {
 }
 
 /// Makes both databases, migrates them as superuser, and returns URLs of a role that may only serve.
-pub async fn prepare_databases(address: &Address, ledger: &str, sealing: &str) -> Result<Databases, StoreError> {
+pub async fn prepare_databases(
+    address: &Address,
+    ledger: &str,
+    sealing: &str,
+) -> Result<Databases, StoreError> {
     let admin = Database::new(&address.url("postgres"))?;
     let client = admin.client().await?;
     for name in [ledger, sealing] {
-        let exists = client.query_opt("/* dev::prepare */ SELECT FROM pg_database WHERE datname = $1", &[&name]).await?;
+        let exists = client
+            .query_opt("/* dev::prepare */ SELECT FROM pg_database WHERE datname = $1", &[&name])
+            .await?;
         if exists.is_none() {
             client.batch_execute(&format!("CREATE DATABASE \"{name}\"")).await?;
         }

@@ -38,7 +38,8 @@ async fn advance(ledger: &Ledger) -> Result<(), StoreError> {
         if from >= head {
             return Ok(());
         }
-        let entries = entries::full_from_position(&client, ledger.id, from, RUN_ENTRIES, RUN_BYTES).await?;
+        let entries =
+            entries::full_from_position(&client, ledger.id, from, RUN_ENTRIES, RUN_BYTES).await?;
         let Some(to) = entries.last().map(|e| e.position + 1) else { return Ok(()) };
         let mut pages: BTreeMap<KeyId, Vec<i64>> = BTreeMap::new();
         for entry in &entries {

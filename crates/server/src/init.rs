@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keyledger_ledger::command::{Answer, Change, ChangeKind, Changed, RegisterLedger, Refusal};
+use keyledger_ledger::command::{Answer, Change, ChangeKind, Changed, Refusal, RegisterLedger};
 use keyledger_ledger::id::LedgerNumber;
 use keyledger_ledger::note::is_key_name;
 use uuid::Uuid;
@@ -41,33 +41,53 @@ pub fn admin_token_file(dir: &Path) -> PathBuf {
 pub async fn init(options: Init) -> Result<(), ServeError> {
     let origin = format!("{}/{}", options.host, options.ledger);
     if !is_key_name(&origin) {
-        return Err(StoreError::Refused(format!("{origin} can't be the origin of checkpoints")).into());
+        return Err(
+            StoreError::Refused(format!("{origin} can't be the origin of checkpoints")).into()
+        );
     }
     for file in [system_token_file(&options.token_dir), admin_token_file(&options.token_dir)] {
         if file.exists() && !options.resume {
-            return Err(StoreError::Refused(format!("{} exists: init refuses to run twice", file.display())).into());
+            return Err(StoreError::Refused(format!(
+                "{} exists: init refuses to run twice",
+                file.display()
+            ))
+            .into());
         }
     }
-    let (database, sealing) = connect(&options.databases).await?;
-    let known = ledgers::find(&database.client().await?, 0).await?;
+    let (databases, sealing) = connect(&options.databases).await?;
+    let known = ledgers::find(&databases.readers.client().await?, 0).await?;
     if known.is_some() && !options.resume {
-        return Err(StoreError::Refused("the database holds a ledger already: init refuses to run twice".into()).into());
+        return Err(StoreError::Refused(
+            "the database holds a ledger already: init refuses to run twice".into(),
+        )
+        .into());
     }
     let keys = match (known.is_some(), KeyDirectory::create(&options.key_dir)) {
-        (_, Err(crate::keydir::KeyDirectoryError::Exists(_))) if options.resume => KeyDirectory::open(&options.key_dir)?,
-        (true, Ok(_)) => return Err(StoreError::Refused("the ledger is there, but its key directory is not".into()).into()),
+        (_, Err(crate::keydir::KeyDirectoryError::Exists(_))) if options.resume => {
+            KeyDirectory::open(&options.key_dir)?
+        }
+        (true, Ok(_)) => {
+            return Err(StoreError::Refused(
+                "the ledger is there, but its key directory is not".into(),
+            )
+            .into());
+        }
         (_, result) => result?,
     };
     let keys = Arc::new(keys);
     let system_id = known.unwrap_or_else(Uuid::new_v4);
-    ledgers::insert(&database.client().await?, system_id, 0).await?;
-    let system = Ledger::start(system_id, 0, database.clone(), keys.clone()).await?;
-    replica::open(&system, LedgerNumber::SYSTEM, SYSTEM, &format!("{}/{SYSTEM}", options.host)).await?;
+    ledgers::insert(&databases.readers.client().await?, system_id, 0).await?;
+    let system = Ledger::start(system_id, 0, &databases, keys.clone()).await?;
+    replica::open(&system, LedgerNumber::SYSTEM, SYSTEM, &format!("{}/{SYSTEM}", options.host))
+        .await?;
     register(&system, &options.ledger, &origin).await?;
     drop(system);
 
-    let replica = Replica::start(database, sealing, keys).await?;
-    let first = replica.ledger(LedgerNumber(1)).await?.ok_or(StoreError::Damaged("the first ledger is gone".into()))?;
+    let replica = Replica::start(databases, sealing, keys).await?;
+    let first = replica
+        .ledger(LedgerNumber(1))
+        .await?
+        .ok_or(StoreError::Damaged("the first ledger is gone".into()))?;
     for (ledger, number, file) in [
         (&replica.system, LedgerNumber::SYSTEM, system_token_file(&options.token_dir)),
         (&first, LedgerNumber(1), admin_token_file(&options.token_dir)),
@@ -77,8 +97,9 @@ pub async fn init(options: Init) -> Result<(), ServeError> {
         }
         let (token, _) = create_admin(ledger, &replica.sealing, number, "keyledger init").await?;
         let text = format!("{}\n", token.reveal());
-        write_private(&file, text.as_bytes())
-            .map_err(|e| StoreError::Refused(format!("{} can't be written: {e}", file.display())))?;
+        write_private(&file, text.as_bytes()).map_err(|e| {
+            StoreError::Refused(format!("{} can't be written: {e}", file.display()))
+        })?;
     }
     Ok(())
 }
@@ -90,7 +111,10 @@ async fn register(system: &Ledger, name: &str, origin: &str) -> Result<(), Serve
         origin: origin.into(),
     });
     match by_itself(system, Change { kind, texts: vec![] }).await? {
-        Answer::Changed { result: Changed::Ledger(_), .. } | Answer::Refused { refusal: Refusal::LedgerExists } => Ok(()),
-        other => Err(ServeError::Sequencer(format!("the first ledger was not registered: {other:?}"))),
+        Answer::Changed { result: Changed::Ledger(_), .. }
+        | Answer::Refused { refusal: Refusal::LedgerExists } => Ok(()),
+        other => {
+            Err(ServeError::Sequencer(format!("the first ledger was not registered: {other:?}")))
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use deadpool_postgres::Client;
-use keyledger_ledger::body::{Event, Kind, SealedText, UseColumn, Use, decode_canonical};
+use keyledger_ledger::body::{Event, Kind, SealedText, Use, UseColumn, decode_canonical};
 use keyledger_ledger::merkle::TILE_WIDTH;
 use keyledger_ledger::record::encode_key;
 use keyledger_ledger::secret;
@@ -53,7 +53,10 @@ pub async fn ledger_names(source: &Source) -> Result<Vec<String>, InspectError> 
 
 async fn name_of(client: &Client, ledger_id: Uuid) -> Result<Option<String>, StoreError> {
     let first = entries::from_position(client, ledger_id, 0, 1).await?;
-    let event = first.first().filter(|e| e.position == 0).and_then(|e| Event::from_signed(&e.entry.body).ok());
+    let event = first
+        .first()
+        .filter(|e| e.position == 0)
+        .and_then(|e| Event::from_signed(&e.entry.body).ok());
     Ok(event.and_then(|e| match e.kind {
         Some(Kind::LedgerOpened(opened)) => Some(opened.name),
         _ => None,
@@ -124,12 +127,26 @@ impl From<Finding> for Stop {
 }
 
 impl Walk {
-    async fn run(&mut self, pins: &[String], progress: &mut (dyn FnMut(u64, u64) + Send)) -> Result<(), Stop> {
+    async fn run(
+        &mut self,
+        pins: &[String],
+        progress: &mut (dyn FnMut(u64, u64) + Send),
+    ) -> Result<(), Stop> {
         let total = entries::size(&self.client, self.ledger_id).await?;
         loop {
             let next = self.verifier.state().next_position;
-            let chunk = match entries::full_from_position(&self.client, self.ledger_id, next, CHUNK, CHUNK_BYTES).await {
-                Err(StoreError::Damaged(what)) => return Err(at(next, Problem::Projection(what)).into()),
+            let chunk = match entries::full_from_position(
+                &self.client,
+                self.ledger_id,
+                next,
+                CHUNK,
+                CHUNK_BYTES,
+            )
+            .await
+            {
+                Err(StoreError::Damaged(what)) => {
+                    return Err(at(next, Problem::Projection(what)).into());
+                }
                 other => other?,
             };
             if chunk.is_empty() {
@@ -175,7 +192,8 @@ impl Walk {
         for (size, note) in stored.chain(pins.iter().map(|note| (None, note.clone()))) {
             let position = size.unwrap_or_default().saturating_sub(1);
             let opened = self.verifier.open_checkpoint(&note).expect("position 0 was taken");
-            let checkpoint = opened.map_err(|e| at(position, Problem::Checkpoint(e.to_string())))?;
+            let checkpoint =
+                opened.map_err(|e| at(position, Problem::Checkpoint(e.to_string())))?;
             if size.is_some_and(|size| size != checkpoint.size) {
                 let problem = Problem::Checkpoint("it is stored under another size".into());
                 return Err(at(position, problem).into());
@@ -187,10 +205,14 @@ impl Walk {
 
     async fn check_tiles(&mut self) -> Result<(), Stop> {
         for tile in self.verifier.take_full_tiles() {
-            let stored = tiles::range(&self.client, self.ledger_id, tile.level, tile.index..tile.index + 1).await?;
+            let stored =
+                tiles::range(&self.client, self.ledger_id, tile.level, tile.index..tile.index + 1)
+                    .await?;
             if stored.first() != Some(&tile) {
                 let position = (tile.index * TILE_WIDTH) << (8 * u64::from(tile.level));
-                return Err(at(position, Problem::Tile { level: tile.level, index: tile.index }).into());
+                return Err(
+                    at(position, Problem::Tile { level: tile.level, index: tile.index }).into()
+                );
             }
         }
         Ok(())
@@ -208,13 +230,22 @@ impl Walk {
             for row in &rows {
                 let table = keys::TABLE;
                 let mac = keys.map(|k| {
-                    k.row_mac.of(table, self.ledger_id.as_bytes(), row.key_id.as_bytes(), row.position, &row.state)
+                    k.row_mac.of(
+                        table,
+                        self.ledger_id.as_bytes(),
+                        row.key_id.as_bytes(),
+                        row.position,
+                        &row.state,
+                    )
                 });
                 let key = state.keys.get(&row.key_id);
-                let same = key.is_some_and(|k| k.position == row.position && encode_key(k) == row.state);
+                let same =
+                    key.is_some_and(|k| k.position == row.position && encode_key(k) == row.state);
                 if !same || mac.is_some_and(|mac| mac.as_slice() != row.mac) {
                     let position = key.map_or(row.position, |k| k.position);
-                    return Err(at(position, Problem::Projection(format!("key {}", row.key_id))).into());
+                    return Err(
+                        at(position, Problem::Projection(format!("key {}", row.key_id))).into()
+                    );
                 }
             }
         }
@@ -256,7 +287,8 @@ fn at(position: u64, problem: Problem) -> Finding {
 fn references(entry: &FullEntry) -> Vec<[u8; 16]> {
     let event = Event::from_signed(&entry.entry.body).unwrap_or_default();
     let column: UseColumn = decode_canonical(&entry.uses, "UseColumn").unwrap_or_default();
-    let of_uses = column.uses.iter().flat_map(|u| Use::decode(u.r#use.as_slice()).unwrap_or_default().texts);
+    let of_uses =
+        column.uses.iter().flat_map(|u| Use::decode(u.r#use.as_slice()).unwrap_or_default().texts);
     let texts: Vec<SealedText> = event.texts.into_iter().chain(of_uses).collect();
     texts.iter().filter_map(|t| t.subject_ref.as_slice().try_into().ok()).collect()
 }
@@ -285,9 +317,14 @@ pub struct Check {
 /// Looks at everything that must be right before serving, and says what is not.
 pub async fn doctor(databases: &Databases, key_dir: &std::path::Path) -> Vec<Check> {
     let mut checks = vec![];
-    let mut add = |what: &str, result: Result<String, String>| checks.push(Check { what: what.into(), result });
+    let mut add = |what: &str, result: Result<String, String>| {
+        checks.push(Check { what: what.into(), result })
+    };
     let keys = KeyDirectory::open(key_dir);
-    add("key directory", keys.as_ref().map(|_| key_dir.display().to_string()).map_err(ToString::to_string));
+    add(
+        "key directory",
+        keys.as_ref().map(|_| key_dir.display().to_string()).map_err(ToString::to_string),
+    );
     for (what, url, schema) in [
         ("ledger database", &databases.ledger, &migrate::LEDGER),
         ("sealing database", &databases.sealing, &migrate::SEALING),
@@ -314,14 +351,19 @@ async fn check_database(url: &str, schema: &migrate::Schema) -> Result<String, S
 
 type LedgerCheck = (String, Result<String, String>);
 
-async fn load_ledgers(databases: &Databases, keys: KeyDirectory) -> Result<Vec<LedgerCheck>, StoreError> {
-    let (database, keys) = (Database::new(&databases.ledger)?, std::sync::Arc::new(keys));
+async fn load_ledgers(
+    databases: &Databases,
+    keys: KeyDirectory,
+) -> Result<Vec<LedgerCheck>, StoreError> {
+    let database = Database::new(&databases.ledger)?;
     let client = database.client().await?;
     let mut found = vec![];
     for (id, number) in ledgers::all(&client).await? {
         let name = name_of(&client, id).await?.unwrap_or_else(|| format!("#{number}"));
-        let loaded = crate::sequencer::Ledger::start(id, number, database.clone(), keys.clone()).await;
-        let result = loaded.map(|l| format!("{} entries, extends its last checkpoint", l.snapshot().state.next_position));
+        let loaded = crate::sequencer::load(&database, id, number, &keys).await;
+        let result = loaded.map(|head| {
+            format!("{} entries, extends its last checkpoint", head.state.next_position)
+        });
         found.push((format!("ledger {name}"), result.map_err(|e| e.to_string())));
     }
     Ok(found)

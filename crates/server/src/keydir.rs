@@ -21,7 +21,11 @@ use keyledger_ledger::record::RowMac;
 use keyledger_ledger::secret::{Pepper, Peppers};
 use zeroize::Zeroizing;
 
-const PURPOSES: [&str; 6] = ["entry-signer", "checkpoint-signer", "pepper", "row-mac", "wrapping", "blind-index"];
+const PURPOSES: [&str; 6] =
+    ["entry-signer", "checkpoint-signer", "pepper", "row-mac", "wrapping", "blind-index"];
+
+/// Keys of one purpose with their numbers, oldest first.
+pub(crate) type Numbered = Vec<(u32, Zeroizing<[u8; 32]>)>;
 
 /// All keys of a deployment.
 pub struct KeyDirectory {
@@ -30,14 +34,15 @@ pub struct KeyDirectory {
     pub(crate) checkpoint_signer: SigningKey,
     pub(crate) peppers: Peppers,
     pub(crate) row_mac: RowMac,
-    /// By number, oldest first.
-    pub(crate) wrapping: Vec<(u32, Zeroizing<[u8; 32]>)>,
+    pub(crate) wrapping: Numbered,
     pub(crate) blind_index: Zeroizing<[u8; 32]>,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum KeyDirectoryError {
-    #[error("the key directory {0} lacks {1}.1: restore it from its backup. It is never made anew, since what was made with the old one would be lost")]
+    #[error(
+        "the key directory {0} lacks {1}.1: restore it from its backup. It is never made anew, since what was made with the old one would be lost"
+    )]
     Missing(PathBuf, &'static str),
     #[error("the key file {0} can't be read: {1}")]
     Unreadable(PathBuf, std::io::Error),
@@ -59,9 +64,11 @@ impl KeyDirectory {
         }
         for purpose in PURPOSES {
             let mut key = Zeroizing::new([0u8; 32]);
-            getrandom::fill(key.as_mut_slice()).map_err(|e| unwritable(std::io::Error::other(e)))?;
+            getrandom::fill(key.as_mut_slice())
+                .map_err(|e| unwritable(std::io::Error::other(e)))?;
             let text = Zeroizing::new(format!("{}\n", hex::encode(key.as_slice())));
-            write_private(&path.join(format!("{purpose}.1")), text.as_bytes()).map_err(unwritable)?;
+            write_private(&path.join(format!("{purpose}.1")), text.as_bytes())
+                .map_err(unwritable)?;
         }
         KeyDirectory::open(path)
     }
@@ -69,7 +76,9 @@ impl KeyDirectory {
     /// Reads an existing directory; names what is missing.
     pub fn open(path: &Path) -> Result<KeyDirectory, KeyDirectoryError> {
         let keys = |purpose| read_all(path, purpose);
-        let newest = |purpose| keys(purpose).map(|mut all| all.pop().expect("read_all finds one or fails").1);
+        let newest = |purpose| {
+            keys(purpose).map(|mut all| all.pop().expect("read_all finds one or fails").1)
+        };
         let peppers = keys("pepper")?.into_iter().map(|(id, key)| Pepper::new(id, *key)).collect();
         Ok(KeyDirectory {
             path: path.into(),
@@ -99,7 +108,7 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     fs::rename(&part, path)
 }
 
-fn read_all(path: &Path, purpose: &'static str) -> Result<Vec<(u32, Zeroizing<[u8; 32]>)>, KeyDirectoryError> {
+fn read_all(path: &Path, purpose: &'static str) -> Result<Numbered, KeyDirectoryError> {
     let files = numbered(path, purpose);
     if files.is_empty() {
         return Err(KeyDirectoryError::Missing(path.into(), purpose));
@@ -121,10 +130,12 @@ fn numbered(path: &Path, purpose: &str) -> Vec<(u32, PathBuf)> {
 }
 
 fn read(file: &Path) -> Result<Zeroizing<[u8; 32]>, KeyDirectoryError> {
-    let text = fs::read_to_string(file).map_err(|e| KeyDirectoryError::Unreadable(file.into(), e))?;
+    let text =
+        fs::read_to_string(file).map_err(|e| KeyDirectoryError::Unreadable(file.into(), e))?;
     let text = Zeroizing::new(text);
     let mut key = Zeroizing::new([0u8; 32]);
-    hex::decode_to_slice(text.trim(), key.as_mut_slice()).map_err(|_| KeyDirectoryError::Malformed(file.into()))?;
+    hex::decode_to_slice(text.trim(), key.as_mut_slice())
+        .map_err(|_| KeyDirectoryError::Malformed(file.into()))?;
     Ok(key)
 }
 

@@ -4,17 +4,20 @@ use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
 use keyledger_ledger::batch::internal_call;
-use keyledger_ledger::command::{Action, Answer, Change, ChangeKind, Changed, Command, CreateKey, Expiry, NewSecret, OpenLedger, Refusal};
+use keyledger_ledger::body::Texts;
+use keyledger_ledger::command::{
+    Action, Answer, Change, ChangeKind, Changed, Command, CreateKey, Expiry, NewSecret, OpenLedger,
+    Refusal,
+};
 use keyledger_ledger::grant::Grant;
 use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
-use keyledger_ledger::body::Texts;
 use keyledger_ledger::state::{Key, Owner, RegisteredLedger};
 use keyledger_ledger::token::{Secret, Token};
 use uuid::Uuid;
 
 use crate::keydir::KeyDirectory;
 use crate::sealing::{About, Sealing, random};
-use crate::sequencer::{Ledger, SequencerError};
+use crate::sequencer::{Connections, Ledger, SequencerError};
 use crate::store::connect::Database;
 use crate::store::{StoreError, ledgers};
 
@@ -23,7 +26,7 @@ pub(crate) const SYSTEM: &str = "system";
 
 /// All that handlers need.
 pub(crate) struct Replica {
-    pub(crate) database: Database,
+    pub(crate) databases: Connections,
     pub(crate) keys: Arc<KeyDirectory>,
     pub(crate) sealing: Sealing,
     pub(crate) system: Arc<Ledger>,
@@ -34,21 +37,41 @@ pub(crate) struct Replica {
 
 impl Replica {
     /// Starts ledger 0 and every ledger that it knows.
-    pub(crate) async fn start(database: Database, sealing: Database, keys: Arc<KeyDirectory>) -> Result<Replica, StoreError> {
-        let id = ledgers::find(&database.client().await?, 0).await?;
-        let id = id.ok_or(StoreError::Refused("the database holds no ledgers: run `keyledger init`".into()))?;
-        let system = Ledger::start(id, 0, database.clone(), keys.clone()).await?;
+    pub(crate) async fn start(
+        databases: Connections,
+        sealing: Database,
+        keys: Arc<KeyDirectory>,
+    ) -> Result<Replica, StoreError> {
+        let id = ledgers::find(&databases.readers.client().await?, 0).await?;
+        let id = id.ok_or(StoreError::Refused(
+            "the database holds no ledgers: run `keyledger init`".into(),
+        ))?;
+        let system = Ledger::start(id, 0, &databases, keys.clone()).await?;
         let sealing = Sealing::new(sealing, &keys);
-        let replica = Replica { database, keys, sealing, system, ledgers: RwLock::default(), starting: tokio::sync::Mutex::new(()) };
-        let registered: Vec<Arc<RegisteredLedger>> = replica.system.snapshot().state.registered.values().cloned().collect();
+        let replica = Replica {
+            databases,
+            keys,
+            sealing,
+            system,
+            ledgers: RwLock::default(),
+            starting: tokio::sync::Mutex::new(()),
+        };
+        let registered: Vec<Arc<RegisteredLedger>> =
+            replica.system.snapshot().state.registered.values().cloned().collect();
         for ledger in registered {
-            replica.open_registered(&ledger).await.map_err(|e| StoreError::Damaged(format!("ledger {}: {e}", ledger.name)))?;
+            replica
+                .open_registered(&ledger)
+                .await
+                .map_err(|e| StoreError::Damaged(format!("ledger {}: {e}", ledger.name)))?;
         }
         Ok(replica)
     }
 
     /// The ledger of a number, if there is one. One that was registered a moment ago, elsewhere, is found too.
-    pub(crate) async fn ledger(&self, number: LedgerNumber) -> Result<Option<Arc<Ledger>>, SequencerError> {
+    pub(crate) async fn ledger(
+        &self,
+        number: LedgerNumber,
+    ) -> Result<Option<Arc<Ledger>>, SequencerError> {
         if let Some(ledger) = self.started(number) {
             return Ok(Some(ledger));
         }
@@ -69,15 +92,18 @@ impl Replica {
     }
 
     /// Starts a registered ledger; writes its row and position 0 if nobody has.
-    pub(crate) async fn open_registered(&self, registered: &RegisteredLedger) -> Result<Arc<Ledger>, SequencerError> {
+    pub(crate) async fn open_registered(
+        &self,
+        registered: &RegisteredLedger,
+    ) -> Result<Arc<Ledger>, SequencerError> {
         let _one = self.starting.lock().await;
         if let Some(ledger) = self.started(registered.number) {
             return Ok(ledger);
         }
         let id = Uuid::from_bytes(registered.id);
         let number = registered.number.0;
-        ledgers::insert(&self.database.client().await.map_err(SequencerError::from)?, id, number).await?;
-        let ledger = Ledger::start(id, number, self.database.clone(), self.keys.clone()).await?;
+        ledgers::insert(&self.databases.readers.client().await?, id, number).await?;
+        let ledger = Ledger::start(id, number, &self.databases, self.keys.clone()).await?;
         open(&ledger, registered.number, &registered.name, &registered.origin).await?;
         self.ledgers.write().expect("no holder of this lock panics").insert(number, ledger.clone());
         Ok(ledger)
@@ -92,7 +118,12 @@ impl Replica {
 }
 
 /// Writes position 0, if nobody has.
-pub(crate) async fn open(ledger: &Ledger, number: LedgerNumber, name: &str, origin: &str) -> Result<(), SequencerError> {
+pub(crate) async fn open(
+    ledger: &Ledger,
+    number: LedgerNumber,
+    name: &str,
+    origin: &str,
+) -> Result<(), SequencerError> {
     if ledger.snapshot().state.ledger.is_some() {
         return Ok(());
     }
@@ -119,7 +150,11 @@ pub(crate) async fn create_admin(
     reason: &str,
 ) -> Result<(Token, Arc<Key>), SequencerError> {
     let now = own_clock();
-    let texts = Texts { purpose: "administration of this ledger".into(), reason: reason.into(), ..Texts::default() };
+    let texts = Texts {
+        purpose: "administration of this ledger".into(),
+        reason: reason.into(),
+        ..Texts::default()
+    };
     let sealed = sealing.data_key(ledger.id, About::Nobody, now).await?.seal(ledger.id, &texts);
     let grant = Grant::new(&["*".to_string()], "**", false).expect("a constant, and well-formed");
     let key_id = KeyId::new(now, number, u64::from_be_bytes(random()));
@@ -141,7 +176,12 @@ pub(crate) async fn create_admin(
 
 /// Keyledger itself changes something.
 pub(crate) async fn by_itself(ledger: &Ledger, change: Change) -> Result<Answer, SequencerError> {
-    ledger.submit(Command { call: internal_call("keyledger"), action: Action::Change(Box::new(change)) }).await
+    ledger
+        .submit(Command {
+            call: internal_call("keyledger"),
+            action: Action::Change(Box::new(change)),
+        })
+        .await
 }
 
 pub(crate) fn new_secret() -> NewSecret {
@@ -150,6 +190,7 @@ pub(crate) fn new_secret() -> NewSecret {
 
 /// This replica's clock: for ids and months. What is decided is decided by the database's.
 pub(crate) fn own_clock() -> Time {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Time(since.as_micros() as i64)
 }

@@ -85,10 +85,18 @@ impl Sealing {
     }
 
     /// Brings data keys into memory, so that [`Sealing::open`] finds them.
-    pub(crate) async fn load(&self, ledger_id: Uuid, references: &[[u8; 16]]) -> Result<(), StoreError> {
+    pub(crate) async fn load(
+        &self,
+        ledger_id: Uuid,
+        references: &[[u8; 16]],
+    ) -> Result<(), StoreError> {
         let mut missing: Vec<[u8; 16]> = {
             let cache = self.cache.read().expect("no holder of the cache's lock panics");
-            references.iter().filter(|r| !cache.by_reference.contains_key(&(ledger_id, **r))).copied().collect()
+            references
+                .iter()
+                .filter(|r| !cache.by_reference.contains_key(&(ledger_id, **r)))
+                .copied()
+                .collect()
         };
         missing.sort();
         missing.dedup();
@@ -107,12 +115,17 @@ impl Sealing {
     /// Opens sealed texts with a data key in memory.
     pub(crate) fn open(&self, ledger_id: Uuid, text: &SealedText, sealed: &[u8]) -> Opening {
         let reference: Result<[u8; 16], _> = text.subject_ref.as_slice().try_into();
-        let Some(key) = reference.ok().and_then(|r| self.cached(ledger_id, &r)) else { return Opening::KeyGone };
+        let Some(key) = reference.ok().and_then(|r| self.cached(ledger_id, &r)) else {
+            return Opening::KeyGone;
+        };
         let aad = associated_data(ledger_id, &key.subject_ref, &text.commitment);
         match open(&key.key, sealed, &aad) {
             Some(plain) if plain.len() >= 32 => {
                 let (salt, texts) = plain.split_at(32);
-                Opening::Opened(Opened { salt: salt.try_into().expect("split at 32"), texts: texts.to_vec() })
+                Opening::Opened(Opened {
+                    salt: salt.try_into().expect("split at 32"),
+                    texts: texts.to_vec(),
+                })
             }
             _ => Opening::Damaged,
         }
@@ -131,7 +144,10 @@ impl Sealing {
         let client = self.database.client().await?;
         let wrapped = data_keys::find_or_insert(&client, ledger_id, &blind, &new).await?;
         let key = self.unwrap(ledger_id, &wrapped).ok_or_else(|| {
-            StoreError::Damaged(format!("a data key wrapped with wrapping.{} can't be unwrapped", wrapped.wrapping_key_id))
+            StoreError::Damaged(format!(
+                "a data key wrapped with wrapping.{} can't be unwrapped",
+                wrapped.wrapping_key_id
+            ))
         })?;
         Ok(self.remember(ledger_id, Some(blind), key))
     }
@@ -145,14 +161,19 @@ impl Sealing {
 
     fn new_key(&self, ledger_id: Uuid) -> Result<WrappedKey, StoreError> {
         let (subject_ref, key) = (random::<16>(), Zeroizing::new(random::<32>()));
-        let (id, wrapping) = self.wrapping.last().ok_or(StoreError::Damaged("no wrapping key".into()))?;
+        let (id, wrapping) =
+            self.wrapping.last().ok_or(StoreError::Damaged("no wrapping key".into()))?;
         let wrapped = seal_bytes(wrapping, key.as_slice(), &wrapping_data(ledger_id, &subject_ref));
         Ok(WrappedKey { subject_ref, wrapped, wrapping_key_id: *id })
     }
 
     fn unwrap(&self, ledger_id: Uuid, wrapped: &WrappedKey) -> Option<Arc<DataKey>> {
         let (_, wrapping) = self.wrapping.iter().find(|(id, _)| *id == wrapped.wrapping_key_id)?;
-        let plain = Zeroizing::new(open(wrapping, &wrapped.wrapped, &wrapping_data(ledger_id, &wrapped.subject_ref))?);
+        let plain = Zeroizing::new(open(
+            wrapping,
+            &wrapped.wrapped,
+            &wrapping_data(ledger_id, &wrapped.subject_ref),
+        )?);
         let key: Zeroizing<[u8; 32]> = Zeroizing::new(plain.as_slice().try_into().ok()?);
         Some(Arc::new(DataKey { subject_ref: wrapped.subject_ref, key: aead_key(&key) }))
     }
@@ -162,7 +183,12 @@ impl Sealing {
         cache.by_reference.get(&(ledger_id, *reference)).cloned()
     }
 
-    fn remember(&self, ledger_id: Uuid, blind: Option<[u8; 32]>, key: Arc<DataKey>) -> Arc<DataKey> {
+    fn remember(
+        &self,
+        ledger_id: Uuid,
+        blind: Option<[u8; 32]>,
+        key: Arc<DataKey>,
+    ) -> Arc<DataKey> {
         let mut cache = self.cache.write().expect("no holder of the cache's lock panics");
         if cache.by_reference.len() >= MAX_CACHED {
             *cache = Cache::default();
@@ -229,7 +255,8 @@ fn month(now: Time) -> String {
     let days = now.micros().div_euclid(86_400_000_000) + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
@@ -243,9 +270,13 @@ mod tests {
 
     #[test]
     fn a_month_is_that_of_the_calendar() {
-        for (seconds, expected) in
-            [(0, "1970-01"), (951_782_400, "2000-02"), (951_868_800, "2000-03"), (1_795_305_599, "2026-11"), (1_798_761_600, "2027-01")]
-        {
+        for (seconds, expected) in [
+            (0, "1970-01"),
+            (951_782_400, "2000-02"),
+            (951_868_800, "2000-03"),
+            (1_795_305_599, "2026-11"),
+            (1_798_761_600, "2027-01"),
+        ] {
             assert_eq!(month(Time(seconds * 1_000_000)), expected, "{seconds}");
         }
     }
@@ -259,7 +290,14 @@ mod tests {
         let aad = associated_data(ledger, &[1; 16], &sealed.commitment);
         let plain = open(&key.key, &sealed.bytes, &aad).unwrap();
         assert_eq!(plain[32..], texts.encode_to_vec());
-        assert!(open(&key.key, &sealed.bytes, &associated_data(Uuid::from_u128(2), &[1; 16], &sealed.commitment)).is_none());
+        assert!(
+            open(
+                &key.key,
+                &sealed.bytes,
+                &associated_data(Uuid::from_u128(2), &[1; 16], &sealed.commitment)
+            )
+            .is_none()
+        );
         assert!(open(&aead_key(&[8; 32]), &sealed.bytes, &aad).is_none());
         assert!(open(&key.key, &sealed.bytes[..5], &aad).is_none());
     }

@@ -15,7 +15,7 @@ use crate::config::{Databases, Serve, Tls};
 use crate::grpc::{AuditService, KeyService, Services};
 use crate::keydir::{KeyDirectory, KeyDirectoryError};
 use crate::replica::{Replica, by_itself};
-use crate::sequencer::SequencerError;
+use crate::sequencer::{Connections, SequencerError};
 use crate::store::connect::Database;
 use crate::store::{StoreError, migrate, settings};
 use crate::{indexer, sequencer};
@@ -36,7 +36,9 @@ pub enum ServeError {
     Store(#[from] StoreError),
     #[error("{0}")]
     Sequencer(String),
-    #[error("plaintext gRPC off loopback is refused, since tokens would cross the network unencrypted: give --tls-cert and --tls-key, or --allow-plaintext behind a proxy that encrypts")]
+    #[error(
+        "plaintext gRPC off loopback is refused, since tokens would cross the network unencrypted: give --tls-cert and --tls-key, or --allow-plaintext behind a proxy that encrypts"
+    )]
     Plaintext,
     #[error("can't listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
@@ -70,7 +72,8 @@ pub async fn serve(
     };
     by_itself(&replica.system, Change { kind: started, texts: vec![] }).await?;
 
-    let listener = TcpListener::bind(config.listen).await.map_err(|e| ServeError::Listen(config.listen, e))?;
+    let listener =
+        TcpListener::bind(config.listen).await.map_err(|e| ServeError::Listen(config.listen, e))?;
     let address = listener.local_addr().map_err(|e| ServeError::Listen(config.listen, e))?;
     let (health, health_service) = tonic_health::server::health_reporter();
     report_health(&health, true).await;
@@ -104,8 +107,9 @@ pub async fn serve(
 }
 
 /// Connects to both databases and checks that they are ours, of this version, and durable.
-pub(crate) async fn connect(databases: &Databases) -> Result<(Database, Database), StoreError> {
+pub(crate) async fn connect(databases: &Databases) -> Result<(Connections, Database), StoreError> {
     let ledger = Database::new(&databases.ledger)?;
+    let writers = Database::new(&databases.ledger)?;
     let sealing = Database::new(&databases.sealing)?;
     for (database, schema) in [(&ledger, &migrate::LEDGER), (&sealing, &migrate::SEALING)] {
         let client = database.client().await?;
@@ -115,13 +119,15 @@ pub(crate) async fn connect(databases: &Databases) -> Result<(Database, Database
     if let Some(warning) = settings::excess_privilege(&*ledger.client().await?).await? {
         tracing::warn!("{warning}");
     }
-    Ok((ledger, sealing))
+    Ok((Connections { readers: ledger, writers }, sealing))
 }
 
 /// Runs the migrations of both databases, as a role that owns them. Returns what was run.
 pub async fn migrate_databases(databases: &Databases) -> Result<Vec<&'static str>, StoreError> {
     let mut ran = vec![];
-    for (url, schema) in [(&databases.ledger, &migrate::LEDGER), (&databases.sealing, &migrate::SEALING)] {
+    for (url, schema) in
+        [(&databases.ledger, &migrate::LEDGER), (&databases.sealing, &migrate::SEALING)]
+    {
         let database = Database::new(url)?;
         let mut client = database.client().await?;
         settings::require_durable(&client).await?;
@@ -142,8 +148,9 @@ async fn watch_health(replica: Arc<Replica>, health: HealthReporter) {
     let mut last = true;
     loop {
         interval.tick().await;
-        let answers = tokio::time::timeout(HEALTH_TIMEOUT, ping(&replica.database)).await;
-        let good = matches!(answers, Ok(Ok(()))) && replica.all().iter().all(|l| l.stopped().is_none());
+        let answers = tokio::time::timeout(HEALTH_TIMEOUT, ping(&replica.databases.readers)).await;
+        let good =
+            matches!(answers, Ok(Ok(()))) && replica.all().iter().all(|l| l.stopped().is_none());
         if good != last {
             tracing::warn!(serving = good, "health has changed");
             report_health(&health, good).await;
@@ -158,7 +165,11 @@ async fn ping(database: &Database) -> Result<(), StoreError> {
 }
 
 async fn report_health(health: &HealthReporter, good: bool) {
-    let status = if good { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
+    let status = if good {
+        tonic_health::ServingStatus::Serving
+    } else {
+        tonic_health::ServingStatus::NotServing
+    };
     health.set_service_status("", status).await;
     health.set_service_status(<KeyService as tonic::server::NamedService>::NAME, status).await;
     health.set_service_status(<AuditService as tonic::server::NamedService>::NAME, status).await;
@@ -179,7 +190,9 @@ async fn index_uses(replica: Arc<Replica>) {
     }
 }
 
-fn reflection_v1() -> tonic_reflection::server::v1::ServerReflectionServer<impl tonic_reflection::server::v1::ServerReflection> {
+fn reflection_v1() -> tonic_reflection::server::v1::ServerReflectionServer<
+    impl tonic_reflection::server::v1::ServerReflection,
+> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(keyledger_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -187,8 +200,9 @@ fn reflection_v1() -> tonic_reflection::server::v1::ServerReflectionServer<impl 
         .expect("our own descriptors are complete")
 }
 
-fn reflection_v1alpha()
--> tonic_reflection::server::v1alpha::ServerReflectionServer<impl tonic_reflection::server::v1alpha::ServerReflection> {
+fn reflection_v1alpha() -> tonic_reflection::server::v1alpha::ServerReflectionServer<
+    impl tonic_reflection::server::v1alpha::ServerReflection,
+> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(keyledger_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -200,7 +214,8 @@ fn tls_config(tls: &Tls) -> Result<ServerTlsConfig, ServeError> {
     let read = |path: &std::path::Path| {
         std::fs::read(path).map_err(|e| ServeError::TlsFile(path.display().to_string(), e))
     };
-    let mut config = ServerTlsConfig::new().identity(Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?));
+    let mut config = ServerTlsConfig::new()
+        .identity(Identity::from_pem(read(&tls.certificate)?, read(&tls.key)?));
     if let Some(authority) = &tls.client_authority {
         config = config.client_ca_root(Certificate::from_pem(read(authority)?));
     }

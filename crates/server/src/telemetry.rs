@@ -7,11 +7,14 @@ use std::io::IsTerminal;
 use http::HeaderMap;
 use keyledger_ledger::id::Trace;
 use keyledger_proto::methods::Method;
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider};
+use opentelemetry::trace::{
+    SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState, TracerProvider,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -22,6 +25,8 @@ pub struct Telemetry(Option<SdkTracerProvider>);
 /// Starts logs, and OTLP spans if `OTEL_EXPORTER_OTLP_ENDPOINT` is set. `RUST_LOG` filters the logs.
 pub fn start() -> Telemetry {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // Log lines are events. Where no collector wants spans, none are made: a call costs nothing for them.
+    let filter = filter.and(filter_fn(|metadata| metadata.is_event()));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = if std::io::stderr().is_terminal() {
         lines.with_target(false).boxed()
@@ -100,7 +105,8 @@ pub(crate) fn trace_of_call(headers: &HeaderMap) -> Trace {
 fn traceparent(headers: &HeaderMap) -> Option<(Trace, u8)> {
     let text = headers.get("traceparent")?.to_str().ok()?;
     let mut parts = text.split('-');
-    let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (version, trace, span, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let known_form = version != "00" || parts.next().is_none();
     let lower = text.bytes().all(|b| !b.is_ascii_uppercase());
     let version: [u8; 1] = hex::decode(version).ok()?.try_into().ok()?;

@@ -27,16 +27,15 @@ pub(super) fn facts<'a>(screen: &'a Screen, key: &Key) -> Facts<'a> {
 
 /// A line for each key.
 pub(super) fn list(screen: &Screen, keys: &[Key]) -> std::io::Result<()> {
-    let headers = ["KEY", "STATE", "OWNER", "PURPOSE", "CREATED", "EXPIRES"];
-    let mut list = List::new(screen, &headers, &[0, 1, 4, 5]);
+    let headers = ["KEY", "STATE", "EXPIRES", "OWNER", "PURPOSE"];
+    let mut list = List::new(screen, &headers, &[0, 1, 2]);
     for key in keys {
         list.row(&[
             (&key.key_id, Tone::Plain),
             (&state(key), tone(key)),
+            (&key.expire_time.as_ref().map_or("never".into(), show_second), Tone::Plain),
             (&owner(key.owner.as_ref()), Tone::Plain),
             (&key.purpose, Tone::Plain),
-            (&key.create_time.as_ref().map(show_second).unwrap_or_default(), Tone::Plain),
-            (&key.expire_time.as_ref().map_or("never".into(), show_second), Tone::Plain),
         ]);
     }
     list.print()

@@ -32,8 +32,15 @@ impl From<Finding> for Trouble {
 }
 
 impl From<(Verifier, Option<Finding>)> for Checked {
+    /// A ledger without entries is never good: whatever was there is gone.
     fn from((verifier, finding): (Verifier, Option<Finding>)) -> Checked {
-        Checked { verifier, trouble: finding.map(Trouble::from) }
+        let trouble = match (finding, verifier.state().next_position) {
+            (None, 0) => {
+                Some(Trouble::new(0, "there is no entry: each ledger has at least its opening"))
+            }
+            (finding, _) => finding.map(Trouble::from),
+        };
+        Checked { verifier, trouble }
     }
 }
 
@@ -72,11 +79,8 @@ impl Walk {
 
     /// No entry comes any more.
     pub(super) fn finish(self) -> Checked {
-        let trouble = match self.position() {
-            0 => Some(Trouble::new(0, "there is no entry: each ledger has at least its opening")),
-            _ => self.verifier.finish().err().map(Trouble::from),
-        };
-        Checked { verifier: self.verifier, trouble }
+        let finding = self.verifier.finish().err();
+        Checked::from((self.verifier, finding))
     }
 
     /// A verifier compares a checkpoint when it reaches its size, so they must all be known before position 0 is taken;

@@ -61,12 +61,7 @@ impl Account {
                  `chown -R postgres {pgdata}`"
             )));
         }
-        Ok(Account {
-            name: format!("uid {uid}"),
-            uid,
-            gid,
-            switch: true,
-        })
+        Ok(Account { name: format!("uid {uid}"), uid, gid, switch: true })
     }
 
     fn unprivileged() -> Result<Account, EmbeddedError> {
@@ -117,19 +112,15 @@ impl Account {
         }
         let open = File::open(dir).map_err(EmbeddedError::io(format!("open {}", dir.display())))?;
         let mut command = self.command("/bin/sh");
-        command
-            .args(["-c", HAND_OVER, "sh"])
-            .arg(program)
-            .stdin(open);
+        command.args(["-c", HAND_OVER, "sh"]).arg(program).stdin(open);
         Ok((command, Path::new(DESCRIPTORS).join("9")))
     }
 
     fn check_reach(&self, dir: &Path) -> Result<(), EmbeddedError> {
         let mut enter = self.command("/bin/sh");
         enter.args(["-c", r#"cd "$1" 2>/dev/null"#, "sh"]).arg(dir);
-        let status = enter
-            .status()
-            .map_err(EmbeddedError::io(format!("run a command as {}", self.name)))?;
+        let status =
+            enter.status().map_err(EmbeddedError::io(format!("run a command as {}", self.name)))?;
         if status.success() {
             return Ok(());
         }
@@ -161,12 +152,7 @@ impl Account {
 
 /// Asks id(1), which knows accounts from every source that the system has.
 fn id(arguments: &[&str]) -> io::Result<u32> {
-    let output = Command::new("id")
-        .args(arguments)
-        .stderr(Stdio::null())
-        .output()?;
+    let output = Command::new("id").args(arguments).stderr(Stdio::null()).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    text.trim()
-        .parse()
-        .map_err(|_| io::Error::other("no such account"))
+    text.trim().parse().map_err(|_| io::Error::other("no such account"))
 }

@@ -58,11 +58,7 @@ impl Address {
                 layout.pgdata().display()
             ))
         })?;
-        Ok(Address {
-            postmaster,
-            socket_dir,
-            password: text.trim().to_owned(),
-        })
+        Ok(Address { postmaster, socket_dir, password: text.trim().to_owned() })
     }
 
     /// The superuser's way into `database`. `postgres` always exists.

@@ -22,9 +22,8 @@ const GUARD_LIMIT: Duration = Duration::from_secs(400);
 /// After a crash up to `max_wal_size` (1 GB) is replayed first, which a slow disk takes minutes for.
 const ACCEPT_LIMIT: Duration = Duration::from_secs(300);
 const ACCEPT_POLL: Duration = Duration::from_millis(40);
-const STOP_LIMIT: Duration = FAST_LIMIT
-    .saturating_add(IMMEDIATE_LIMIT)
-    .saturating_add(Duration::from_secs(20));
+const STOP_LIMIT: Duration =
+    FAST_LIMIT.saturating_add(IMMEDIATE_LIMIT).saturating_add(Duration::from_secs(20));
 
 /// A server that lives as long as this value. Dropping it, or the end of our process, tells the
 /// guard to stop Postgres, which takes a moment; only `stop` waits for that.
@@ -41,11 +40,7 @@ impl Cluster {
         let launched = tokio::task::spawn_blocking(move || launch(&options)).await;
         let (tether, layout, log) = launched.expect("launching the guard never panics")?;
         match connect(&tether, &layout).await {
-            Ok(address) => Ok(Cluster {
-                tether,
-                address,
-                log,
-            }),
+            Ok(address) => Ok(Cluster { tether, address, log }),
             Err(error) => Err(log.explain(error)),
         }
     }
@@ -102,10 +97,7 @@ fn launch(options: &Options) -> Result<(Tether, Layout, Log), EmbeddedError> {
 
 /// The path without links, for `Layout`.
 fn open_data_dir(data_dir: &Path) -> Result<PathBuf, EmbeddedError> {
-    let made = DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(data_dir);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
     let doing = format!("make the data directory {}", data_dir.display());
     made.map_err(EmbeddedError::io(doing))?;
     let doing = format!("open the data directory {}", data_dir.display());

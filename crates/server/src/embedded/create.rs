@@ -109,11 +109,7 @@ fn write_secret(path: &Path, secret: &str) -> Result<(), EmbeddedError> {
             _ => {}
         }
         // Never through a link, never into a file that somebody else holds open.
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
         writeln!(file, "{secret}")?;
         file.sync_all()
     };

@@ -9,10 +9,7 @@ use super::find::{Binaries, OLDEST_MAJOR};
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
     #[error("{}", not_found(looked_in, too_old, &os_release()))]
-    NotFound {
-        looked_in: Vec<PathBuf>,
-        too_old: Vec<Binaries>,
-    },
+    NotFound { looked_in: Vec<PathBuf>, too_old: Vec<Binaries> },
 
     /// A folder that somebody named is never passed over for another one.
     #[error(
@@ -20,22 +17,14 @@ pub enum EmbeddedError {
          or leave it out and the usual folders are searched",
         dir.display()
     )]
-    WrongBinDir {
-        origin: &'static str,
-        dir: PathBuf,
-        problem: String,
-    },
+    WrongBinDir { origin: &'static str, dir: PathBuf, problem: String },
 
     #[error(
         "{} was written by PostgreSQL {major}, and this machine has {}: install version {major}, \
          or move the data with `pg_upgrade`",
         pgdata.display(), versions(found)
     )]
-    OtherMajor {
-        pgdata: PathBuf,
-        major: u32,
-        found: Vec<Binaries>,
-    },
+    OtherMajor { pgdata: PathBuf, major: u32, found: Vec<Binaries> },
 
     #[error("{0}")]
     InUse(String),
@@ -48,11 +37,7 @@ pub enum EmbeddedError {
 
     /// The guard or the server ended; `tail` holds the newest lines of the log.
     #[error("{message}{}", quote(log, tail))]
-    Ended {
-        message: String,
-        log: PathBuf,
-        tail: String,
-    },
+    Ended { message: String, log: PathBuf, tail: String },
 }
 
 impl EmbeddedError {
@@ -81,10 +66,8 @@ fn quote(log: &Path, tail: &str) -> String {
 }
 
 fn versions(found: &[Binaries]) -> String {
-    let each: Vec<String> = found
-        .iter()
-        .map(|b| format!("{} in {}", b.version, b.dir.display()))
-        .collect();
+    let each: Vec<String> =
+        found.iter().map(|b| format!("{} in {}", b.version, b.dir.display())).collect();
     each.join(", ")
 }
 
@@ -109,23 +92,11 @@ fn not_found(looked_in: &[PathBuf], too_old: &[Binaries], os_release: &str) -> S
 
 /// Names in `ID` and `ID_LIKE` of os-release(5), the system in words, what to run there.
 const INSTALL: [(&[&str], &str, &str); 6] = [
-    (
-        &["debian", "ubuntu"],
-        "Debian, Ubuntu",
-        "apt-get install postgresql",
-    ),
-    (
-        &["fedora", "rhel", "centos"],
-        "Fedora, RHEL",
-        "dnf install postgresql-server",
-    ),
+    (&["debian", "ubuntu"], "Debian, Ubuntu", "apt-get install postgresql"),
+    (&["fedora", "rhel", "centos"], "Fedora, RHEL", "dnf install postgresql-server"),
     (&["arch"], "Arch Linux", "pacman -S postgresql"),
     (&["alpine"], "Alpine", "apk add postgresql"),
-    (
-        &["suse", "opensuse"],
-        "openSUSE",
-        "zypper install postgresql-server",
-    ),
+    (&["suse", "opensuse"], "openSUSE", "zypper install postgresql-server"),
     (&["macos"], "macOS", "brew install postgresql@17"),
 ];
 
@@ -139,16 +110,12 @@ fn install_advice(os_release: &str, macos: bool) -> String {
     if macos {
         names.push("macos");
     }
-    let known = INSTALL
-        .iter()
-        .find(|(ids, ..)| ids.iter().any(|id| names.contains(id)));
+    let known = INSTALL.iter().find(|(ids, ..)| ids.iter().any(|id| names.contains(id)));
     if let Some((_, _, command)) = known {
         return format!("Install one with\n  {command}");
     }
-    let lines: Vec<String> = INSTALL
-        .iter()
-        .map(|(_, system, command)| format!("  {system}: {command}"))
-        .collect();
+    let lines: Vec<String> =
+        INSTALL.iter().map(|(_, system, command)| format!("  {system}: {command}")).collect();
     format!("Install one:\n{}", lines.join("\n"))
 }
 

@@ -89,17 +89,12 @@ fn named<'a>(
 }
 
 fn check_named(origin: &'static str, dir: &Path) -> Result<Binaries, EmbeddedError> {
-    let wrong = |problem: String| EmbeddedError::WrongBinDir {
-        origin,
-        dir: dir.to_owned(),
-        problem,
-    };
+    let wrong =
+        |problem: String| EmbeddedError::WrongBinDir { origin, dir: dir.to_owned(), problem };
     let binaries = inspect(dir).map_err(wrong)?;
     if binaries.version.major < OLDEST_MAJOR {
         let version = binaries.version;
-        return Err(wrong(format!(
-            "holds version {version}, older than {OLDEST_MAJOR}"
-        )));
+        return Err(wrong(format!("holds version {version}, older than {OLDEST_MAJOR}")));
     }
     Ok(binaries)
 }
@@ -109,9 +104,8 @@ fn newest(
     written_by: Option<(&Path, u32)>,
     looked_in: Vec<PathBuf>,
 ) -> Result<Binaries, EmbeddedError> {
-    let (mut usable, too_old): (Vec<_>, Vec<_>) = found
-        .into_iter()
-        .partition(|b| b.version.major >= OLDEST_MAJOR);
+    let (mut usable, too_old): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|b| b.version.major >= OLDEST_MAJOR);
     if usable.is_empty() {
         return Err(EmbeddedError::NotFound { looked_in, too_old });
     }
@@ -122,11 +116,7 @@ fn newest(
     };
     match usable.iter().position(|b| b.version.major == major) {
         Some(index) => Ok(usable.swap_remove(index)),
-        None => Err(EmbeddedError::OtherMajor {
-            pgdata: pgdata.to_owned(),
-            major,
-            found: usable,
-        }),
+        None => Err(EmbeddedError::OtherMajor { pgdata: pgdata.to_owned(), major, found: usable }),
     }
 }
 
@@ -223,10 +213,7 @@ mod tests {
     use super::*;
 
     fn binaries(dir: &str, major: u32, minor: u32) -> Binaries {
-        Binaries {
-            dir: dir.into(),
-            version: Version { major, minor },
-        }
+        Binaries { dir: dir.into(), version: Version { major, minor } }
     }
 
     #[test]
@@ -259,19 +246,13 @@ mod tests {
         assert_eq!(chosen.dir, Path::new("/a"));
         let refused = newest(found, Some((pgdata, 16)), vec![]).unwrap_err();
         let text = refused.to_string();
-        assert!(
-            text.contains("install version 16") && text.contains("17.2 in /b"),
-            "{text}"
-        );
+        assert!(text.contains("install version 16") && text.contains("17.2 in /b"), "{text}");
     }
 
     #[test]
     fn servers_that_are_too_old_are_named_when_nothing_better_is_there() {
         let refused = newest(vec![binaries("/old", 13, 4)], None, vec![]).unwrap_err();
-        assert!(
-            refused.to_string().contains("only 13.4 in /old"),
-            "{refused}"
-        );
+        assert!(refused.to_string().contains("only 13.4 in /old"), "{refused}");
     }
 
     #[test]
@@ -286,10 +267,7 @@ mod tests {
     #[test]
     fn a_named_folder_without_a_server_is_an_error_that_names_it() {
         let text = find(Some(Path::new("/nowhere"))).unwrap_err().to_string();
-        assert!(
-            text.contains("--pg-bin-dir names /nowhere, which is not a directory"),
-            "{text}"
-        );
+        assert!(text.contains("--pg-bin-dir names /nowhere, which is not a directory"), "{text}");
         let text = find(Some(Path::new("/proc"))).unwrap_err().to_string();
         assert!(text.contains("has no `postgres` in it"), "{text}");
     }

@@ -108,7 +108,7 @@ impl Order {
 
 /// A message comes, or the sender is dropped, when the other end of stdin is closed.
 fn watch_parent(lock: Arc<Lock>) -> Receiver<()> {
-    let (gone, parent) = mpsc::channel();
+    let (gone, parent) = mpsc::sync_channel(1);
     thread::spawn(move || {
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
         lock.say_stopping();
@@ -118,10 +118,7 @@ fn watch_parent(lock: Arc<Lock>) -> Receiver<()> {
 }
 
 fn serving(server: &Child, socket_dir: &Path) -> Report {
-    Report::Serving {
-        postmaster: server.id(),
-        socket_dir: socket_dir.to_owned(),
-    }
+    Report::Serving { postmaster: server.id(), socket_dir: socket_dir.to_owned() }
 }
 
 /// Until the parent is gone (`Ok`) or the server is (an error).
@@ -131,9 +128,7 @@ fn keep(server: &mut Child, parent: &Receiver<()>, layout: &Layout) -> Result<()
         if parent.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout) {
             return Ok(());
         }
-        let status = server
-            .try_wait()
-            .map_err(EmbeddedError::io("watch Postgres"))?;
+        let status = server.try_wait().map_err(EmbeddedError::io("watch Postgres"))?;
         if let Some(status) = status {
             return Err(ended_by_itself(status, layout));
         }

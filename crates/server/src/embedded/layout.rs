@@ -123,21 +123,14 @@ mod tests {
     #[test]
     fn a_pid_file_gives_the_process_and_its_socket_folder() {
         let text = "14813\n/proc/self/fd/9\n1795303430\n5432\n/run/x\n\n 10010721  4\nready   \n";
-        let expected = PidFile {
-            pid: 14813,
-            socket_dir: Some("/run/x".into()),
-            ready: true,
-        };
+        let expected = PidFile { pid: 14813, socket_dir: Some("/run/x".into()), ready: true };
         assert_eq!(PidFile::parse(text), Some(expected));
     }
 
     #[test]
     fn a_pid_file_that_is_still_being_written_gives_what_it_has() {
         let early = PidFile::parse("77\n/data\n").unwrap();
-        assert_eq!(
-            (early.pid, early.socket_dir, early.ready),
-            (77, None, false)
-        );
+        assert_eq!((early.pid, early.socket_dir, early.ready), (77, None, false));
         assert_eq!(PidFile::parse(""), None);
         assert_eq!(PidFile::parse("nonsense\n"), None);
     }

@@ -111,18 +111,14 @@ fn question(account: &Account) -> (Option<Command>, Parser) {
     let servers = linux_servers();
     let mut ask = account.command("/bin/sh");
     let each = r#"for p; do echo "$p $(readlink "/proc/$p/cwd" 2>/dev/null)"; done"#;
-    ask.args(["-c", each, "sh"])
-        .args(servers.iter().map(u32::to_string));
+    ask.args(["-c", each, "sh"]).args(servers.iter().map(u32::to_string));
     (Some(ask).filter(|_| !servers.is_empty()), parse_links)
 }
 
 fn linux_servers() -> Vec<u32> {
     let is_server = |pid: &u32| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm"));
-        matches!(
-            name.as_deref().map(str::trim),
-            Ok("postgres" | "postmaster")
-        )
+        matches!(name.as_deref().map(str::trim), Ok("postgres" | "postmaster"))
     };
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     processes

@@ -42,9 +42,7 @@ impl Lock {
         let begun = Instant::now();
         let mut options = File::options();
         options.read(true).write(true).create(true).mode(0o600);
-        let file = options
-            .open(&path)
-            .map_err(EmbeddedError::io(doing.clone()))?;
+        let file = options.open(&path).map_err(EmbeddedError::io(doing.clone()))?;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
@@ -53,10 +51,7 @@ impl Lock {
             }
             thread::sleep(Duration::from_millis(50));
         }
-        let lock = Lock {
-            file,
-            parent: parent_id(),
-        };
+        let lock = Lock { file, parent: parent_id() };
         lock.say(SERVING);
         Ok(lock)
     }
@@ -69,10 +64,8 @@ impl Lock {
     /// Only a message to others: if it can't be written, they are less patient.
     fn say(&self, what: &str) {
         let text = format!("{what} {}\n", self.parent);
-        let _: io::Result<()> = self
-            .file
-            .set_len(0)
-            .and_then(|()| self.file.write_all_at(text.as_bytes(), 0));
+        let _: io::Result<()> =
+            self.file.set_len(0).and_then(|()| self.file.write_all_at(text.as_bytes(), 0));
     }
 }
 
@@ -94,9 +87,6 @@ fn check_patience(layout: &Layout, waited: Duration) -> Result<(), EmbeddedError
 
 fn holder(path: &Path) -> (String, String) {
     let text = fs::read_to_string(path).unwrap_or_default();
-    let (state, parent) = text
-        .trim()
-        .split_once(' ')
-        .unwrap_or(("", "of another program"));
+    let (state, parent) = text.trim().split_once(' ').unwrap_or(("", "of another program"));
     (state.to_owned(), parent.to_owned())
 }

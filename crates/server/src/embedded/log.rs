@@ -28,11 +28,7 @@ impl Log {
     /// Opens it for appending, as the guard's stderr.
     pub(super) fn open(layout: &Layout) -> Result<(Log, File), EmbeddedError> {
         let path = layout.log();
-        let opened = File::options()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&path);
+        let opened = File::options().append(true).create(true).mode(0o600).open(&path);
         let file = opened.map_err(EmbeddedError::io(format!("write {}", path.display())))?;
         let from = file.metadata().map_or(0, |log| log.len());
         Ok((Log { path, from }, file))
@@ -79,10 +75,7 @@ pub(super) fn bound(layout: &Layout) {
     let log = layout.log();
     let grown = fs::metadata(&log).is_ok_and(|log| log.len() > LIMIT_BYTES);
     if grown && fs::copy(&log, layout.older_log()).is_ok() {
-        let _ = File::options()
-            .write(true)
-            .open(&log)
-            .and_then(|log| log.set_len(0));
+        let _ = File::options().write(true).open(&log).and_then(|log| log.set_len(0));
     }
 }
 
@@ -94,10 +87,7 @@ mod tests {
     fn a_tail_is_the_newest_lines() {
         let text: String = (0..20).map(|n| format!("line {n}\n")).collect();
         let tail = last_lines(&text);
-        assert!(
-            tail.starts_with("line 8\n") && tail.ends_with("line 19"),
-            "{tail}"
-        );
+        assert!(tail.starts_with("line 8\n") && tail.ends_with("line 19"), "{tail}");
         assert_eq!(last_lines(""), "");
     }
 }

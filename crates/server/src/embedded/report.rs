@@ -43,10 +43,7 @@ impl Report {
 
     fn encode(&self) -> String {
         match self {
-            Report::Serving {
-                postmaster,
-                socket_dir,
-            } => {
+            Report::Serving { postmaster, socket_dir } => {
                 format!("serving {postmaster} {}\n", socket_dir.display())
             }
             Report::Ended => "ended\n".to_owned(),
@@ -98,10 +95,7 @@ mod tests {
     #[test]
     fn reports_arrive_as_they_were_sent() {
         let sent = [
-            Report::Serving {
-                postmaster: 77,
-                socket_dir: "/run/a b".into(),
-            },
+            Report::Serving { postmaster: 77, socket_dir: "/run/a b".into() },
             Report::Ended,
             Report::Failed("two\nlines of it".into()),
         ];

@@ -61,9 +61,7 @@ fn reuse(dir: &Path, account: &Account) -> io::Result<()> {
     let found = fs::symlink_metadata(dir)?;
     let ours = found.is_dir() && found.uid() == account.uid && found.mode() & 0o777 == 0o700;
     if !ours {
-        return Err(io::Error::other(
-            "belongs to somebody else, or is open to others",
-        ));
+        return Err(io::Error::other("belongs to somebody else, or is open to others"));
     }
     // The server of a data directory that was moved away while it ran.
     if UnixStream::connect(dir.join(SOCKET)).is_ok() {

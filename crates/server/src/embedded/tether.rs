@@ -41,10 +41,7 @@ impl Tether {
         shell.arg(&command.program).args(&command.args);
         shell.arg(&layout.data_dir).arg(bin_dir).args(settings);
         shell.current_dir("/").process_group(0);
-        shell
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log);
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let spawned = shell.spawn();
         let mut child = spawned.map_err(EmbeddedError::io("start /bin/sh for the guard"))?;
         let pipe = child.stdin.take();
@@ -56,10 +53,7 @@ impl Tether {
     /// Where the server will listen; an error if there will be none.
     pub(super) async fn serving(&self) -> Result<(u32, PathBuf), EmbeddedError> {
         match self.first(|_| true).await {
-            Report::Serving {
-                postmaster,
-                socket_dir,
-            } => Ok((postmaster, socket_dir)),
+            Report::Serving { postmaster, socket_dir } => Ok((postmaster, socket_dir)),
             last => Err(failure(last)),
         }
     }
@@ -87,9 +81,7 @@ impl Tether {
         let is_wanted = |report: &Option<Report>| report.as_ref().is_some_and(&wanted);
         let found = reports.wait_for(is_wanted).await;
         let found = found.expect("the thread that follows the guard sends a last report");
-        found
-            .clone()
-            .expect("a report is wanted, never its absence")
+        found.clone().expect("a report is wanted, never its absence")
     }
 }
 

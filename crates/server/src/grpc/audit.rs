@@ -8,8 +8,8 @@ use keyledger_ledger::note::NoteKey;
 use keyledger_ledger::page::{ReadUse, read_uses};
 use keyledger_proto::show::{self, LIFECYCLE, USE};
 use keyledger_proto::{
-    AuditEvent, EventView, GetCheckpointResponse, GetEventRequest, GetEventResponse, ListEventsRequest,
-    ListEventsResponse, OpenedTexts, RawEntry,
+    AuditEvent, EventView, GetCheckpointResponse, GetEventRequest, GetEventResponse,
+    ListEventsRequest, ListEventsResponse, OpenedTexts, RawEntry,
 };
 
 use super::call::{CallContext, open_all};
@@ -67,7 +67,11 @@ impl Before {
 
 impl Selection {
     /// What the caller may read of what it asks for. Asking for a category that it may not read is refused.
-    pub(super) fn of(call: &CallContext, category: &str, key_id: Option<KeyId>) -> Result<Selection, Failure> {
+    pub(super) fn of(
+        call: &CallContext,
+        category: &str,
+        key_id: Option<KeyId>,
+    ) -> Result<Selection, Failure> {
         let wants = |c: &str| category.is_empty() || category == c;
         let selection = Selection {
             lifecycle: wants(LIFECYCLE) && call.may_read(LIFECYCLE),
@@ -92,7 +96,10 @@ impl Selection {
     }
 }
 
-pub(super) async fn list_events(call: CallContext, f: EventFilter) -> Result<ListEventsResponse, Failure> {
+pub(super) async fn list_events(
+    call: CallContext,
+    f: EventFilter,
+) -> Result<ListEventsResponse, Failure> {
     let selection = Selection::of(&call, &f.request.category, f.key_id)?;
     let query = ["ListEvents", &f.request.key_id, &f.request.category];
     let cursor = page_token::read(&query, &f.request.page_token)?;
@@ -113,8 +120,14 @@ pub(super) async fn list_events(call: CallContext, f: EventFilter) -> Result<Lis
         if events.len() > f.page_size {
             events.truncate(f.page_size);
             let last = events.last().expect("a page holds at least one event");
-            before = Before { position: last.position.unwrap_or_default(), index: last.index.unwrap_or_default() };
-            return Ok(ListEventsResponse { events, next_page_token: page_token::write(&query, &before.write()) });
+            before = Before {
+                position: last.position.unwrap_or_default(),
+                index: last.index.unwrap_or_default(),
+            };
+            return Ok(ListEventsResponse {
+                events,
+                next_page_token: page_token::write(&query, &before.write()),
+            });
         }
     }
     // Everything from `floor` on was looked at.
@@ -126,7 +139,11 @@ pub(super) async fn list_events(call: CallContext, f: EventFilter) -> Result<Lis
 }
 
 /// Positions that may hold events, newest first, and the position down to which they are complete.
-async fn candidates(call: &CallContext, s: Selection, before: Before) -> Result<(Vec<u64>, u64), Failure> {
+async fn candidates(
+    call: &CallContext,
+    s: Selection,
+    before: Before,
+) -> Result<(Vec<u64>, u64), Failure> {
     let client = call.ledger.database.client().await?;
     let id = call.ledger.id;
     // A page of which a part was shown is looked at again.
@@ -160,7 +177,11 @@ async fn candidates(call: &CallContext, s: Selection, before: Before) -> Result<
 }
 
 /// The events of one entry that a caller sees, in order.
-pub(super) async fn events_of(call: &CallContext, entry: &FullEntry, s: Selection) -> Result<Vec<AuditEvent>, Failure> {
+pub(super) async fn events_of(
+    call: &CallContext,
+    entry: &FullEntry,
+    s: Selection,
+) -> Result<Vec<AuditEvent>, Failure> {
     let event = decode(entry)?;
     let leaf_hash = entry.entry.leaf_hash();
     let Some(Kind::UsePage(page)) = &event.kind else {
@@ -178,12 +199,22 @@ pub(super) async fn events_of(call: &CallContext, entry: &FullEntry, s: Selectio
     for (index, read) in uses.iter().enumerate().filter(|(_, read)| s.wants_use(read)) {
         let texts = call.open_texts(&read.r#use.texts, &read.sealed).await?;
         let time = Time(event.time_us);
-        events.push(show::use_event(entry.position, index as u32, time, &leaf_hash, &read.r#use, &texts));
+        events.push(show::use_event(
+            entry.position,
+            index as u32,
+            time,
+            &leaf_hash,
+            &read.r#use,
+            &texts,
+        ));
     }
     Ok(events)
 }
 
-pub(super) async fn get_event(call: CallContext, r: GetEventRequest) -> Result<GetEventResponse, Failure> {
+pub(super) async fn get_event(
+    call: CallContext,
+    r: GetEventRequest,
+) -> Result<GetEventResponse, Failure> {
     let position = r.position.unwrap_or_default();
     let client = call.ledger.database.client().await?;
     let mut entries = entries::at_positions(&client, call.ledger.id, &[position]).await?;
@@ -200,14 +231,19 @@ pub(super) async fn get_event(call: CallContext, r: GetEventRequest) -> Result<G
 }
 
 /// An entry whole, with what offline verification needs.
-pub(super) async fn raw_event(call: &CallContext, entry: &FullEntry) -> Result<AuditEvent, Failure> {
+pub(super) async fn raw_event(
+    call: &CallContext,
+    entry: &FullEntry,
+) -> Result<AuditEvent, Failure> {
     let event = decode(entry)?;
     let leaf_hash = entry.entry.leaf_hash();
     let column: SealedColumn = decode_canonical(&entry.sealed, "SealedColumn").unwrap_or_default();
     let mut opened = open_all(&call.replica, &call.ledger, &event.texts, &column.sealed).await?;
     if let Some(Kind::UsePage(page)) = &event.kind {
         for read in read_uses(page, &entry.uses).map_err(|_| damaged(entry.position))? {
-            opened.extend(open_all(&call.replica, &call.ledger, &read.r#use.texts, &read.sealed).await?);
+            opened.extend(
+                open_all(&call.replica, &call.ledger, &read.r#use.texts, &read.sealed).await?,
+            );
         }
     }
     let raw = RawEntry {
@@ -218,7 +254,12 @@ pub(super) async fn raw_event(call: &CallContext, entry: &FullEntry) -> Result<A
         uses: entry.uses.clone(),
         opened: opened
             .into_iter()
-            .map(|o| o.map_or(OpenedTexts::default(), |o| OpenedTexts { salt: o.salt.to_vec(), texts: o.texts }))
+            .map(|o| {
+                o.map_or(OpenedTexts::default(), |o| OpenedTexts {
+                    salt: o.salt.to_vec(),
+                    texts: o.texts,
+                })
+            })
             .collect(),
     };
     let category = if matches!(event.kind, Some(Kind::UsePage(_))) { USE } else { LIFECYCLE };
@@ -226,11 +267,19 @@ pub(super) async fn raw_event(call: &CallContext, entry: &FullEntry) -> Result<A
     Ok(AuditEvent { raw: Some(raw), category: category.into(), ..shown })
 }
 
-pub(super) async fn get_checkpoint(call: CallContext, _: ()) -> Result<GetCheckpointResponse, Failure> {
+pub(super) async fn get_checkpoint(
+    call: CallContext,
+    _: (),
+) -> Result<GetCheckpointResponse, Failure> {
     let head = call.head();
     let info = head.state.ledger.as_ref().ok_or(Failure::Internal("no ledger"))?;
-    let signed = call.ledger.sign_checkpoint().await?.ok_or(Failure::Internal("a ledger without entries"))?;
-    let key = NoteKey::new(&info.origin, info.checkpoint_key).map_err(|_| Failure::Internal("a bad origin"))?;
+    let signed = call
+        .ledger
+        .sign_checkpoint()
+        .await?
+        .ok_or(Failure::Internal("a ledger without entries"))?;
+    let key = NoteKey::new(&info.origin, info.checkpoint_key)
+        .map_err(|_| Failure::Internal("a bad origin"))?;
     Ok(GetCheckpointResponse {
         note: signed.note.clone(),
         size: signed.checkpoint.size,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use keyledger_ledger::batch::Head;
 use keyledger_ledger::body::{DecisionReason, SealedColumn, SealedText, Texts, decode_canonical};
 use keyledger_ledger::command::{
-    Action, Answer, Call, Change, ChangeKind, Changed, Check, CheckAnswer, Command, Refusal, RequestId,
+    Action, Answer, Call, Change, ChangeKind, Changed, Check, CheckAnswer, Command, Refusal,
+    RequestId,
 };
 use keyledger_ledger::grant::Grant;
 use keyledger_ledger::id::Time;
@@ -33,13 +34,23 @@ pub(crate) struct CallContext {
 
 /// What became of a change.
 pub(crate) enum Outcome {
-    Done { position: u64, result: Changed },
+    Done {
+        position: u64,
+        result: Changed,
+    },
     /// It was made before, at this position.
-    Replayed { position: u64 },
+    Replayed {
+        position: u64,
+    },
 }
 
 impl CallContext {
-    pub(crate) fn new(replica: Arc<Replica>, ledger: Arc<Ledger>, caller: Option<Arc<Key>>, call: Call) -> CallContext {
+    pub(crate) fn new(
+        replica: Arc<Replica>,
+        ledger: Arc<Ledger>,
+        caller: Option<Arc<Key>>,
+        call: Call,
+    ) -> CallContext {
         CallContext { replica, ledger, caller, call, digest: [0; 32] }
     }
 
@@ -128,18 +139,20 @@ impl CallContext {
     pub(crate) fn may_read(&self, category: &str) -> bool {
         let head = self.head();
         let resource = format!("logs/{category}");
-        self.caller
-            .as_ref()
-            .is_some_and(|key| judge::matching_grant(&head.state, key, self.call.permission, &resource).is_some())
+        self.caller.as_ref().is_some_and(|key| {
+            judge::matching_grant(&head.state, key, self.call.permission, &resource).is_some()
+        })
     }
 
     /// Whether the caller's key still stands, as of the newest state that this replica knows.
     pub(crate) fn still_stands(&self) -> bool {
         let head = self.head();
         match judge::identify(&self.call.credential, &head.state, &self.replica.keys.peppers) {
-            Identity::Known { key_id, version } => {
-                head.state.keys.get(&key_id).is_some_and(|key| judge::standing(key, version, self.now()).is_ok())
-            }
+            Identity::Known { key_id, version } => head
+                .state
+                .keys
+                .get(&key_id)
+                .is_some_and(|key| judge::standing(key, version, self.now()).is_ok()),
             Identity::Internal | Identity::Unknown { .. } => false,
         }
     }
@@ -147,19 +160,29 @@ impl CallContext {
     /// Raw entries hold every category: whoever reads them must be allowed all.
     pub(crate) fn require_everything(&self) -> Result<(), Failure> {
         let everything = Grant::new(&[self.call.permission.to_string()], "logs/**", false);
-        let everything = everything.map_err(|_| Failure::Internal("a method's permission is malformed"))?;
+        let everything =
+            everything.map_err(|_| Failure::Internal("a method's permission is malformed"))?;
         let head = self.head();
-        let held = self.caller.as_ref().is_some_and(|key| judge::holds(&head.state, key, &everything));
+        let held =
+            self.caller.as_ref().is_some_and(|key| judge::holds(&head.state, key, &everything));
         if held { Ok(()) } else { Err(self.denied("logs/**")) }
     }
 
     /// The caller lacks the method's permission on a resource that only the request names.
     pub(crate) fn denied(&self, resource: &str) -> Failure {
-        Refusal::PermissionDenied { permission: self.call.permission.into(), resource: resource.into() }.into()
+        Refusal::PermissionDenied {
+            permission: self.call.permission.into(),
+            resource: resource.into(),
+        }
+        .into()
     }
 
     /// Seals texts about the owner of a key.
-    pub(crate) async fn seal_about_key(&self, key: Option<&Key>, texts: &Texts) -> Result<Vec<Sealed>, Failure> {
+    pub(crate) async fn seal_about_key(
+        &self,
+        key: Option<&Key>,
+        texts: &Texts,
+    ) -> Result<Vec<Sealed>, Failure> {
         let about = match key.map(|k| &k.owner) {
             Some(Owner::User(reference)) => About::Reference(*reference),
             Some(Owner::Service(_)) | None => About::Nobody,
@@ -167,7 +190,11 @@ impl CallContext {
         self.seal(about, texts).await
     }
 
-    pub(crate) async fn seal(&self, about: About<'_>, texts: &Texts) -> Result<Vec<Sealed>, Failure> {
+    pub(crate) async fn seal(
+        &self,
+        about: About<'_>,
+        texts: &Texts,
+    ) -> Result<Vec<Sealed>, Failure> {
         let key = self.replica.sealing.data_key(self.ledger.id, about, own_clock()).await?;
         Ok(vec![key.seal(self.ledger.id, texts)])
     }
@@ -189,12 +216,17 @@ impl CallContext {
     pub(crate) async fn open_entry(&self, entry: &FullEntry) -> Result<Vec<Texts>, Failure> {
         let event = keyledger_ledger::body::Event::from_signed(&entry.entry.body)
             .map_err(|_| Failure::Internal("a stored entry can't be decoded"))?;
-        let column: SealedColumn = decode_canonical(&entry.sealed, "SealedColumn").unwrap_or_default();
+        let column: SealedColumn =
+            decode_canonical(&entry.sealed, "SealedColumn").unwrap_or_default();
         self.open_texts(&event.texts, &column.sealed).await
     }
 
     /// Opens sealed texts, as far as their keys exist.
-    pub(crate) async fn open_texts(&self, texts: &[SealedText], sealed: &[Vec<u8>]) -> Result<Vec<Texts>, Failure> {
+    pub(crate) async fn open_texts(
+        &self,
+        texts: &[SealedText],
+        sealed: &[Vec<u8>],
+    ) -> Result<Vec<Texts>, Failure> {
         let opened = open_all(&self.replica, &self.ledger, texts, sealed).await?;
         Ok(opened.iter().map(|o| o.as_ref().and_then(|o| o.decode()).unwrap_or_default()).collect())
     }
@@ -212,9 +244,13 @@ pub(crate) async fn open_all(
     texts: &[SealedText],
     sealed: &[Vec<u8>],
 ) -> Result<Vec<Option<keyledger_ledger::text::Opened>>, Failure> {
-    let references: Vec<[u8; 16]> = texts.iter().filter_map(|t| t.subject_ref.as_slice().try_into().ok()).collect();
+    let references: Vec<[u8; 16]> =
+        texts.iter().filter_map(|t| t.subject_ref.as_slice().try_into().ok()).collect();
     replica.sealing.load(ledger.id, &references).await?;
-    let open = |(text, sealed): (&SealedText, &Vec<u8>)| match replica.sealing.open(ledger.id, text, sealed) {
+    let open = |(text, sealed): (&SealedText, &Vec<u8>)| match replica
+        .sealing
+        .open(ledger.id, text, sealed)
+    {
         Opening::Opened(opened) if opened.matches(text) => Some(opened),
         _ => None,
     };

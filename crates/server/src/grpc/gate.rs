@@ -68,7 +68,11 @@ struct Arrival {
 }
 
 /// A handler behind the gate.
-pub(crate) type Route = Arc<dyn Fn(Arc<Gate>, &'static Method, HttpRequest) -> BoxFuture<'static, HttpResponse> + Send + Sync>;
+pub(crate) type Route = Arc<
+    dyn Fn(Arc<Gate>, &'static Method, HttpRequest) -> BoxFuture<'static, HttpResponse>
+        + Send
+        + Sync,
+>;
 
 /// Whether a call is recorded by the gate before its handler runs, or by the sequencer as part of what the handler asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -92,10 +96,13 @@ where
 {
     route(move |gate, method, arrival, request| {
         let decoded = Arc::new(AtomicBool::new(false));
-        let service = decoding(gate, method, arrival, recorded, check, run.clone(), decoded.clone());
+        let service =
+            decoding(gate, method, arrival, recorded, check, run.clone(), decoded.clone());
         let mut grpc = tonic::server::Grpc::new(ProstCodec::<Resp, Req>::default())
             .apply_max_message_size_config(Some(MAX_MESSAGE), None);
-        Box::pin(async move { (grpc.unary(service, request).await, decoded.load(Ordering::Relaxed)) })
+        Box::pin(
+            async move { (grpc.unary(service, request).await, decoded.load(Ordering::Relaxed)) },
+        )
     })
 }
 
@@ -114,10 +121,13 @@ where
 {
     route(move |gate, method, arrival, request| {
         let decoded = Arc::new(AtomicBool::new(false));
-        let service = decoding(gate, method, arrival, Recorded::Before, check, run.clone(), decoded.clone());
+        let service =
+            decoding(gate, method, arrival, Recorded::Before, check, run.clone(), decoded.clone());
         let mut grpc = tonic::server::Grpc::new(ProstCodec::<Resp, Req>::default())
             .apply_max_message_size_config(Some(MAX_MESSAGE), None);
-        Box::pin(async move { (grpc.server_streaming(service, request).await, decoded.load(Ordering::Relaxed)) })
+        Box::pin(async move {
+            (grpc.server_streaming(service, request).await, decoded.load(Ordering::Relaxed))
+        })
     })
 }
 
@@ -126,7 +136,11 @@ type Served = BoxFuture<'static, (HttpResponse, bool)>;
 
 /// Steps 1 and 2, then what `serve` does, in the span of the call.
 fn route(
-    serve: impl Fn(Arc<Gate>, &'static Method, Arc<Arrival>, HttpRequest) -> Served + Clone + Send + Sync + 'static,
+    serve: impl Fn(Arc<Gate>, &'static Method, Arc<Arrival>, HttpRequest) -> Served
+    + Clone
+    + Send
+    + Sync
+    + 'static,
 ) -> Route {
     Arc::new(move |gate, method, request| {
         let serve = serve.clone();
@@ -171,7 +185,10 @@ where
             let work = gate.pass(method, &arrival, message.into_inner(), recorded, check, run);
             let changing = recorded == Recorded::ByHandler;
             let limited = tokio::time::timeout(arrival.deadline, work).await;
-            limited.unwrap_or(Err(Failure::Deadline { changing })).map(Response::new).map_err(Status::from)
+            limited
+                .unwrap_or(Err(Failure::Deadline { changing }))
+                .map(Response::new)
+                .map_err(Status::from)
         }
     })
 }
@@ -190,7 +207,8 @@ impl Gate {
         let mut credential = bearer(&request.headers);
         let number = credential.key_id().map_or(LedgerNumber::SYSTEM, |id| id.ledger());
         // A token of a ledger that doesn't exist is refused, and recorded, by ledger 0.
-        let ledger = self.replica.ledger(number).await?.unwrap_or_else(|| self.replica.system.clone());
+        let ledger =
+            self.replica.ledger(number).await?.unwrap_or_else(|| self.replica.system.clone());
         let head = ledger.snapshot();
         let identity = credential.identify(&head.state, &self.replica.keys.peppers);
         let caller = match identity {
@@ -218,10 +236,16 @@ impl Gate {
     }
 
     /// This replica may only be behind: what it doesn't accept is asked again under the lock, and recorded if refused.
-    async fn authenticate_under_lock(&self, method: &'static Method, arrival: &mut Arrival) -> Result<(), Failure> {
+    async fn authenticate_under_lock(
+        &self,
+        method: &'static Method,
+        arrival: &mut Arrival,
+    ) -> Result<(), Failure> {
         let call = self.call(method, arrival, String::new()).await?;
-        let command = Command { call: Call { permission: "", ..call }, action: Action::Authenticate };
-        let submitted = tokio::time::timeout(arrival.deadline, arrival.ledger.submit(command)).await;
+        let command =
+            Command { call: Call { permission: "", ..call }, action: Action::Authenticate };
+        let submitted =
+            tokio::time::timeout(arrival.deadline, arrival.ledger.submit(command)).await;
         match submitted.map_err(|_| Failure::Deadline { changing: false })?? {
             Answer::Allowed { caller } => {
                 arrival.caller = caller;
@@ -249,7 +273,12 @@ impl Gate {
         Fut: Future<Output = Result<Resp, Failure>>,
     {
         let call = self.call(method, arrival, method.resource(&message)).await?;
-        let mut context = CallContext::new(self.replica.clone(), arrival.ledger.clone(), arrival.caller.clone(), call);
+        let mut context = CallContext::new(
+            self.replica.clone(),
+            arrival.ledger.clone(),
+            arrival.caller.clone(),
+            call,
+        );
         if recorded == Recorded::ByHandler {
             context.digest_request(&message);
         }
@@ -267,19 +296,35 @@ impl Gate {
     }
 
     /// A body that could not be decoded, or was too large, is recorded like any other refusal.
-    async fn refuse_undecoded(&self, method: &'static Method, arrival: &Arrival, response: HttpResponse) -> HttpResponse {
-        let too_large = response.headers().get("grpc-status").is_some_and(|s| s == "11" || s == "8");
+    async fn refuse_undecoded(
+        &self,
+        method: &'static Method,
+        arrival: &Arrival,
+        response: HttpResponse,
+    ) -> HttpResponse {
+        let too_large =
+            response.headers().get("grpc-status").is_some_and(|s| s == "11" || s == "8");
         let failure = if too_large { Failure::MessageTooLarge } else { Failure::MalformedMessage };
         let recorded = async {
             let call = self.call(method, arrival, String::new()).await?;
             let call = Call { permission: "", ..call };
-            let context = CallContext::new(self.replica.clone(), arrival.ledger.clone(), arrival.caller.clone(), call);
+            let context = CallContext::new(
+                self.replica.clone(),
+                arrival.ledger.clone(),
+                arrival.caller.clone(),
+                call,
+            );
             context.refuse(DecisionReason::InvalidRequest).await
         };
         Status::from(recorded.await.err().unwrap_or(failure)).into_http()
     }
 
-    async fn call(&self, method: &'static Method, arrival: &Arrival, resource: String) -> Result<Call, Failure> {
+    async fn call(
+        &self,
+        method: &'static Method,
+        arrival: &Arrival,
+        resource: String,
+    ) -> Result<Call, Failure> {
         Ok(Call {
             credential: arrival.credential.clone(),
             method: &method.name,
@@ -293,9 +338,15 @@ impl Gate {
     }
 
     /// Where the call came from, sealed under the key of the person who called.
-    async fn caller_texts(&self, method: &'static Method, arrival: &Arrival) -> Result<Vec<Sealed>, Failure> {
+    async fn caller_texts(
+        &self,
+        method: &'static Method,
+        arrival: &Arrival,
+    ) -> Result<Vec<Sealed>, Failure> {
         // VerifyKey is asked by services all day: what it records is the client that they name.
-        let Some(peer) = arrival.peer.filter(|_| method.name != "KeyService/VerifyKey") else { return Ok(vec![]) };
+        let Some(peer) = arrival.peer.filter(|_| method.name != "KeyService/VerifyKey") else {
+            return Ok(vec![]);
+        };
         let about = match arrival.caller.as_ref().map(|key| &key.owner) {
             Some(Owner::User(reference)) => About::Reference(*reference),
             Some(Owner::Service(_)) | None => About::Nobody,
@@ -317,13 +368,20 @@ fn bearer(headers: &HeaderMap) -> Credential {
 
 fn peer(request: &Parts) -> Option<IpAddr> {
     let plain = request.extensions.get::<TcpConnectInfo>().and_then(|i| i.remote_addr());
-    let tls = || request.extensions.get::<TlsConnectInfo<TcpConnectInfo>>().and_then(|i| i.get_ref().remote_addr());
+    let tls = || {
+        request
+            .extensions
+            .get::<TlsConnectInfo<TcpConnectInfo>>()
+            .and_then(|i| i.get_ref().remote_addr())
+    };
     plain.or_else(tls).map(|address| address.ip())
 }
 
 /// The caller's deadline less a little, so that our answer comes before its own.
 fn deadline(headers: &HeaderMap) -> Duration {
-    let Some(asked) = headers.get("grpc-timeout").and_then(|v| v.to_str().ok()).and_then(parse_timeout) else {
+    let Some(asked) =
+        headers.get("grpc-timeout").and_then(|v| v.to_str().ok()).and_then(parse_timeout)
+    else {
         return DEFAULT_DEADLINE;
     };
     let margin = (asked / 10).clamp(Duration::from_millis(5), Duration::from_millis(250));

@@ -11,8 +11,8 @@ use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::token::Token;
 use keyledger_proto::parse::{self, MAX_TOKEN, OwnerName};
 use keyledger_proto::{
-    CreateKeyResponse, GetKeyResponse, ListKeysRequest, ListKeysResponse, RevokeKeyResponse, RotateKeyResponse,
-    VerifyKeyRequest, VerifyKeyResponse, WhoAmIResponse, show,
+    CreateKeyResponse, GetKeyResponse, ListKeysRequest, ListKeysResponse, RevokeKeyResponse,
+    RotateKeyResponse, VerifyKeyRequest, VerifyKeyResponse, WhoAmIResponse, show,
 };
 
 use super::call::{CallContext, Outcome};
@@ -22,12 +22,23 @@ use crate::replica::{new_secret, own_clock};
 use crate::sealing::{About, random};
 use crate::sequencer::key_as_of;
 
-pub(super) async fn create_key(mut call: CallContext, r: parse::CreateKey) -> Result<CreateKeyResponse, Failure> {
-    let number = call.head().state.ledger.as_ref().map(|l| l.number).ok_or(Failure::Internal("no ledger"))?;
+pub(super) async fn create_key(
+    mut call: CallContext,
+    r: parse::CreateKey,
+) -> Result<CreateKeyResponse, Failure> {
+    let number = call
+        .head()
+        .state
+        .ledger
+        .as_ref()
+        .map(|l| l.number)
+        .ok_or(Failure::Internal("no ledger"))?;
     let key_id = KeyId::new(own_clock(), number, u64::from_be_bytes(random()));
     let mut texts = Texts { purpose: r.purpose, reason: r.reason, ..Texts::default() };
     let (owner, sealed) = match r.owner {
-        OwnerName::Service(name) => (Owner::Service(name.into()), call.seal(About::Nobody, &texts).await?),
+        OwnerName::Service(name) => {
+            (Owner::Service(name.into()), call.seal(About::Nobody, &texts).await?)
+        }
         OwnerName::User(name) => {
             texts.owner = name.clone();
             let sealed = call.seal(About::Person(&name), &texts).await?;
@@ -36,15 +47,24 @@ pub(super) async fn create_key(mut call: CallContext, r: parse::CreateKey) -> Re
     };
     let secret = new_secret();
     let token = Token { key_id, secret: secret.secret.clone() };
-    let kind =
-        ChangeKind::CreateKey(CreateKey { key_id, owner, grants: r.grants, roles: r.roles, expiry: r.expiry, secret });
+    let kind = ChangeKind::CreateKey(CreateKey {
+        key_id,
+        owner,
+        grants: r.grants,
+        roles: r.roles,
+        expiry: r.expiry,
+        secret,
+    });
     let outcome = call.change(kind, sealed, r.request_id).await?;
     let (key, position, fresh) = changed_key(&call, outcome).await?;
     let token = if fresh { token.reveal() } else { String::new() };
     Ok(CreateKeyResponse { key: Some(key), token, position: Some(position) })
 }
 
-pub(super) async fn rotate_key(mut call: CallContext, r: parse::RotateKey) -> Result<RotateKeyResponse, Failure> {
+pub(super) async fn rotate_key(
+    mut call: CallContext,
+    r: parse::RotateKey,
+) -> Result<RotateKeyResponse, Failure> {
     let texts = Texts { reason: r.reason, ..Texts::default() };
     let sealed = call.seal_about_key(find(&call, r.key_id).as_deref(), &texts).await?;
     let secret = new_secret();
@@ -56,7 +76,10 @@ pub(super) async fn rotate_key(mut call: CallContext, r: parse::RotateKey) -> Re
     Ok(RotateKeyResponse { key: Some(key), token, position: Some(position) })
 }
 
-pub(super) async fn revoke_key(mut call: CallContext, r: parse::RevokeKey) -> Result<RevokeKeyResponse, Failure> {
+pub(super) async fn revoke_key(
+    mut call: CallContext,
+    r: parse::RevokeKey,
+) -> Result<RevokeKeyResponse, Failure> {
     let texts = Texts { reason: r.reason, ..Texts::default() };
     let sealed = call.seal_about_key(find(&call, r.key_id).as_deref(), &texts).await?;
     let kind = ChangeKind::RevokeKey { key_id: r.key_id, kind: r.kind };
@@ -70,7 +93,10 @@ pub(super) async fn get_key(call: CallContext, key_id: KeyId) -> Result<GetKeyRe
     Ok(GetKeyResponse { key: Some(show_key(&call, &key).await?) })
 }
 
-pub(super) async fn list_keys(call: CallContext, r: (ListKeysRequest, usize)) -> Result<ListKeysResponse, Failure> {
+pub(super) async fn list_keys(
+    call: CallContext,
+    r: (ListKeysRequest, usize),
+) -> Result<ListKeysResponse, Failure> {
     let (request, size) = r;
     let cursor = page_token::read(&["ListKeys"], &request.page_token)?;
     let after = match cursor {
@@ -78,11 +104,17 @@ pub(super) async fn list_keys(call: CallContext, r: (ListKeysRequest, usize)) ->
         Some(bytes) => Bound::Excluded(KeyId::from_slice(&bytes).ok_or(Failure::PageToken)?),
     };
     let head = call.head();
-    let mut keys: Vec<Arc<Key>> =
-        head.state.keys.range((after, Bound::Unbounded)).take(size + 1).map(|(_, key)| key.clone()).collect();
+    let mut keys: Vec<Arc<Key>> = head
+        .state
+        .keys
+        .range((after, Bound::Unbounded))
+        .take(size + 1)
+        .map(|(_, key)| key.clone())
+        .collect();
     let more = keys.len() > size;
     keys.truncate(size);
-    let next = keys.last().filter(|_| more).map(|k| page_token::write(&["ListKeys"], k.id.as_bytes()));
+    let next =
+        keys.last().filter(|_| more).map(|k| page_token::write(&["ListKeys"], k.id.as_bytes()));
     let texts = call.texts_at(&keys.iter().map(|k| k.created_position).collect::<Vec<_>>()).await?;
     let (empty, now) = (Texts::default(), call.now());
     let show = |k: &Arc<Key>| show::key(k, texts.get(&k.created_position).unwrap_or(&empty), now);
@@ -93,7 +125,10 @@ pub(super) async fn list_keys(call: CallContext, r: (ListKeysRequest, usize)) ->
     })
 }
 
-pub(super) async fn verify_key(call: CallContext, r: VerifyKeyRequest) -> Result<VerifyKeyResponse, Failure> {
+pub(super) async fn verify_key(
+    call: CallContext,
+    r: VerifyKeyRequest,
+) -> Result<VerifyKeyResponse, Failure> {
     let mut credential = match r.token.len() {
         0 => Credential::Missing,
         n if n > MAX_TOKEN => Credential::Malformed,
@@ -114,8 +149,13 @@ pub(super) async fn verify_key(call: CallContext, r: VerifyKeyRequest) -> Result
         true => vec![],
         false => call.seal_about_key(subject.map(|k| &**k), &texts).await?,
     };
-    let check =
-        Check { credential, permission: r.permission, resource: r.resource, audience: r.audience, texts: sealed };
+    let check = Check {
+        credential,
+        permission: r.permission,
+        resource: r.resource,
+        audience: r.audience,
+        texts: sealed,
+    };
     Ok(show::verdict(&call.verify(check).await?))
 }
 
@@ -126,6 +166,7 @@ pub(super) async fn who_am_i(call: CallContext, _: ()) -> Result<WhoAmIResponse,
 }
 
 fn find(call: &CallContext, key_id: KeyId) -> Option<Arc<Key>> {
+    tracing::Span::current().record("keyledger.key.id", tracing::field::display(key_id));
     call.head().state.keys.get(&key_id).cloned()
 }
 
@@ -135,9 +176,14 @@ async fn show_key(call: &CallContext, key: &Key) -> Result<keyledger_proto::Key,
 }
 
 /// The key as a change left it: now, or when the same request was answered before. Also whether it was made now.
-async fn changed_key(call: &CallContext, outcome: Outcome) -> Result<(keyledger_proto::Key, u64, bool), Failure> {
+async fn changed_key(
+    call: &CallContext,
+    outcome: Outcome,
+) -> Result<(keyledger_proto::Key, u64, bool), Failure> {
     match outcome {
-        Outcome::Done { position, result: Changed::Key(key) } => Ok((show_key(call, &key).await?, position, true)),
+        Outcome::Done { position, result: Changed::Key(key) } => {
+            Ok((show_key(call, &key).await?, position, true))
+        }
         Outcome::Done { .. } => Err(Failure::Internal("a change of a key changed something else")),
         Outcome::Replayed { position } => {
             let key = key_at(call, position).await?;

@@ -52,7 +52,9 @@ impl Services {
 
     fn answer(&self, request: HttpRequest) -> Answered {
         match self.routes.get(request.uri().path()) {
-            None => Either::Left(std::future::ready(Ok(Status::from(Failure::NoSuchMethod).into_http()))),
+            None => Either::Left(std::future::ready(Ok(
+                Status::from(Failure::NoSuchMethod).into_http()
+            ))),
             Some((method, route)) => {
                 let work = route(self.gate.clone(), method, request);
                 Either::Right(Box::pin(async move { Ok(work.await) }))
@@ -61,8 +63,10 @@ impl Services {
     }
 }
 
-type Answered =
-    Either<Ready<Result<HttpResponse, Infallible>>, BoxFuture<'static, Result<HttpResponse, Infallible>>>;
+type Answered = Either<
+    Ready<Result<HttpResponse, Infallible>>,
+    BoxFuture<'static, Result<HttpResponse, Infallible>>,
+>;
 
 /// `keyledger.v1.KeyService`, by its path.
 #[derive(Clone)]

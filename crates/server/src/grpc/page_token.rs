@@ -18,7 +18,9 @@ pub(crate) fn read(query: &[&str], token: &str) -> Result<Option<Vec<u8>>, Failu
     if token.is_empty() {
         return Ok(None);
     }
-    let bytes = URL_SAFE_NO_PAD.decode(token.get(..token.len().min(512)).unwrap_or("")).map_err(|_| Failure::PageToken)?;
+    let bytes = URL_SAFE_NO_PAD
+        .decode(token.get(..token.len().min(512)).unwrap_or(""))
+        .map_err(|_| Failure::PageToken)?;
     let (found, cursor) = bytes.split_at_checked(DIGEST).ok_or(Failure::PageToken)?;
     if found != digest(query, cursor) {
         return Err(Failure::PageToken);

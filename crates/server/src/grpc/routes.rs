@@ -5,7 +5,9 @@ use std::collections::HashMap;
 
 use keyledger_proto::methods::{self, Method};
 use keyledger_proto::parse::{self, Violation};
-use keyledger_proto::{GetEventRequest, GetKeyRequest, ListEventsRequest, StreamEventsRequest, VerifyKeyRequest};
+use keyledger_proto::{
+    GetEventRequest, GetKeyRequest, ListEventsRequest, StreamEventsRequest, VerifyKeyRequest,
+};
 
 use super::audit::EventFilter;
 use super::gate::Recorded::{Before, ByHandler};
@@ -21,19 +23,46 @@ fn table() -> Vec<(&'static str, Route)> {
     vec![
         ("KeyService/CreateKey", unary(ByHandler, parse::create_key, keys::create_key)),
         ("KeyService/GetKey", unary(Before, get_key, keys::get_key)),
-        ("KeyService/ListKeys", unary(Before, |r: keyledger_proto::ListKeysRequest| sized(r.page_size, r), keys::list_keys)),
+        (
+            "KeyService/ListKeys",
+            unary(
+                Before,
+                |r: keyledger_proto::ListKeysRequest| sized(r.page_size, r),
+                keys::list_keys,
+            ),
+        ),
         ("KeyService/RotateKey", unary(ByHandler, parse::rotate_key, keys::rotate_key)),
         ("KeyService/RevokeKey", unary(ByHandler, parse::revoke_key, keys::revoke_key)),
         ("KeyService/VerifyKey", unary(ByHandler, verify_key, keys::verify_key)),
-        ("KeyService/WhoAmI", unary(Before, |_: keyledger_proto::WhoAmIRequest| Ok(()), keys::who_am_i)),
+        (
+            "KeyService/WhoAmI",
+            unary(Before, |_: keyledger_proto::WhoAmIRequest| Ok(()), keys::who_am_i),
+        ),
         ("KeyService/CreateRole", unary(ByHandler, parse::create_role, roles::create_role)),
-        ("KeyService/ListRoles", unary(Before, |r: keyledger_proto::ListRolesRequest| sized(r.page_size, r), roles::list_roles)),
+        (
+            "KeyService/ListRoles",
+            unary(
+                Before,
+                |r: keyledger_proto::ListRolesRequest| sized(r.page_size, r),
+                roles::list_roles,
+            ),
+        ),
         ("KeyService/OpenLedger", unary(ByHandler, parse::open_ledger, roles::open_ledger)),
-        ("KeyService/ListLedgers", unary(Before, |r: keyledger_proto::ListLedgersRequest| sized(r.page_size, r), roles::list_ledgers)),
+        (
+            "KeyService/ListLedgers",
+            unary(
+                Before,
+                |r: keyledger_proto::ListLedgersRequest| sized(r.page_size, r),
+                roles::list_ledgers,
+            ),
+        ),
         ("AuditService/ListEvents", unary(Before, list_events, audit::list_events)),
         ("AuditService/GetEvent", unary(Before, get_event, audit::get_event)),
         ("AuditService/StreamEvents", streaming(stream_events, stream::stream_events)),
-        ("AuditService/GetCheckpoint", unary(Before, |_: keyledger_proto::GetCheckpointRequest| Ok(()), audit::get_checkpoint)),
+        (
+            "AuditService/GetCheckpoint",
+            unary(Before, |_: keyledger_proto::GetCheckpointRequest| Ok(()), audit::get_checkpoint),
+        ),
     ]
 }
 
@@ -43,7 +72,9 @@ pub(crate) fn routes() -> Routes {
     let routes = methods::all()
         .into_iter()
         .map(|method| {
-            let route = handlers.remove(method.name.as_str()).unwrap_or_else(|| panic!("{} has no handler", method.name));
+            let route = handlers
+                .remove(method.name.as_str())
+                .unwrap_or_else(|| panic!("{} has no handler", method.name));
             let method: &'static Method = Box::leak(Box::new(method));
             (method.path.clone(), (method, route))
         })

@@ -62,32 +62,47 @@ impl From<Failure> for Status {
             Failure::Refused(refusal) => refused(refusal),
             Failure::Sequencer(error) => sequencer(error),
             Failure::Invalid(violations) => invalid(violations),
-            Failure::MalformedMessage => {
-                status(Code::InvalidArgument, R::MalformedMessage, "the message is not what this method takes", [])
-            }
-            Failure::MessageTooLarge => {
-                status(Code::ResourceExhausted, R::MessageTooLarge, "the message is larger than 1 MiB", [])
-            }
+            Failure::MalformedMessage => status(
+                Code::InvalidArgument,
+                R::MalformedMessage,
+                "the message is not what this method takes",
+                [],
+            ),
+            Failure::MessageTooLarge => status(
+                Code::ResourceExhausted,
+                R::MessageTooLarge,
+                "the message is larger than 1 MiB",
+                [],
+            ),
             Failure::PageToken => status(
                 Code::InvalidArgument,
                 R::PageTokenInvalid,
                 "the page token is damaged or belongs to another query: begin again without one",
                 [],
             ),
-            Failure::EventNotFound => status(Code::NotFound, R::EventNotFound, "no such event, or not for this key", []),
-            Failure::Deadline { changing: false } => retry(R::StorageUnavailable, "the deadline ran out first".into()),
+            Failure::EventNotFound => {
+                status(Code::NotFound, R::EventNotFound, "no such event, or not for this key", [])
+            }
+            Failure::Deadline { changing: false } => {
+                retry(R::StorageUnavailable, "the deadline ran out first".into())
+            }
             Failure::Deadline { changing: true } => retry(
                 R::OutcomeUnknown,
-                "the deadline ran out first: repeat the call with the same request id to find out".into(),
+                "the deadline ran out first: repeat the call with the same request id to find out"
+                    .into(),
             ),
-            Failure::KeyEnded => status(Code::Unauthenticated, R::KeyEnded, "the key of this stream has ended", []),
+            Failure::KeyEnded => {
+                status(Code::Unauthenticated, R::KeyEnded, "the key of this stream has ended", [])
+            }
             Failure::ReaderTooSlow { next_position } => status(
                 Code::ResourceExhausted,
                 R::ReaderTooSlow,
                 "the reader was too slow: continue from next_position",
                 [("next_position", next_position.to_string())],
             ),
-            Failure::NoSuchMethod => status(Code::Unimplemented, R::NoSuchMethod, "no such method", []),
+            Failure::NoSuchMethod => {
+                status(Code::Unimplemented, R::NoSuchMethod, "no such method", [])
+            }
             Failure::Internal(what) => {
                 tracing::error!(what, "a bug of ours");
                 status(Code::Internal, R::Internal, "a bug of ours", [])
@@ -98,9 +113,12 @@ impl From<Failure> for Status {
 
 fn refused(refusal: Refusal) -> Status {
     match refusal {
-        Refusal::Unauthenticated => {
-            status(Code::Unauthenticated, R::CredentialInvalid, "the credential is missing or not valid", [])
-        }
+        Refusal::Unauthenticated => status(
+            Code::Unauthenticated,
+            R::CredentialInvalid,
+            "the credential is missing or not valid",
+            [],
+        ),
         Refusal::PermissionDenied { permission, resource } => status(
             Code::PermissionDenied,
             R::PermissionDenied,
@@ -113,10 +131,15 @@ fn refused(refusal: Refusal) -> Status {
             &format!("a key can't give more than it holds: {what}"),
             [("exceeds", what)],
         ),
-        Refusal::KeyNotFound => status(Code::NotFound, R::KeyNotFound, "no such key in this ledger", []),
-        Refusal::RoleNotFound { name } => {
-            status(Code::NotFound, R::RoleNotFound, &format!("no role {name} in this ledger"), [("role", name)])
+        Refusal::KeyNotFound => {
+            status(Code::NotFound, R::KeyNotFound, "no such key in this ledger", [])
         }
+        Refusal::RoleNotFound { name } => status(
+            Code::NotFound,
+            R::RoleNotFound,
+            &format!("no role {name} in this ledger"),
+            [("role", name)],
+        ),
         Refusal::KeyState { state } => {
             let name = match state {
                 KeyStatus::Active => "KEY_STATE_ACTIVE",
@@ -126,21 +149,36 @@ fn refused(refusal: Refusal) -> Status {
             let text = format!("the key's state is {name}");
             status(Code::FailedPrecondition, R::KeyState, &text, [("state", name.into())])
         }
-        Refusal::RoleExists => status(Code::AlreadyExists, R::RoleExists, "a role of this name exists", []),
-        Refusal::LedgerExists => status(Code::AlreadyExists, R::LedgerExists, "a ledger of this name exists", []),
-        Refusal::RequestIdReused => {
-            status(Code::AlreadyExists, R::RequestIdReused, "this request id was used for another request", [])
+        Refusal::RoleExists => {
+            status(Code::AlreadyExists, R::RoleExists, "a role of this name exists", [])
         }
+        Refusal::LedgerExists => {
+            status(Code::AlreadyExists, R::LedgerExists, "a ledger of this name exists", [])
+        }
+        Refusal::RequestIdReused => status(
+            Code::AlreadyExists,
+            R::RequestIdReused,
+            "this request id was used for another request",
+            [],
+        ),
         Refusal::Lifetime { field, problem } => {
             invalid(vec![Violation { field: field.into(), description: problem }])
         }
-        Refusal::EntryTooLarge => {
-            status(Code::InvalidArgument, R::EntryTooLarge, "the change needs an entry of more than 65,535 bytes", [])
+        Refusal::EntryTooLarge => status(
+            Code::InvalidArgument,
+            R::EntryTooLarge,
+            "the change needs an entry of more than 65,535 bytes",
+            [],
+        ),
+        Refusal::SystemLedgerOnly => status(
+            Code::FailedPrecondition,
+            R::SystemLedgerOnly,
+            "this call belongs to the system ledger",
+            [],
+        ),
+        Refusal::Earlier | Refusal::Internal => {
+            Failure::Internal("a refusal without a cause").into()
         }
-        Refusal::SystemLedgerOnly => {
-            status(Code::FailedPrecondition, R::SystemLedgerOnly, "this call belongs to the system ledger", [])
-        }
-        Refusal::Earlier | Refusal::Internal => Failure::Internal("a refusal without a cause").into(),
     }
 }
 
@@ -150,7 +188,10 @@ fn sequencer(error: SequencerError) -> Status {
         SequencerError::Unavailable(cause) => {
             // The cause names hosts and roles: it is for operators.
             tracing::warn!(cause, "the database can't be reached");
-            retry(R::StorageUnavailable, "the database can't be reached; nothing was changed".into())
+            retry(
+                R::StorageUnavailable,
+                "the database can't be reached; nothing was changed".into(),
+            )
         }
         SequencerError::OutcomeUnknown(cause) => {
             tracing::warn!(cause, "the outcome of a batch is not known");
@@ -169,7 +210,11 @@ fn sequencer(error: SequencerError) -> Status {
 }
 
 fn invalid(violations: Vec<Violation>) -> Status {
-    let text = violations.iter().map(|v| format!("{} {}", v.field, v.description)).collect::<Vec<_>>().join("; ");
+    let text = violations
+        .iter()
+        .map(|v| format!("{} {}", v.field, v.description))
+        .collect::<Vec<_>>()
+        .join("; ");
     let mut details = ErrorDetails::with_error_info(R::InvalidField.as_str_name(), DOMAIN, []);
     for violation in violations {
         details.add_bad_request_violation(violation.field, violation.description);
@@ -183,8 +228,14 @@ fn retry(reason: R, text: String) -> Status {
     Status::with_error_details(Code::Unavailable, text, details)
 }
 
-fn status<const N: usize>(code: Code, reason: R, text: &str, metadata: [(&str, String); N]) -> Status {
-    let metadata: std::collections::HashMap<String, String> = metadata.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
+fn status<const N: usize>(
+    code: Code,
+    reason: R,
+    text: &str,
+    metadata: [(&str, String); N],
+) -> Status {
+    let metadata: std::collections::HashMap<String, String> =
+        metadata.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
     let details = ErrorDetails::with_error_info(reason.as_str_name(), DOMAIN, metadata);
     Status::with_error_details(code, text, details)
 }

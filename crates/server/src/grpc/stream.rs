@@ -101,7 +101,14 @@ impl Stream {
     async fn send_chunk(&mut self, end: u64) -> Result<(), Ended> {
         let limit = CHUNK.min((end - self.next) as i64);
         let client = self.call.ledger.database.client().await?;
-        let chunk = entries::full_from_position(&client, self.call.ledger.id, self.next, limit, CHUNK_BYTES).await?;
+        let chunk = entries::full_from_position(
+            &client,
+            self.call.ledger.id,
+            self.next,
+            limit,
+            CHUNK_BYTES,
+        )
+        .await?;
         drop(client);
         if chunk.is_empty() {
             return Err(Failure::Internal("published entries are not there").into());

@@ -22,8 +22,9 @@ pub(super) const CHUNK: i64 = 512;
 pub(super) async fn without_lock(ledger: &Ledger) -> Result<(), SequencerError> {
     loop {
         let head = ledger.snapshot();
-        let client = ledger.database.client().await?;
-        let news = entries::from_position(&client, ledger.id, head.state.next_position, CHUNK).await?;
+        let client = ledger.writer.client().await?;
+        let news =
+            entries::from_position(&client, ledger.id, head.state.next_position, CHUNK).await?;
         let more = news.len() as i64 == CHUNK;
         with_news(ledger, &client, head, news).await?;
         if !more {
@@ -54,7 +55,9 @@ pub(super) async fn with_news(
 fn apply_all(head: &mut Head, news: &[StoredEntry]) -> Result<Vec<KeyId>, StoreError> {
     let mut new_secrets = vec![];
     for stored in news {
-        let bad = |problem: String| StoreError::Damaged(format!("position {}: {problem}", stored.position));
+        let bad = |problem: String| {
+            StoreError::Damaged(format!("position {}: {problem}", stored.position))
+        };
         if stored.position != head.state.next_position {
             return Err(bad(format!("position {} is missing", head.state.next_position)));
         }
@@ -86,7 +89,10 @@ pub(super) async fn load_verifiers(
     }
     for row in keys::secrets_of(client, ledger_id, key_ids).await? {
         let key = state.keys.get(&row.key_id);
-        let Some(version) = key.and_then(|k| k.versions.iter().find(|v| v.number == row.version)) else { continue };
+        let Some(version) = key.and_then(|k| k.versions.iter().find(|v| v.number == row.version))
+        else {
+            continue;
+        };
         if version.commitment == secret::commitment(&row.salt, &row.verifier) {
             state.verifiers.insert((row.key_id, row.version), row.verifier);
         } else {

@@ -42,7 +42,9 @@ impl Ledger {
     }
 
     /// Signs what is durable now, unless that was signed already. `None` for a ledger without entries.
-    pub(crate) async fn sign_checkpoint(&self) -> Result<Option<Arc<SignedCheckpoint>>, StoreError> {
+    pub(crate) async fn sign_checkpoint(
+        &self,
+    ) -> Result<Option<Arc<SignedCheckpoint>>, StoreError> {
         let head = self.snapshot();
         let Some(info) = &head.state.ledger else { return Ok(None) };
         let size = head.state.next_position;
@@ -54,7 +56,8 @@ impl Ledger {
         checkpoints::append(&self.database.client().await?, self.id, size, &note).await?;
         let file = self.keys.checkpoint_file(self.number);
         let text = note.clone();
-        let written = tokio::task::spawn_blocking(move || write_private(&file, text.as_bytes())).await;
+        let written =
+            tokio::task::spawn_blocking(move || write_private(&file, text.as_bytes())).await;
         if let Ok(Err(error)) = written {
             tracing::warn!(%error, "the checkpoint could not be written to the key directory");
         }

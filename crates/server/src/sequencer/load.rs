@@ -25,14 +25,16 @@ use crate::store::{StoreError, checkpoints, entries, tiles};
 const CHUNK: i64 = 4_096;
 
 /// Loads state and tree at the head.
-pub(super) async fn load(
+pub(crate) async fn load(
     database: &Database,
     ledger_id: Uuid,
     number: u32,
     keys: &KeyDirectory,
 ) -> Result<Head, StoreError> {
     let client = database.client().await?;
-    client.batch_execute("/* load::load */ BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    client
+        .batch_execute("/* load::load */ BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await?;
     let result = load_snapshot(&client, ledger_id, number, keys).await;
     // Nothing was written; the connection goes, whatever state it is in.
     discard(client);
@@ -80,7 +82,10 @@ async fn fold_what_is_about_no_key(client: &Client, ledger_id: Uuid) -> Result<S
 
 /// This replica must be able to append.
 fn check_signers(state: &State, keys: &KeyDirectory) -> Result<(), StoreError> {
-    let ledger = state.ledger.as_ref().ok_or_else(|| StoreError::Damaged("position 0 doesn't open the ledger".into()))?;
+    let ledger = state
+        .ledger
+        .as_ref()
+        .ok_or_else(|| StoreError::Damaged("position 0 doesn't open the ledger".into()))?;
     let ours = ledger.entry_key == keys.entry_signer.public_key()
         && ledger.checkpoint_key == keys.checkpoint_signer.verifying_key();
     if ours {
@@ -96,7 +101,8 @@ async fn load_keys(
     state: &mut State,
     keys: &KeyDirectory,
 ) -> Result<(), StoreError> {
-    let names: HashMap<String, Arc<str>> = state.roles.keys().map(|n| (n.to_string(), n.clone())).collect();
+    let names: HashMap<String, Arc<str>> =
+        state.roles.keys().map(|n| (n.to_string(), n.clone())).collect();
     let mut after = Uuid::nil();
     loop {
         let rows = keys::rows_after(client, ledger_id, after, CHUNK).await?;
@@ -118,12 +124,24 @@ async fn load_keys(
 }
 
 /// A row is believed if its MAC holds and it stands at the key's newest entry.
-fn believe(row: &KeyRow, ledger_id: Uuid, keys: &KeyDirectory, names: &HashMap<String, Arc<str>>) -> Option<Key> {
-    let mac = keys.row_mac.of(keys::TABLE, ledger_id.as_bytes(), row.key_id.as_bytes(), row.position, &row.state);
+fn believe(
+    row: &KeyRow,
+    ledger_id: Uuid,
+    keys: &KeyDirectory,
+    names: &HashMap<String, Arc<str>>,
+) -> Option<Key> {
+    let mac = keys.row_mac.of(
+        keys::TABLE,
+        ledger_id.as_bytes(),
+        row.key_id.as_bytes(),
+        row.position,
+        &row.state,
+    );
     if !same_mac(&mac, &row.mac) || row.newest != Some(row.position) {
         return None;
     }
-    let key = decode_key(&row.state, |name| names.get(name).cloned().unwrap_or_else(|| name.into()))?;
+    let key =
+        decode_key(&row.state, |name| names.get(name).cloned().unwrap_or_else(|| name.into()))?;
     (key.id == row.key_id && key.position == row.position).then_some(key)
 }
 
@@ -146,7 +164,11 @@ pub(crate) async fn key_as_of(
     key_id: KeyId,
     up_to: u64,
 ) -> Result<Option<Arc<Key>>, StoreError> {
-    let signer = state.ledger.as_ref().map(|l| l.entry_key).ok_or(StoreError::Damaged("no position 0".into()))?;
+    let signer = state
+        .ledger
+        .as_ref()
+        .map(|l| l.entry_key)
+        .ok_or(StoreError::Damaged("no position 0".into()))?;
     let mut history: Vec<(u64, [u8; 32], Event)> = vec![];
     for stored in entries::of_key(client, ledger_id, key_id, up_to).await? {
         let event = stored
@@ -155,15 +177,27 @@ pub(crate) async fn key_as_of(
             .map_err(|e| StoreError::Damaged(format!("position {}: {e}", stored.position)))?;
         history.push((stored.position, stored.entry.leaf_hash(), event));
     }
-    fold_key(state, &history).map_err(|e| StoreError::Damaged(format!("the entries of key {key_id}: {e}")))
+    fold_key(state, &history)
+        .map_err(|e| StoreError::Damaged(format!("the entries of key {key_id}: {e}")))
 }
 
-async fn newest_time(client: &Client, ledger_id: Uuid, state: &State, size: u64) -> Result<Time, StoreError> {
-    let signer = state.ledger.as_ref().map(|l| l.entry_key).ok_or(StoreError::Damaged("no position 0".into()))?;
+async fn newest_time(
+    client: &Client,
+    ledger_id: Uuid,
+    state: &State,
+    size: u64,
+) -> Result<Time, StoreError> {
+    let signer = state
+        .ledger
+        .as_ref()
+        .map(|l| l.entry_key)
+        .ok_or(StoreError::Damaged("no position 0".into()))?;
     let newest = entries::from_position(client, ledger_id, size - 1, 1).await?;
     let newest = newest.first().ok_or(StoreError::Damaged("the newest entry is gone".into()))?;
-    let event =
-        newest.entry.open(&[signer]).map_err(|e| StoreError::Damaged(format!("position {}: {e}", newest.position)))?;
+    let event = newest
+        .entry
+        .open(&[signer])
+        .map_err(|e| StoreError::Damaged(format!("position {}: {e}", newest.position)))?;
     Ok(Time(event.time_us))
 }
 
@@ -176,7 +210,9 @@ async fn require_no_checkpoint(
 ) -> Result<(), StoreError> {
     match known_checkpoints(client, ledger_id, number, keys).await?.first() {
         None => Ok(()),
-        Some(_) => Err(StoreError::Damaged("the ledger is empty, but a checkpoint of it exists".into())),
+        Some(_) => {
+            Err(StoreError::Damaged("the ledger is empty, but a checkpoint of it exists".into()))
+        }
     }
 }
 
@@ -189,10 +225,12 @@ async fn check_checkpoints(
     keys: &KeyDirectory,
 ) -> Result<(), StoreError> {
     let ledger = state.ledger.as_ref().ok_or(StoreError::Damaged("no position 0".into()))?;
-    let key = NoteKey::new(&ledger.origin, ledger.checkpoint_key).map_err(|e| StoreError::Damaged(e.to_string()))?;
+    let key = NoteKey::new(&ledger.origin, ledger.checkpoint_key)
+        .map_err(|e| StoreError::Damaged(e.to_string()))?;
     for text in known_checkpoints(client, ledger_id, number, keys).await? {
-        let checkpoint = note::open(&text, &key)
-            .map_err(|e| StoreError::Damaged(format!("a kept checkpoint is not of this ledger: {e}")))?;
+        let checkpoint = note::open(&text, &key).map_err(|e| {
+            StoreError::Damaged(format!("a kept checkpoint is not of this ledger: {e}"))
+        })?;
         if checkpoint.size > state.next_position {
             return Err(StoreError::Damaged(format!(
                 "a checkpoint covers {} entries, but the ledger has {}: the newest ones are missing",
@@ -200,7 +238,10 @@ async fn check_checkpoints(
             )));
         }
         if tiles::root(client, ledger_id, checkpoint.size).await? != checkpoint.root {
-            return Err(StoreError::Damaged(format!("the ledger doesn't extend its checkpoint of size {}", checkpoint.size)));
+            return Err(StoreError::Damaged(format!(
+                "the ledger doesn't extend its checkpoint of size {}",
+                checkpoint.size
+            )));
         }
     }
     Ok(())
@@ -215,7 +256,9 @@ async fn known_checkpoints(
     let outside = match std::fs::read_to_string(keys.checkpoint_file(number)) {
         Ok(text) => Some(text),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-        Err(e) => return Err(StoreError::Damaged(format!("the kept checkpoint can't be read: {e}"))),
+        Err(e) => {
+            return Err(StoreError::Damaged(format!("the kept checkpoint can't be read: {e}")));
+        }
     };
     Ok(outside.into_iter().chain(checkpoints::newest(client, ledger_id).await?).collect())
 }

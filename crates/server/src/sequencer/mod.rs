@@ -12,7 +12,7 @@ mod load;
 mod run;
 
 pub(crate) use checkpoint::SignedCheckpoint;
-pub(crate) use load::key_as_of;
+pub(crate) use load::{key_as_of, load};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -34,7 +34,10 @@ const MAX_WAITING: usize = 8_192;
 pub(crate) struct Ledger {
     pub(crate) id: Uuid,
     pub(crate) number: u32,
+    /// For reads of handlers.
     pub(crate) database: Database,
+    /// For the sequencer alone: readers can't take its connections.
+    writer: Database,
     pub(crate) keys: Arc<KeyDirectory>,
     queue: mpsc::Sender<Waiting>,
     published: ArcSwap<Head>,
@@ -42,6 +45,13 @@ pub(crate) struct Ledger {
     stopped: OnceLock<String>,
     shed: AtomicU64,
     checkpoint: ArcSwapOption<SignedCheckpoint>,
+}
+
+/// Connections to the ledger database: those of the sequencers, and those of everyone else.
+#[derive(Clone)]
+pub(crate) struct Connections {
+    pub(crate) readers: Database,
+    pub(crate) writers: Database,
 }
 
 /// What waits for the sequencer.
@@ -81,15 +91,17 @@ impl Ledger {
     pub(crate) async fn start(
         id: Uuid,
         number: u32,
-        database: Database,
+        databases: &Connections,
         keys: Arc<KeyDirectory>,
     ) -> Result<Arc<Ledger>, StoreError> {
-        let head = load::load(&database, id, number, &keys).await?;
+        let Connections { readers: database, writers: writer } = databases.clone();
+        let head = load::load(&writer, id, number, &keys).await?;
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
         let ledger = Arc::new(Ledger {
             id,
             number,
             database,
+            writer,
             keys,
             queue,
             size: watch::Sender::new(head.state.next_position),
@@ -107,14 +119,17 @@ impl Ledger {
     pub(crate) async fn submit(&self, command: Command) -> Result<Answer, SequencerError> {
         let (sender, answer) = oneshot::channel();
         self.enqueue(Waiting::Command(Box::new(command), sender))?;
-        answer.await.unwrap_or_else(|_| Err(SequencerError::Stopped("the sequencer has ended".into())))
+        answer
+            .await
+            .unwrap_or_else(|_| Err(SequencerError::Stopped("the sequencer has ended".into())))
     }
 
     /// Returns when this replica knows everything that was durable before the call.
     pub(crate) async fn catch_up(&self) -> Result<(), SequencerError> {
         let (sender, done) = oneshot::channel();
         self.enqueue(Waiting::CatchUp(sender))?;
-        done.await.unwrap_or_else(|_| Err(SequencerError::Stopped("the sequencer has ended".into())))
+        done.await
+            .unwrap_or_else(|_| Err(SequencerError::Stopped("the sequencer has ended".into())))
     }
 
     /// The newest state that this replica knows to be durable.

@@ -48,7 +48,9 @@ pub(super) async fn run(ledger: Weak<Ledger>, mut queue: mpsc::Receiver<Waiting>
         }
         // A caller that has gone away gets no answer; what it asked for is durable all the same.
         match result {
-            Ok(outcomes) => answers.into_iter().zip(outcomes).for_each(|(to, answer)| drop(to.send(Ok(answer)))),
+            Ok(outcomes) => {
+                answers.into_iter().zip(outcomes).for_each(|(to, answer)| drop(to.send(Ok(answer))))
+            }
             Err(error) => answers.into_iter().for_each(|to| drop(to.send(Err(error.clone())))),
         }
     }
@@ -74,7 +76,10 @@ fn take_waiting(first: Option<Waiting>, queue: &mut mpsc::Receiver<Waiting>) -> 
                 work.answers.push(answer);
             }
         }
-        if work.commands.len() >= MAX_USES || work.catch_ups.len() >= MAX_USES || bytes >= MAX_BATCH_BYTES {
+        if work.commands.len() >= MAX_USES
+            || work.catch_ups.len() >= MAX_USES
+            || bytes >= MAX_BATCH_BYTES
+        {
             break;
         }
         next = queue.try_recv().ok();
@@ -95,7 +100,9 @@ async fn serve(ledger: &Ledger, commands: &[Command]) -> Result<Vec<Answer>, Seq
     };
     match tokio::time::timeout(BATCH_TIMEOUT, attempt).await {
         Ok(result) => result,
-        Err(_) if committing => Err(SequencerError::OutcomeUnknown("the database doesn't answer".into())),
+        Err(_) if committing => {
+            Err(SequencerError::OutcomeUnknown("the database doesn't answer".into()))
+        }
         Err(_) => Err(SequencerError::Unavailable("the database doesn't answer".into())),
     }
 }
@@ -117,9 +124,10 @@ async fn write(
     store(ledger, &locked, &batch).await.inspect_err(|_| put_back_shed(ledger, shed))?;
     // From here on the batch may be durable although nobody hears of it.
     *committing = true;
-    locked.commit(&ledger.database).await?;
+    locked.commit(&ledger.writer).await?;
     // Durable. A crash here loses only the answers; callers find out with their request ids.
     ledger.publish(Arc::new(batch.head));
+    put_back_shed(ledger, batch.shed_left);
     Ok(batch.answers)
 }
 
@@ -128,7 +136,7 @@ async fn lock_at_head(ledger: &Ledger) -> Result<(Arc<Head>, Locked), SequencerE
     loop {
         let head = ledger.snapshot();
         let from = head.state.next_position;
-        let mut locked = Locked::begin(&ledger.database, ledger.id, from, catch_up::CHUNK).await?;
+        let mut locked = Locked::begin(&ledger.writer, ledger.id, from, catch_up::CHUNK).await?;
         if (locked.news.len() as i64) < catch_up::CHUNK {
             let news = std::mem::take(&mut locked.news);
             let head = catch_up::with_news(ledger, locked.client(), head, news).await?;
@@ -157,7 +165,13 @@ fn decide(
     known: HashMap<(KeyId, [u8; 16]), batch::KnownRequest>,
     shed: u64,
 ) -> Batch {
-    let means = Means { signer: &ledger.keys.entry_signer, peppers: &ledger.keys.peppers, now, known, shed };
+    let means = Means {
+        signer: &ledger.keys.entry_signer,
+        peppers: &ledger.keys.peppers,
+        now,
+        known,
+        shed,
+    };
     batch::run(head, means, commands)
 }
 

@@ -15,8 +15,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::StoreError;
 
-/// Most connections of one replica to one database.
-const MAX_CONNECTIONS: usize = 12;
+/// Most connections of one pool. A replica has three: readers, writers, sealing.
+const MAX_CONNECTIONS: usize = 8;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A pool of connections to one database.
@@ -30,19 +30,30 @@ impl Database {
     /// Connects lazily. `url` is a libpq connection string or URL; TLS is used unless it is a unix socket or says
     /// `sslmode=disable`. tokio-postgres doesn't know `verify-full`; here TLS always verifies chain and name.
     pub(crate) fn new(url: &str) -> Result<Database, StoreError> {
-        let text = url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
-        let mut config: Config =
-            text.parse().map_err(|e| StoreError::Refused(format!("the database URL can't be read: {e}")))?;
+        let text = url
+            .replace("sslmode=verify-full", "sslmode=require")
+            .replace("sslmode=verify-ca", "sslmode=require");
+        let mut config: Config = text
+            .parse()
+            .map_err(|e| StoreError::Refused(format!("the database URL can't be read: {e}")))?;
         config.connect_timeout(CONNECT_TIMEOUT).application_name("keyledger");
         config.keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(Duration::from_secs(15));
         let local = config.get_hosts().iter().all(|h| matches!(h, Host::Unix(_)));
         let unreplicated = Arc::new(AtomicU64::new(0));
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = if local || config.get_ssl_mode() == SslMode::Disable {
-            Manager::from_connect(config, Listening { tls: NoTls, unreplicated: unreplicated.clone() }, recycling)
+            Manager::from_connect(
+                config,
+                Listening { tls: NoTls, unreplicated: unreplicated.clone() },
+                recycling,
+            )
         } else {
             let tls = MakeRustlsConnect::new(tls_config());
-            Manager::from_connect(config, Listening { tls, unreplicated: unreplicated.clone() }, recycling)
+            Manager::from_connect(
+                config,
+                Listening { tls, unreplicated: unreplicated.clone() },
+                recycling,
+            )
         };
         let pool = Pool::builder(manager)
             .max_size(MAX_CONNECTIONS)
@@ -93,15 +104,20 @@ where
     fn connect(
         &self,
         config: &Config,
-    ) -> BoxFuture<'_, Result<(tokio_postgres::Client, JoinHandle<()>), tokio_postgres::Error>> {
-        let (tls, unreplicated, config) = (self.tls.clone(), self.unreplicated.clone(), config.clone());
+    ) -> BoxFuture<'_, Result<(tokio_postgres::Client, JoinHandle<()>), tokio_postgres::Error>>
+    {
+        let (tls, unreplicated, config) =
+            (self.tls.clone(), self.unreplicated.clone(), config.clone());
         Box::pin(async move {
             let (client, mut connection) = config.connect(tls).await?;
             let task = tokio::spawn(async move {
-                let mut messages = futures_util::stream::poll_fn(move |cx| connection.poll_message(cx));
+                let mut messages =
+                    futures_util::stream::poll_fn(move |cx| connection.poll_message(cx));
                 while let Some(message) = messages.next().await {
                     match message {
-                        Ok(AsyncMessage::Notice(notice)) if notice.message().contains("synchronous replication") => {
+                        Ok(AsyncMessage::Notice(notice))
+                            if notice.message().contains("synchronous replication") =>
+                        {
                             unreplicated.fetch_add(1, Ordering::AcqRel);
                         }
                         Ok(_) => {}

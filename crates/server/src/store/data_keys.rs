@@ -26,13 +26,23 @@ pub(crate) async fn find_or_insert(
         INSERT INTO data_keys (ledger_id, subject_ref, blind_index, wrapped_key, wrapping_key_id)
         VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
     let (subject_ref, blind) = (new.subject_ref.as_slice(), blind_index.as_slice());
-    client.execute(sql, &[&ledger_id, &subject_ref, &blind, &new.wrapped, &(new.wrapping_key_id as i32)]).await?;
+    client
+        .execute(
+            sql,
+            &[&ledger_id, &subject_ref, &blind, &new.wrapped, &(new.wrapping_key_id as i32)],
+        )
+        .await?;
     let found = find(client, ledger_id, blind_index).await?;
     found.ok_or_else(|| StoreError::Damaged("a data key vanished as it was made".into()))
 }
 
-async fn find(client: &Client, ledger_id: Uuid, blind_index: &[u8; 32]) -> Result<Option<WrappedKey>, StoreError> {
-    let sql = "/* data_keys::find */ SELECT subject_ref, wrapped_key, wrapping_key_id FROM data_keys
+async fn find(
+    client: &Client,
+    ledger_id: Uuid,
+    blind_index: &[u8; 32],
+) -> Result<Option<WrappedKey>, StoreError> {
+    let sql =
+        "/* data_keys::find */ SELECT subject_ref, wrapped_key, wrapping_key_id FROM data_keys
                WHERE ledger_id = $1 AND blind_index = $2";
     let blind = blind_index.as_slice();
     let row = client.query_opt(&client.prepare_cached(sql).await?, &[&ledger_id, &blind]).await?;

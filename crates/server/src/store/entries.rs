@@ -12,7 +12,6 @@ use uuid::Uuid;
 
 use super::{StoreError, fixed};
 
-
 /// An entry with its position. Uses and sealed texts are read only where they are needed.
 pub(crate) struct StoredEntry {
     pub(crate) position: u64,
@@ -33,7 +32,11 @@ const FULL: &str = "position, payload_type, body, public_key_sha256, signature, 
                     stream_version, caller_key_id, trace_id, use_count, leaf_hash";
 
 /// Appends a batch. Its positions follow each other; the primary key is the fence.
-pub(crate) async fn append(client: &Client, ledger_id: Uuid, entries: &[NewEntry]) -> Result<(), StoreError> {
+pub(crate) async fn append(
+    client: &Client,
+    ledger_id: Uuid,
+    entries: &[NewEntry],
+) -> Result<(), StoreError> {
     let statement = client
         .prepare_cached(
             "/* entries::append */
@@ -44,11 +47,13 @@ pub(crate) async fn append(client: &Client, ledger_id: Uuid, entries: &[NewEntry
                                       $13::uuid[], $14::bytea[], $15::integer[], $16::bytea[])",
         )
         .await?;
-    let columns: Vec<Columns> = entries.iter().map(|e| Columns::derive(&e.event, e.leaf_hash)).collect();
+    let columns: Vec<Columns> =
+        entries.iter().map(|e| Columns::derive(&e.event, e.leaf_hash)).collect();
     let position: Vec<i64> = entries.iter().map(|e| e.position as i64).collect();
     let payload_type: Vec<&str> = entries.iter().map(|e| e.entry.payload_type.as_str()).collect();
     let body: Vec<&[u8]> = entries.iter().map(|e| e.entry.body.as_slice()).collect();
-    let public_key: Vec<&[u8]> = entries.iter().map(|e| e.entry.public_key_sha256.as_slice()).collect();
+    let public_key: Vec<&[u8]> =
+        entries.iter().map(|e| e.entry.public_key_sha256.as_slice()).collect();
     let signature: Vec<&[u8]> = entries.iter().map(|e| e.entry.signature.as_slice()).collect();
     let sealed: Vec<&[u8]> = entries.iter().map(|e| e.sealed.as_slice()).collect();
     let uses: Vec<&[u8]> = entries.iter().map(|e| e.uses.as_slice()).collect();
@@ -56,8 +61,10 @@ pub(crate) async fn append(client: &Client, ledger_id: Uuid, entries: &[NewEntry
     let time: Vec<i64> = columns.iter().map(|c| c.time_us).collect();
     let key_id: Vec<Option<Uuid>> = columns.iter().map(|c| c.key_id.map(|id| id.uuid())).collect();
     let stream_version: Vec<Option<i32>> = columns.iter().map(|c| c.stream_version).collect();
-    let caller: Vec<Option<Uuid>> = columns.iter().map(|c| c.caller_key_id.map(|id| id.uuid())).collect();
-    let trace: Vec<Option<&[u8]>> = columns.iter().map(|c| c.trace_id.as_ref().map(|t| t.as_slice())).collect();
+    let caller: Vec<Option<Uuid>> =
+        columns.iter().map(|c| c.caller_key_id.map(|id| id.uuid())).collect();
+    let trace: Vec<Option<&[u8]>> =
+        columns.iter().map(|c| c.trace_id.as_ref().map(|t| t.as_slice())).collect();
     let use_count: Vec<i32> = columns.iter().map(|c| c.use_count).collect();
     let leaf_hash: Vec<&[u8]> = entries.iter().map(|e| e.leaf_hash.as_slice()).collect();
     client
@@ -163,7 +170,10 @@ pub(crate) async fn of_key(
 }
 
 /// Changes that are about no key (roles, ledgers, opening), oldest first.
-pub(crate) async fn about_no_key(client: &Client, ledger_id: Uuid) -> Result<Vec<StoredEntry>, StoreError> {
+pub(crate) async fn about_no_key(
+    client: &Client,
+    ledger_id: Uuid,
+) -> Result<Vec<StoredEntry>, StoreError> {
     let sql = format!(
         "/* entries::about_no_key */ SELECT {BRIEF} FROM entries
          WHERE ledger_id = $1 AND key_id IS NULL AND kind <> 23 ORDER BY position"
@@ -184,7 +194,9 @@ pub(crate) async fn change_positions(
         None => {
             let sql = "/* entries::change_positions */ SELECT position FROM entries
                        WHERE ledger_id = $1 AND kind <> 23 AND position < $2 ORDER BY position DESC LIMIT $3";
-            client.query(&client.prepare_cached(sql).await?, &[&ledger_id, &(before as i64), &limit]).await?
+            client
+                .query(&client.prepare_cached(sql).await?, &[&ledger_id, &(before as i64), &limit])
+                .await?
         }
         Some(id) => {
             // Two indexes, each read from its end; together the newest of both.
@@ -195,7 +207,8 @@ pub(crate) async fn change_positions(
                 (SELECT position FROM entries WHERE ledger_id = $1 AND caller_key_id = $4 AND position < $2
                  ORDER BY position DESC LIMIT $3)
                 ORDER BY position DESC LIMIT $3";
-            let params: [&(dyn ToSql + Sync); 4] = [&ledger_id, &(before as i64), &limit, &id.uuid()];
+            let params: [&(dyn ToSql + Sync); 4] =
+                [&ledger_id, &(before as i64), &limit, &id.uuid()];
             client.query(&client.prepare_cached(sql).await?, &params).await?
         }
     };
@@ -213,7 +226,8 @@ pub(crate) async fn page_positions(
                WHERE ledger_id = $1 AND position >= $2 AND position < $3 AND kind = 23
                ORDER BY position DESC LIMIT $4";
     let statement = client.prepare_cached(sql).await?;
-    let params: [&(dyn ToSql + Sync); 4] = [&ledger_id, &(range.start as i64), &(range.end.min(i64::MAX as u64) as i64), &limit];
+    let params: [&(dyn ToSql + Sync); 4] =
+        [&ledger_id, &(range.start as i64), &(range.end.min(i64::MAX as u64) as i64), &limit];
     let rows = client.query(&statement, &params).await?;
     Ok(rows.iter().map(|r| r.get::<_, i64>(0) as u64).collect())
 }

@@ -11,7 +11,8 @@ use super::StoreError;
 
 /// The first position that the index doesn't cover yet.
 pub(crate) async fn progress(client: &Client, ledger_id: Uuid) -> Result<u64, StoreError> {
-    let sql = "/* key_uses::progress */ SELECT next_position FROM key_uses_progress WHERE ledger_id = $1";
+    let sql =
+        "/* key_uses::progress */ SELECT next_position FROM key_uses_progress WHERE ledger_id = $1";
     let row = client.query_opt(&client.prepare_cached(sql).await?, &[&ledger_id]).await?;
     Ok(row.map_or(0, |r| r.get::<_, i64>(0) as u64))
 }
@@ -40,7 +41,8 @@ pub(crate) async fn advance(
         .values()
         .map(|p| format!("{{{}}}", p.iter().map(i64::to_string).collect::<Vec<_>>().join(",")))
         .collect();
-    let params: [&(dyn ToSql + Sync); 5] = [&ledger_id, &(from as i64), &(to as i64), &ids, &positions];
+    let params: [&(dyn ToSql + Sync); 5] =
+        [&ledger_id, &(from as i64), &(to as i64), &ids, &positions];
     client.execute(&client.prepare_cached(sql).await?, &params).await?;
     Ok(())
 }
@@ -61,7 +63,8 @@ pub(crate) async fn positions(
               WHERE ledger_id = $1 AND key_id = $2 AND first_position < $3
               ORDER BY first_position DESC LIMIT $4) AS newest), 0)
         ORDER BY p DESC LIMIT $4";
-    let params: [&(dyn ToSql + Sync); 4] = [&ledger_id, &key_id.uuid(), &(before.min(i64::MAX as u64) as i64), &limit];
+    let params: [&(dyn ToSql + Sync); 4] =
+        [&ledger_id, &key_id.uuid(), &(before.min(i64::MAX as u64) as i64), &limit];
     let rows = client.query(&client.prepare_cached(sql).await?, &params).await?;
     Ok(rows.iter().map(|r| r.get::<_, i64>(0) as u64).collect())
 }

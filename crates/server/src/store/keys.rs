@@ -63,7 +63,8 @@ pub(crate) async fn rows_after(
                (SELECT e.position FROM entries e WHERE e.ledger_id = k.ledger_id AND e.key_id = k.key_id
                 ORDER BY e.stream_version DESC LIMIT 1)
         FROM keys k WHERE k.ledger_id = $1 AND k.key_id > $2 ORDER BY k.key_id LIMIT $3";
-    let rows = client.query(&client.prepare_cached(sql).await?, &[&ledger_id, &after, &limit]).await?;
+    let rows =
+        client.query(&client.prepare_cached(sql).await?, &[&ledger_id, &after, &limit]).await?;
     Ok(rows
         .iter()
         .map(|r| KeyRow {
@@ -77,7 +78,11 @@ pub(crate) async fn rows_after(
 }
 
 /// Writes verifiers of new secrets.
-pub(crate) async fn append_secrets(client: &Client, ledger_id: Uuid, secrets: &[SecretRow]) -> Result<(), StoreError> {
+pub(crate) async fn append_secrets(
+    client: &Client,
+    ledger_id: Uuid,
+    secrets: &[SecretRow],
+) -> Result<(), StoreError> {
     let statement = client
         .prepare_cached(
             "/* keys::append_secrets */ INSERT INTO key_secrets (ledger_id, key_id, version, verifier, salt, pepper_id)
@@ -94,9 +99,14 @@ pub(crate) async fn append_secrets(client: &Client, ledger_id: Uuid, secrets: &[
 }
 
 /// Verifiers of the given keys.
-pub(crate) async fn secrets_of(client: &Client, ledger_id: Uuid, keys: &[KeyId]) -> Result<Vec<SecretRow>, StoreError> {
+pub(crate) async fn secrets_of(
+    client: &Client,
+    ledger_id: Uuid,
+    keys: &[KeyId],
+) -> Result<Vec<SecretRow>, StoreError> {
     let ids: Vec<Uuid> = keys.iter().map(|k| k.uuid()).collect();
-    let sql = "/* keys::secrets_of */ SELECT key_id, version, verifier, salt, pepper_id FROM key_secrets
+    let sql =
+        "/* keys::secrets_of */ SELECT key_id, version, verifier, salt, pepper_id FROM key_secrets
                WHERE ledger_id = $1 AND key_id = ANY($2)";
     let rows = client.query(&client.prepare_cached(sql).await?, &[&ledger_id, &ids]).await?;
     rows.iter()

@@ -16,7 +16,11 @@ pub(crate) const IDLE_TIMEOUT_MS: u64 = 2_500;
 pub(crate) const STATEMENT_TIMEOUT_MS: u64 = 8_000;
 
 /// Makes the row of a ledger, if it isn't there.
-pub(crate) async fn insert(client: &Client, ledger_id: Uuid, number: u32) -> Result<(), StoreError> {
+pub(crate) async fn insert(
+    client: &Client,
+    ledger_id: Uuid,
+    number: u32,
+) -> Result<(), StoreError> {
     client
         .execute(
             "/* ledgers::insert */ INSERT INTO ledgers (ledger_id, number) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -29,14 +33,19 @@ pub(crate) async fn insert(client: &Client, ledger_id: Uuid, number: u32) -> Res
 /// The id of a ledger by its number.
 pub(crate) async fn find(client: &Client, number: u32) -> Result<Option<Uuid>, StoreError> {
     let row = client
-        .query_opt("/* ledgers::find */ SELECT ledger_id FROM ledgers WHERE number = $1", &[&(number as i32)])
+        .query_opt(
+            "/* ledgers::find */ SELECT ledger_id FROM ledgers WHERE number = $1",
+            &[&(number as i32)],
+        )
         .await?;
     Ok(row.map(|r| r.get(0)))
 }
 
 /// All ledgers, by number.
 pub(crate) async fn all(client: &Client) -> Result<Vec<(Uuid, u32)>, StoreError> {
-    let rows = client.query("/* ledgers::all */ SELECT ledger_id, number FROM ledgers ORDER BY number", &[]).await?;
+    let rows = client
+        .query("/* ledgers::all */ SELECT ledger_id, number FROM ledgers ORDER BY number", &[])
+        .await?;
     Ok(rows.iter().map(|r| (r.get(0), r.get::<_, i32>(1) as u32)).collect())
 }
 
@@ -53,7 +62,12 @@ pub(crate) struct Locked {
 impl Locked {
     /// Takes the lock, then reads clock and newest entries. Two statements: one that merged them would read with a
     /// snapshot from before the lock was had.
-    pub(crate) async fn begin(database: &Database, ledger_id: Uuid, next_position: u64, limit: i64) -> Result<Locked, StoreError> {
+    pub(crate) async fn begin(
+        database: &Database,
+        ledger_id: Uuid,
+        next_position: u64,
+        limit: i64,
+    ) -> Result<Locked, StoreError> {
         let client = database.client().await?;
         let mut locked = Locked { client: Some(client), clock_us: 0, news: vec![] };
         locked.lock(database, ledger_id).await?;
@@ -66,7 +80,8 @@ impl Locked {
             .await?;
         let clock = client.query_one(&clock, &[]);
         let news = entries::from_position(client, ledger_id, next_position, limit);
-        let (clock, news) = tokio::try_join!(async { clock.await.map_err(StoreError::from) }, news)?;
+        let (clock, news) =
+            tokio::try_join!(async { clock.await.map_err(StoreError::from) }, news)?;
         let clock_us = clock.get(0);
         locked.clock_us = clock_us;
         locked.news = news;
@@ -74,22 +89,20 @@ impl Locked {
     }
 
     pub(crate) fn client(&self) -> &Client {
-        self.client.as_ref().expect("only commit and drop take the client")
+        self.client.as_ref().expect("only the end of commit, and drop, take the client")
     }
 
     /// After this has returned Ok, the batch is durable. With [`StoreError::OutcomeUnknown`] it may be; with any other
     /// error it certainly isn't.
     pub(crate) async fn commit(mut self, database: &Database) -> Result<(), StoreError> {
-        let client = self.client.take().expect("commit consumes the lock");
         let unreplicated = database.unreplicated_commits();
-        let result = client.batch_execute("COMMIT").await;
-        match result {
-            Ok(()) if database.unreplicated_commits() == unreplicated => Ok(()),
-            Ok(()) => Err(StoreError::OutcomeUnknown("no standby has confirmed it".into())),
-            Err(error) => {
-                super::connect::discard(client);
-                Err(StoreError::OutcomeUnknown(error.to_string()))
-            }
+        let committed = self.client().batch_execute("COMMIT").await;
+        committed.map_err(|e| StoreError::OutcomeUnknown(e.to_string()))?;
+        // Good for the next batch; on any other way out of here the connection is closed.
+        drop(self.client.take());
+        match database.unreplicated_commits() == unreplicated {
+            true => Ok(()),
+            false => Err(StoreError::OutcomeUnknown("no standby has confirmed it".into())),
         }
     }
 
@@ -108,7 +121,8 @@ impl Locked {
             .await?;
         // Both are sent at once; Postgres runs them in order.
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&ledger_id];
-        let (begun, row) = tokio::join!(client.batch_execute(&begin), client.query_opt(&statement, &params));
+        let (begun, row) =
+            tokio::join!(client.batch_execute(&begin), client.query_opt(&statement, &params));
         begun?;
         match row.map_err(StoreError::from) {
             Ok(Some(_)) => Ok(()),
@@ -146,7 +160,10 @@ async fn end_stuck_holders(database: &Database) -> Result<(), StoreError> {
         )
         .await?;
     for row in ended {
-        tracing::warn!(pid = row.get::<_, i32>(0), "ended a database session that held a ledger's lock for too long");
+        tracing::warn!(
+            pid = row.get::<_, i32>(0),
+            "ended a database session that held a ledger's lock for too long"
+        );
     }
     Ok(())
 }

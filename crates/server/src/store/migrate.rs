@@ -25,7 +25,10 @@ pub(crate) const SEALING: Schema = Schema {
 pub(crate) const ROLES: &str = include_str!("../../../../deploy/roles.sql");
 
 /// Brings a database to this version of the schema. Returns the names of the files that were run.
-pub(crate) async fn migrate(client: &mut Client, schema: &Schema) -> Result<Vec<&'static str>, StoreError> {
+pub(crate) async fn migrate(
+    client: &mut Client,
+    schema: &Schema,
+) -> Result<Vec<&'static str>, StoreError> {
     client.batch_execute(ROLES).await?;
     let transaction = client.transaction().await?;
     // The tables belong to a role that nobody serves with. Two migrations at once wait for each other at the LOCK.
@@ -45,7 +48,8 @@ pub(crate) async fn migrate(client: &mut Client, schema: &Schema) -> Result<Vec<
     let mut ran = vec![];
     for (name, sql) in &schema.files[applied.len()..] {
         transaction.batch_execute(sql).await?;
-        let insert = "/* migrate::migrate */ INSERT INTO migrations (name, checksum) VALUES ($1, $2)";
+        let insert =
+            "/* migrate::migrate */ INSERT INTO migrations (name, checksum) VALUES ($1, $2)";
         transaction.execute(insert, &[name, &checksum(sql)]).await?;
         ran.push(*name);
     }
@@ -55,17 +59,26 @@ pub(crate) async fn migrate(client: &mut Client, schema: &Schema) -> Result<Vec<
 
 /// Whether the database has exactly this version of the schema.
 pub(crate) async fn check(client: &Client, schema: &Schema) -> Result<(), StoreError> {
-    let exists = client.query_one("/* migrate::check */ SELECT to_regclass('migrations') IS NOT NULL", &[]).await?;
+    let exists = client
+        .query_one("/* migrate::check */ SELECT to_regclass('migrations') IS NOT NULL", &[])
+        .await?;
     let applied = if exists.get(0) { applied(client).await? } else { vec![] };
     check_applied(schema, &applied)?;
     if applied.len() < schema.files.len() {
-        return Err(StoreError::Refused(format!("the {} schema is older than this version: run `keyledger migrate`", schema.name)));
+        return Err(StoreError::Refused(format!(
+            "the {} schema is older than this version: run `keyledger migrate`",
+            schema.name
+        )));
     }
     Ok(())
 }
 
-async fn applied(client: &impl tokio_postgres::GenericClient) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-    let rows = client.query("/* migrate::applied */ SELECT name, checksum FROM migrations ORDER BY name", &[]).await?;
+async fn applied(
+    client: &impl tokio_postgres::GenericClient,
+) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+    let rows = client
+        .query("/* migrate::applied */ SELECT name, checksum FROM migrations ORDER BY name", &[])
+        .await?;
     Ok(rows.iter().map(|r| (r.get(0), r.get(1))).collect())
 }
 
@@ -75,7 +88,9 @@ fn check_applied(schema: &Schema, applied: &[(String, Vec<u8>)]) -> Result<(), S
         match schema.files.get(i) {
             Some((known, sql)) if known == name && checksum(sql) == *sum => {}
             Some((known, _)) if known == name => {
-                return Err(StoreError::Refused(format!("migration {name} was applied with other contents than this version's")));
+                return Err(StoreError::Refused(format!(
+                    "migration {name} was applied with other contents than this version's"
+                )));
             }
             _ => {
                 return Err(StoreError::Refused(format!(

@@ -49,7 +49,9 @@ impl From<tokio_postgres::Error> for StoreError {
             Some(code) if ["08", "53", "57"].iter().any(|class| code.code().starts_with(class)) => {
                 StoreError::Unavailable(text)
             }
-            Some(code) if *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => StoreError::Unavailable(text),
+            Some(code) if *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT => {
+                StoreError::Unavailable(text)
+            }
             Some(_) => StoreError::Refused(text),
         }
     }
@@ -81,6 +83,11 @@ fn describe(error: &tokio_postgres::Error) -> String {
 }
 
 /// A column of a fixed length; the schema checks it too.
-pub(crate) fn fixed<const N: usize>(bytes: &[u8], what: &'static str) -> Result<[u8; N], StoreError> {
-    bytes.try_into().map_err(|_| StoreError::Damaged(format!("{what} has {} bytes, not {N}", bytes.len())))
+pub(crate) fn fixed<const N: usize>(
+    bytes: &[u8],
+    what: &'static str,
+) -> Result<[u8; N], StoreError> {
+    bytes
+        .try_into()
+        .map_err(|_| StoreError::Damaged(format!("{what} has {} bytes, not {N}", bytes.len())))
 }

@@ -9,7 +9,11 @@ use uuid::Uuid;
 
 use super::{StoreError, fixed};
 
-pub(crate) async fn append(client: &Client, ledger_id: Uuid, requests: &[NewRequest]) -> Result<(), StoreError> {
+pub(crate) async fn append(
+    client: &Client,
+    ledger_id: Uuid,
+    requests: &[NewRequest],
+) -> Result<(), StoreError> {
     let statement = client
         .prepare_cached(
             "/* requests::append */ INSERT INTO requests (ledger_id, caller_key_id, request_id, digest, position)
@@ -46,7 +50,10 @@ pub(crate) async fn known(
     rows.iter()
         .map(|r| {
             let caller = KeyId::from_bytes(*r.get::<_, Uuid>(0).as_bytes());
-            let known = KnownRequest { digest: fixed(r.get(2), "digest")?, position: r.get::<_, i64>(3) as u64 };
+            let known = KnownRequest {
+                digest: fixed(r.get(2), "digest")?,
+                position: r.get::<_, i64>(3) as u64,
+            };
             Ok(((caller, *r.get::<_, Uuid>(1).as_bytes()), known))
         })
         .collect()

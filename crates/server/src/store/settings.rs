@@ -10,7 +10,9 @@ const REQUIRED: [&str; 3] = ["fsync", "full_page_writes", "synchronous_commit"];
 /// Refuses settings that lose what was acknowledged.
 pub(crate) async fn require_durable(client: &Client) -> Result<(), StoreError> {
     for name in REQUIRED {
-        let row = client.query_one("/* settings::require_durable */ SELECT current_setting($1)", &[&name]).await?;
+        let row = client
+            .query_one("/* settings::require_durable */ SELECT current_setting($1)", &[&name])
+            .await?;
         let value: String = row.get(0);
         if value == "off" {
             return Err(StoreError::Refused(format!(
@@ -34,8 +36,12 @@ pub(crate) async fn excess_privilege(client: &Client) -> Result<Option<String>, 
         .await?;
     let (role, superuser, owner): (String, bool, bool) = (row.get(0), row.get(1), row.get(2));
     Ok(match (superuser, owner) {
-        (true, _) => Some(format!("the database role {role} is a superuser: use one in keyledger_app only")),
-        (false, true) => Some(format!("the database role {role} owns the tables: use one in keyledger_app only")),
+        (true, _) => {
+            Some(format!("the database role {role} is a superuser: use one in keyledger_app only"))
+        }
+        (false, true) => {
+            Some(format!("the database role {role} owns the tables: use one in keyledger_app only"))
+        }
         (false, false) => None,
     })
 }

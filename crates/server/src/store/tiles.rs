@@ -1,14 +1,20 @@
 //! Tiles: full ones are stored, open ones are computed again from what lies below them.
 
 use deadpool_postgres::Client;
-use keyledger_ledger::merkle::{Hash, TILE_WIDTH, Tile, TilePrefix, TileWriter, open_tiles, root_at};
+use keyledger_ledger::merkle::{
+    Hash, TILE_WIDTH, Tile, TilePrefix, TileWriter, open_tiles, root_at,
+};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{StoreError, entries, fixed};
 
 /// Stores tiles that became full.
-pub(crate) async fn append(client: &Client, ledger_id: Uuid, tiles: &[Tile]) -> Result<(), StoreError> {
+pub(crate) async fn append(
+    client: &Client,
+    ledger_id: Uuid,
+    tiles: &[Tile],
+) -> Result<(), StoreError> {
     let statement = client
         .prepare_cached(
             "/* tiles::append */ INSERT INTO tiles (ledger_id, level, tile_index, hashes)
@@ -36,16 +42,25 @@ pub(crate) async fn range(
     let rows = client.query(sql, &params).await?;
     rows.iter()
         .map(|r| {
-            let hashes = r.get::<_, &[u8]>(1).chunks(32).map(|h| fixed(h, "a hash of a tile")).collect::<Result<_, _>>()?;
+            let hashes = r
+                .get::<_, &[u8]>(1)
+                .chunks(32)
+                .map(|h| fixed(h, "a hash of a tile"))
+                .collect::<Result<_, _>>()?;
             Ok(Tile { level, index: r.get::<_, i64>(0) as u64, hashes })
         })
         .collect()
 }
 
 /// The tree at a size, as the appender keeps it.
-pub(crate) async fn restore(client: &Client, ledger_id: Uuid, size: u64) -> Result<TileWriter, StoreError> {
+pub(crate) async fn restore(
+    client: &Client,
+    ledger_id: Uuid,
+    size: u64,
+) -> Result<TileWriter, StoreError> {
     let open = read_all(client, ledger_id, &open_tiles(size)).await?;
-    TileWriter::restore(size, open).ok_or_else(|| StoreError::Damaged("the tiles don't add up to the tree".into()))
+    TileWriter::restore(size, open)
+        .ok_or_else(|| StoreError::Damaged("the tiles don't add up to the tree".into()))
 }
 
 /// The root hash that the ledger had at an earlier size.
@@ -54,11 +69,20 @@ pub(crate) async fn root(client: &Client, ledger_id: Uuid, size: u64) -> Result<
     let hashes = read_all(client, ledger_id, &prefixes).await?;
     root_at(size, |wanted: TilePrefix| {
         let known = prefixes.iter().position(|p| *p == wanted).map(|i| hashes[i].clone());
-        known.ok_or_else(|| StoreError::Damaged(format!("no hashes for tile {} of level {}", wanted.index, wanted.level)))
+        known.ok_or_else(|| {
+            StoreError::Damaged(format!(
+                "no hashes for tile {} of level {}",
+                wanted.index, wanted.level
+            ))
+        })
     })
 }
 
-async fn read_all(client: &Client, ledger_id: Uuid, prefixes: &[TilePrefix]) -> Result<Vec<Vec<Hash>>, StoreError> {
+async fn read_all(
+    client: &Client,
+    ledger_id: Uuid,
+    prefixes: &[TilePrefix],
+) -> Result<Vec<Vec<Hash>>, StoreError> {
     let mut all = vec![];
     for prefix in prefixes {
         all.push(if prefix.width == 0 { vec![] } else { read(client, ledger_id, *prefix).await? });
@@ -67,17 +91,33 @@ async fn read_all(client: &Client, ledger_id: Uuid, prefixes: &[TilePrefix]) -> 
 }
 
 /// The first hashes of a tile, from what lies below it.
-async fn read(client: &Client, ledger_id: Uuid, prefix: TilePrefix) -> Result<Vec<Hash>, StoreError> {
+async fn read(
+    client: &Client,
+    ledger_id: Uuid,
+    prefix: TilePrefix,
+) -> Result<Vec<Hash>, StoreError> {
     let sources = prefix.sources();
     let hashes: Vec<Hash> = match prefix.level {
         0 => {
-            let entries = entries::from_position(client, ledger_id, sources.start, TILE_WIDTH as i64).await?;
-            entries.iter().take_while(|e| e.position < sources.end).map(|e| e.entry.leaf_hash()).collect()
+            let entries =
+                entries::from_position(client, ledger_id, sources.start, TILE_WIDTH as i64).await?;
+            entries
+                .iter()
+                .take_while(|e| e.position < sources.end)
+                .map(|e| e.entry.leaf_hash())
+                .collect()
         }
-        level => range(client, ledger_id, level - 1, sources.clone()).await?.iter().map(Tile::root).collect(),
+        level => range(client, ledger_id, level - 1, sources.clone())
+            .await?
+            .iter()
+            .map(Tile::root)
+            .collect(),
     };
     if hashes.len() as u64 != prefix.width {
-        return Err(StoreError::Damaged(format!("level {} of the tree lacks hashes", prefix.level)));
+        return Err(StoreError::Damaged(format!(
+            "level {} of the tree lacks hashes",
+            prefix.level
+        )));
     }
     Ok(hashes)
 }
