@@ -113,7 +113,8 @@ mod tests {
             for argument in command.get_arguments() {
                 let name = argument.get_id().as_str();
                 let takes_text = argument.get_num_args().is_none_or(|n| n.takes_values());
-                let allowed = ["token_file", "subject_token_file", "page_token"].contains(&name);
+                let allowed =
+                    ["token_file", "subject_token_file", "token_dir", "page_token"].contains(&name);
                 assert!(!name.contains("token") || !takes_text || allowed, "{name}");
             }
             command.get_subcommands().for_each(walk);

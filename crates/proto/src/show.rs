@@ -30,7 +30,8 @@ pub fn key(key: &Key, texts: &Texts, now: Time) -> crate::Key {
         KeyStatus::Revoked => KeyState::Revoked,
         KeyStatus::Expired => KeyState::Expired,
     };
-    let live = |v: &&state::Version| v.expires.is_none_or(|end| now < end);
+    let active = state == KeyState::Active;
+    let live = |v: &&state::Version| active && v.expires.is_none_or(|end| now < end);
     crate::Key {
         key_id: key.id.to_string(),
         state: state as i32,
