@@ -122,7 +122,8 @@ impl Connection {
             .http2_keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(10));
         if is_https(&address) {
-            channel = channel.tls_config(self.tls()?).map_err(|e| bad_tls(&innermost(&e)))?;
+            channel =
+                channel.tls_config(self.tls()?).map_err(|e| bad_tls(&innermost(&e).to_string()))?;
         }
         let channel = channel.connect().await.map_err(|e| unreachable(&endpoint, &e))?;
         Ok(Session { channel, bearer, endpoint })
@@ -210,8 +211,12 @@ fn bad_tls(reason: &str) -> Failure {
 }
 
 fn unreachable(endpoint: &str, error: &tonic::transport::Error) -> Failure {
-    Failure::new(format!("no connection to {endpoint}: {}", innermost(error)))
-        .next(unreachable_advice(endpoint))
+    let failure = Failure::new(format!("no connection to {endpoint}: {}", innermost(error)));
+    match endpoint.starts_with("https:") {
+        true => failure
+            .next("check the host, and that --ca-cert names the authority of its certificate"),
+        false => failure.next(unreachable_advice(endpoint)),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, IsTerminal};
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::screen::{Tone, colour_wanted, inert, paint};
@@ -45,17 +45,39 @@ impl Failure {
     }
 
     pub(crate) fn of_call(status: &Status, circumstances: &Circumstances) -> Failure {
+        if let Some(cause) = status.source() {
+            return Failure::of_connection(cause, circumstances);
+        }
         let details = status.get_error_details();
         let message = match status.message() {
             "" => format!("the call failed: {}", status.code().description()),
             text => inert(text),
         };
-        let cause = status.source().map(|source| format!("cause: {}", inert(&innermost(source))));
         Failure {
             message,
-            details: describe(status.code(), &details).into_iter().chain(cause).collect(),
+            details: describe(status.code(), &details),
             next: advice(status.code(), &details, circumstances),
         }
+    }
+
+    /// A status that was made on our side, because the server's never came.
+    fn of_connection(cause: &(dyn Error + 'static), about: &Circumstances) -> Failure {
+        let cause = innermost(cause);
+        let endpoint = &about.endpoint;
+        let failure = match cause.is::<TimeoutExpired>() {
+            true => Failure::new(format!("{endpoint} didn't answer in time")),
+            false => Failure::new(format!(
+                "the connection to {endpoint} broke: {}",
+                inert(&cause.to_string())
+            )),
+        };
+        failure.next(match about.request_id {
+            Some(_) => format!(
+                "it is not known whether the change was made: to find out, {}",
+                again(about)
+            ),
+            None => unreachable_advice(endpoint),
+        })
     }
 }
 
@@ -91,7 +113,7 @@ fn describe(code: Code, details: &ErrorDetails) -> Vec<String> {
     let fields = violations.iter().map(|v| inert(&format!("{}: {}", v.field, v.description)));
     let reason = match reason(details) {
         "" => format!("code: {code:?}"),
-        reason => inert(&format!("reason: {reason}")),
+        reason => inert(&format!("code: {reason}")),
     };
     let retry = details.retry_info().and_then(|r| r.retry_delay);
     let retry = retry.map(|delay| format!("retry after: {} s", delay.as_secs_f32()));
@@ -178,12 +200,12 @@ fn advice_by_code(code: Code, about: &Circumstances) -> Option<String> {
 }
 
 /// The innermost cause says most: `Connection refused`, an unknown issuer.
-pub(crate) fn innermost(error: &dyn Error) -> String {
+pub(crate) fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    innermost.to_string()
+    innermost
 }
 
 /// What to do when nobody answers.
@@ -239,10 +261,7 @@ mod tests {
     fn all_that_the_server_says_is_inert() {
         let failure = failure(Code::InvalidArgument, "INVALID_FIELD", &[]);
         assert_eq!(failure.message, "no\\u{1b}[2J");
-        assert_eq!(
-            failure.details,
-            ["purpose: must not be empty\\u{202e}", "reason: INVALID_FIELD"]
-        );
+        assert_eq!(failure.details, ["purpose: must not be empty\\u{202e}", "code: INVALID_FIELD"]);
     }
 
     #[test]

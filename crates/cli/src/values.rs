@@ -59,15 +59,20 @@ pub(crate) fn revocation_kinds() -> impl TypedValueParser<Value = i32> {
 
 /// RFC 3339 in UTC, to the microsecond as the ledger keeps it. What isn't a time is shown as its number.
 pub(crate) fn show_time(time: &prost_types::Timestamp) -> String {
-    match Timestamp::new(time.seconds, time.nanos) {
-        Ok(time) => time.to_string(),
-        Err(_) => format!("{} s since 1970", time.seconds),
-    }
+    show_precisely(time, 6)
 }
 
 /// The same, cut to the second, for lists.
 pub(crate) fn show_second(time: &prost_types::Timestamp) -> String {
-    show_time(&prost_types::Timestamp { seconds: time.seconds, nanos: 0 })
+    show_precisely(time, 0)
+}
+
+/// Always so many digits, so that times stand under each other.
+fn show_precisely(time: &prost_types::Timestamp, digits: usize) -> String {
+    match Timestamp::new(time.seconds, time.nanos) {
+        Ok(time) => format!("{time:.digits$}"),
+        Err(_) => format!("{} s since 1970", time.seconds),
+    }
 }
 
 /// A name of an enum as words: `OWNER_LEFT` becomes `owner left`.
@@ -158,6 +163,9 @@ mod tests {
         let time = parse_time("2027-01-01T01:00:00.000001+01:00").unwrap();
         assert_eq!(show_time(&time), "2027-01-01T00:00:00.000001Z");
         assert_eq!(show_second(&time), "2027-01-01T00:00:00Z");
+        let half = parse_time("2027-01-01T00:00:00.5Z").unwrap();
+        assert_eq!(show_time(&half), "2027-01-01T00:00:00.500000Z");
+        assert_eq!(show_second(&half), "2027-01-01T00:00:00Z");
         for bad in ["2027-01-01", "2027-01-01T00:00:00", "tomorrow", "1700000000"] {
             assert!(parse_time(bad).is_err(), "{bad}");
         }

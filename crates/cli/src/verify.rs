@@ -150,7 +150,7 @@ async fn verify_ledgers(
         Some(name) => (vec![(name, pins.clone())], vec![]),
         None => pins.shared_out(database.ledger_names().await?),
     };
-    let (mut good, mut unchecked) = (true, 0);
+    let (mut good, mut unchecked) = (true, vec![]);
     for (name, pins) in ledgers {
         let mut progress = Progress::new(format!("entries of {} verified", inert(&name)));
         let mut at = |done, total| progress.at(done, total);
@@ -159,21 +159,21 @@ async fn verify_ledgers(
         match result {
             Ok(checked) => good &= output.print(checked, &pins)?,
             Err(error) => {
-                failure::print(&error.context(format!("the ledger {name} couldn't be checked")));
-                unchecked += 1;
+                unchecked.push(error.context(format!("the ledger {name} couldn't be checked")))
             }
         }
     }
     for origin in astray {
         good &= output.print_report(&Report::absent(&origin))?;
     }
-    match unchecked {
-        0 => Ok(ending(good)),
-        _ if !good => Ok(Ending::NotGood),
-        n => {
-            Err(Failure::new(format!("not everything could be checked: {n} ledgers failed")).into())
-        }
-    }
+    conclude(good, unchecked)
+}
+
+/// A ledger that is not good weighs more than one that couldn't be checked; no error goes unsaid.
+fn conclude(good: bool, mut unchecked: Vec<anyhow::Error>) -> anyhow::Result<Ending> {
+    let last = if good { unchecked.pop() } else { None };
+    unchecked.iter().for_each(failure::print);
+    last.map_or(Ok(ending(good)), Err)
 }
 
 fn ending(good: bool) -> Ending {
@@ -208,6 +208,14 @@ mod tests {
             assert!(parse(&bad).is_err(), "{bad:?}");
         }
         assert!(parse(&[]).unwrap().source.database().unwrap().is_none());
+    }
+
+    #[test]
+    fn not_good_weighs_more_than_not_checked() {
+        let failed = || vec![anyhow::anyhow!("x")];
+        assert_eq!(conclude(true, vec![]).unwrap(), Ending::Good);
+        assert_eq!(conclude(false, failed()).unwrap(), Ending::NotGood);
+        assert!(conclude(true, failed()).is_err());
     }
 
     #[test]

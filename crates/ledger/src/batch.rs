@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use prost::Message;
+use sha2::{Digest, Sha256};
 
 use crate::apply::apply;
 use crate::body::{self, Decision, DecisionReason, Event, Kind, SealedColumn, Use};
@@ -21,6 +22,7 @@ use crate::id::{KeyId, Time};
 use crate::judge::{self, Credential, Identity, identify};
 use crate::merkle::{Hash, Tile, TileWriter};
 use crate::page::PageWriter;
+use crate::refusals::{Group, Refusals, Who};
 use crate::secret::Peppers;
 use crate::state::{Key, State};
 use crate::text::Sealed;
@@ -42,6 +44,10 @@ pub struct Means<'a> {
     pub known: HashMap<(KeyId, [u8; 16]), KnownRequest>,
     /// Calls shed since the last page.
     pub shed: u64,
+    /// Random: the salts of counts are made from it.
+    pub seed: [u8; 32],
+    /// Refusals counted so far; the batch hands on what they are after it.
+    pub refusals: Refusals,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +68,8 @@ pub struct Batch {
     pub answers: Vec<Answer>,
     /// Shed calls that no page of this batch could record.
     pub shed_left: u64,
+    /// Refusals as counted after this batch.
+    pub refusals: Refusals,
 }
 
 /// An entry to be written, with what lies beside it.
@@ -96,10 +104,12 @@ pub fn run(head: &Head, means: Means<'_>, commands: &[Command]) -> Batch {
 
             answers: vec![],
             shed_left: 0,
+            refusals: Refusals::default(),
         },
         means,
         page: PageWriter::default(),
     };
+    run.record_folded();
     let mut answers: Vec<Option<Answer>> = vec![None; commands.len()];
     for (command, answer) in commands.iter().zip(&mut answers) {
         if !matches!(command.action, Action::Change(_)) {
@@ -114,6 +124,7 @@ pub fn run(head: &Head, means: Means<'_>, commands: &[Command]) -> Batch {
     }
     run.close_page();
     run.batch.shed_left = run.means.shed;
+    run.batch.refusals = run.means.refusals;
     run.batch.answers =
         answers.into_iter().map(|a| a.expect("each command is a use or a change")).collect();
     run.batch
@@ -145,8 +156,7 @@ impl Run<'_> {
         match &command.action {
             Action::Verify(check) => self.verify(call, &caller, check),
             Action::Refuse(reason) => {
-                self.add_use(caller_use(call, &caller, *reason), call.salt, &call.texts);
-                Answer::Refused { refusal: Refusal::Earlier }
+                self.record_refusal(call, caller_use(call, &caller, *reason), Refusal::Earlier)
             }
             Action::Authenticate => Answer::Allowed { caller: caller.key },
             Action::Read | Action::Change(_) => {
@@ -200,8 +210,31 @@ impl Run<'_> {
         let mut r#use = call_use(call, refused.reason);
         r#use.key_id = refused.key_id.map_or(vec![], |id| id.as_bytes().to_vec());
         r#use.version = refused.version;
+        self.record_refusal(call, r#use, refused.refusal)
+    }
+
+    /// Records that a caller was refused: by a use of its own or, if there are many, by a count in the next second's page.
+    fn record_refusal(&mut self, call: &Call, r#use: Use, refusal: Refusal) -> Answer {
+        let who = KeyId::from_slice(&r#use.key_id).map_or(Who::Network(call.network), Who::Key);
+        let reason = DecisionReason::try_from(r#use.reason).expect("we wrote it");
+        let group = Group { method: call.method, who, reason };
+        if !self.means.refusals.admit(group, self.means.now, call.trace) {
+            return Answer::Folded { refusal };
+        }
         self.add_use(r#use, call.salt, &call.texts);
-        Answer::Refused { refusal: refused.refusal }
+        Answer::Refused { refusal }
+    }
+
+    /// The counts of seconds that have passed.
+    fn record_folded(&mut self) {
+        for (i, r#use) in self.means.refusals.begin(self.means.now).into_iter().enumerate() {
+            let salt = Sha256::new()
+                .chain_update(self.means.seed)
+                .chain_update(i.to_be_bytes())
+                .finalize();
+            let salt = salt[..16].try_into().expect("a SHA-256 has 32 bytes");
+            self.add_use(r#use, salt, &[]);
+        }
     }
 
     fn verify(&mut self, call: &Call, caller: &Authorised, check: &Check) -> Answer {
@@ -268,9 +301,8 @@ impl Run<'_> {
             // What Keyledger itself was refused is no use of a key.
             Err(refusal) if caller.key.is_none() => Answer::Refused { refusal },
             Err(refusal) => {
-                let reason = refusal.recorded_reason();
-                self.add_use(caller_use(call, &caller, reason), call.salt, &call.texts);
-                Answer::Refused { refusal }
+                let r#use = caller_use(call, &caller, refusal.recorded_reason());
+                self.record_refusal(call, r#use, refusal)
             }
         }
     }
@@ -280,12 +312,12 @@ impl Run<'_> {
         let request = call.request?;
         let known = *self.means.known.get(&(caller.key.as_ref()?.id, request.id))?;
         let same = known.digest == request.digest;
-        let reason = if same { DecisionReason::Replayed } else { DecisionReason::Refused };
-        self.add_use(caller_use(call, caller, reason), call.salt, &call.texts);
-        Some(match same {
-            true => Answer::Replayed { position: known.position },
-            false => Answer::Refused { refusal: Refusal::RequestIdReused },
-        })
+        if !same {
+            let r#use = caller_use(call, caller, DecisionReason::Refused);
+            return Some(self.record_refusal(call, r#use, Refusal::RequestIdReused));
+        }
+        self.add_use(caller_use(call, caller, DecisionReason::Replayed), call.salt, &call.texts);
+        Some(Answer::Replayed { position: known.position })
     }
 
     fn decide_and_write(
@@ -465,6 +497,7 @@ pub fn internal_call(method: &'static str) -> Call {
         permission: "",
         resource: String::new(),
         trace: crate::id::Trace::default(),
+        network: [0; 7],
         request: None,
         texts: vec![],
         salt: [0; 16],

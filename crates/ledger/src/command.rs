@@ -8,6 +8,7 @@ use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time, Trace};
 use crate::judge::Credential;
 use crate::page::UseSalt;
+use crate::refusals::Network;
 use crate::state::{Key, Owner, Role};
 use crate::text::Sealed;
 use crate::token::Secret;
@@ -43,6 +44,8 @@ pub struct Call {
     /// On what. Ends in `/**` if the call needs the permission on something below.
     pub resource: String,
     pub trace: Trace,
+    /// Where it came from, as far as equal refusals are told apart.
+    pub network: Network,
     pub request: Option<RequestId>,
     /// Texts about the caller, such as its network address.
     pub texts: Vec<Sealed>,
@@ -177,6 +180,10 @@ pub enum Answer {
         position: u64,
     },
     Refused {
+        refusal: Refusal,
+    },
+    /// Refused and counted; to be told only when the next second's page holds the count.
+    Folded {
         refusal: Refusal,
     },
 }

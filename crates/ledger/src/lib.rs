@@ -20,6 +20,7 @@ pub mod note;
 pub mod page;
 pub mod proof;
 pub mod record;
+pub mod refusals;
 pub mod secret;
 pub mod state;
 pub mod text;

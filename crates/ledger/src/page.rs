@@ -31,12 +31,22 @@ pub enum PageError {
 pub struct PageWriter {
     column: UseColumn,
     leaves: Vec<Hash>,
+    /// Time of the earliest use that names one: a count of refusals may reach back into the second before.
+    earliest: Option<i64>,
+    /// Whether some use happened at the page's own time.
+    now: bool,
+    latest: i64,
 }
 
 impl PageWriter {
     /// Adds a use with its sealed texts; returns its index.
     pub fn add(&mut self, r#use: &Use, salt: UseSalt, sealed: Vec<Vec<u8>>) -> u32 {
         let bytes = r#use.encode_to_vec();
+        match r#use.first_time_us {
+            0 => self.now = true,
+            first => self.earliest = Some(self.earliest.map_or(first, |e| e.min(first))),
+        }
+        self.latest = self.latest.max(r#use.last_time_us);
         self.leaves.push(use_leaf(&salt, &bytes));
         self.column.uses.push(UseRecord { r#use: bytes, salt: salt.to_vec(), sealed });
         (self.leaves.len() - 1) as u32
@@ -50,8 +60,8 @@ impl PageWriter {
     pub fn finish(self, time: Time, shed: u64) -> (UsePage, Vec<u8>) {
         let page = UsePage {
             count: self.leaves.len() as u32,
-            first_time_us: time.micros(),
-            last_time_us: time.micros(),
+            first_time_us: self.earliest.unwrap_or(time.micros()),
+            last_time_us: if self.now { time.micros() } else { self.latest },
             root: root_of(&self.leaves).to_vec(),
             shed,
         };

@@ -109,7 +109,8 @@ impl Replica {
         Ok(ledger)
     }
 
-    fn started(&self, number: LedgerNumber) -> Option<Arc<Ledger>> {
+    /// The ledger of a number, if this replica serves it already.
+    pub(crate) fn started(&self, number: LedgerNumber) -> Option<Arc<Ledger>> {
         if number == LedgerNumber::SYSTEM {
             return Some(self.system.clone());
         }

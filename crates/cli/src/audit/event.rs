@@ -1,7 +1,7 @@
 //! Events as people see them: one row in a list, one line in a stream.
 
 use keyledger_proto::AuditEvent;
-use keyledger_proto::entry::Decision;
+use keyledger_proto::entry::{Decision, Kind};
 
 use crate::json::enum_value_name;
 use crate::keys::owner;
@@ -75,6 +75,7 @@ fn detail(event: &AuditEvent) -> String {
         denied.then(cause),
         named("", &event.method),
         named("", &event.permission).map(|p| format!("{p} on {}", event.resource)),
+        event.body.as_ref().and_then(|body| body.kind.as_ref()).and_then(about),
         named("for ", &owner(event.owner.as_ref())),
         named("to ", &event.purpose),
         named("by ", &event.caller_key_id),
@@ -83,6 +84,20 @@ fn detail(event: &AuditEvent) -> String {
         (!event.reason.is_empty()).then(|| format!("“{}”", event.reason)),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// What a change is about, where that is neither a key nor its owner.
+fn about(kind: &Kind) -> Option<String> {
+    match kind {
+        Kind::LedgerOpened(opened) => Some(format!("ledger {}", opened.name)),
+        Kind::LedgerRegistered(registered) => Some(format!("ledger {}", registered.name)),
+        Kind::RoleCreated(role) => Some(format!("role {}", role.name)),
+        Kind::ServerStarted(server) => Some(format!("version {}", server.version)),
+        Kind::KeyRevoked(revoked) => {
+            Some(words(&enum_value_name("keyledger.entry.v1.RevocationKind", revoked.kind)))
+        }
+        Kind::KeyCreated(_) | Kind::KeyRotated(_) | Kind::UsePage(_) => None,
+    }
 }
 
 #[cfg(test)]

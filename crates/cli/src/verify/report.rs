@@ -95,7 +95,8 @@ impl Report {
                 screen.line(&screen.paint(&verdict, Tone::Bad))?;
             }
         }
-        self.unseen().map_or(Ok(()), |sentence| screen.line(&sentence))
+        self.unseen().map_or(Ok(()), |sentence| screen.line(&sentence))?;
+        screen.line("")
     }
 
     fn facts<'a>(&self, screen: &'a Screen) -> Facts<'a> {
@@ -103,7 +104,7 @@ impl Report {
         facts.add_in("ledger", &self.ledger, Tone::Strong);
         facts.add("origin", &self.origin);
         facts.add("verifier key", &self.verifier_key);
-        facts.add("size", &format!("{} entries", self.size));
+        facts.add("entries", &self.size.to_string());
         facts.add("root", &self.root);
         facts.add("uses", &self.uses.to_string());
         facts.add("texts", &self.texts());
@@ -123,7 +124,7 @@ impl Report {
     fn checkpoints(&self) -> String {
         match self.checkpoints {
             0 => "none".into(),
-            n => format!("{n} held, the largest covers {} entries", self.checkpoint_size),
+            n => format!("{n} held, the largest of size {}", self.checkpoint_size),
         }
     }
 

@@ -20,12 +20,14 @@ use keyledger_ledger::body::{DecisionReason, Texts};
 use keyledger_ledger::command::{Action, Answer, Call, Command, Refusal};
 use keyledger_ledger::id::{LedgerNumber, Trace};
 use keyledger_ledger::judge::{self, Credential, Identity};
+use keyledger_ledger::refusals::Network;
 use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::text::Sealed;
 use keyledger_proto::methods::Method;
 use keyledger_proto::parse::Violation;
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
@@ -35,7 +37,7 @@ use super::call::CallContext;
 use super::status::Failure;
 use crate::replica::{Replica, own_clock};
 use crate::sealing::{About, random};
-use crate::sequencer::Ledger;
+use crate::sequencer::{Ledger, SequencerError};
 use crate::telemetry;
 
 pub(crate) type HttpRequest = http::Request<tonic::body::Body>;
@@ -43,8 +45,10 @@ pub(crate) type HttpResponse = http::Response<tonic::body::Body>;
 
 /// Largest message that is read.
 const MAX_MESSAGE: usize = 1 << 20;
-/// Most calls at once.
+/// Most calls at once of callers that this replica knows.
 const MAX_IN_FLIGHT: usize = 4_096;
+/// Most calls at once of callers that it doesn't: they can't take the places of those it does.
+const MAX_STRANGERS: usize = 512;
 /// How long a call may take whose caller sets no deadline.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest token text that is looked at.
@@ -54,6 +58,7 @@ const MAX_BEARER: usize = 512;
 pub(crate) struct Gate {
     pub(crate) replica: Arc<Replica>,
     in_flight: Arc<Semaphore>,
+    strangers: Arc<Semaphore>,
 }
 
 /// A call whose caller is known.
@@ -63,7 +68,6 @@ struct Arrival {
     caller: Option<Arc<Key>>,
     trace: Trace,
     peer: Option<IpAddr>,
-    deadline: Duration,
     _in_flight: OwnedSemaphorePermit,
 }
 
@@ -77,8 +81,12 @@ pub(crate) type Route = Arc<
 /// Whether a call is recorded by the gate before its handler runs, or by the sequencer as part of what the handler asks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Recorded {
+    /// A read: its use is durable before it reads.
     Before,
-    ByHandler,
+    /// A check of another key: its use is the verdict's.
+    Verdict,
+    /// A change: its entry, or the use that says why not.
+    Change,
 }
 
 /// A method with one reply.
@@ -94,7 +102,7 @@ where
     Run: Fn(CallContext, Checked) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Resp, Failure>> + Send + 'static,
 {
-    route(move |gate, method, arrival, request| {
+    route(recorded, move |gate, method, arrival, request| {
         let decoded = Arc::new(AtomicBool::new(false));
         let service =
             decoding(gate, method, arrival, recorded, check, run.clone(), decoded.clone());
@@ -119,7 +127,7 @@ where
     Fut: Future<Output = Result<Replies, Failure>> + Send + 'static,
     Replies: tokio_stream::Stream<Item = Result<Resp, Status>> + Send + 'static,
 {
-    route(move |gate, method, arrival, request| {
+    route(Recorded::Before, move |gate, method, arrival, request| {
         let decoded = Arc::new(AtomicBool::new(false));
         let service =
             decoding(gate, method, arrival, Recorded::Before, check, run.clone(), decoded.clone());
@@ -136,6 +144,7 @@ type Served = BoxFuture<'static, (HttpResponse, bool)>;
 
 /// Steps 1 and 2, then what `serve` does, in the span of the call.
 fn route(
+    recorded: Recorded,
     serve: impl Fn(Arc<Gate>, &'static Method, Arc<Arrival>, HttpRequest) -> Served
     + Clone
     + Send
@@ -145,6 +154,7 @@ fn route(
     Arc::new(move |gate, method, request| {
         let serve = serve.clone();
         let span = telemetry::request_span(method, request.headers());
+        let end = Instant::now() + deadline(request.headers());
         let work = async move {
             let (head, body) = request.into_parts();
             let arrival = match gate.admit(method, &head).await {
@@ -157,7 +167,14 @@ fn route(
                 (response, false) => gate.refuse_undecoded(method, &arrival, response).await,
             }
         };
-        Box::pin(work.instrument(span))
+        // One limit for all steps: also for a body that doesn't come.
+        let limited = async move {
+            let late = Failure::Deadline { changing: recorded == Recorded::Change };
+            tokio::time::timeout_at(end, work)
+                .await
+                .unwrap_or_else(|_| Status::from(late).into_http())
+        };
+        Box::pin(limited.instrument(span))
     })
 }
 
@@ -183,56 +200,61 @@ where
         let (gate, arrival, run) = (gate.clone(), arrival.clone(), run.clone());
         async move {
             let work = gate.pass(method, &arrival, message.into_inner(), recorded, check, run);
-            let changing = recorded == Recorded::ByHandler;
-            let limited = tokio::time::timeout(arrival.deadline, work).await;
-            limited
-                .unwrap_or(Err(Failure::Deadline { changing }))
-                .map(Response::new)
-                .map_err(Status::from)
+            work.await.map(Response::new).map_err(Status::from)
         }
     })
 }
 
 impl Gate {
     pub(crate) fn new(replica: Arc<Replica>) -> Gate {
-        Gate { replica, in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)) }
+        Gate {
+            replica,
+            in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
+            strangers: Arc::new(Semaphore::new(MAX_STRANGERS)),
+        }
     }
 
     /// Bounds what is in flight and finds out who calls, from the headers alone.
     async fn admit(&self, method: &'static Method, request: &Parts) -> Result<Arrival, Failure> {
-        let Ok(permit) = self.in_flight.clone().try_acquire_owned() else {
-            self.replica.system.count_shed();
-            return Err(crate::sequencer::SequencerError::Overloaded.into());
-        };
         let mut credential = bearer(&request.headers);
         let number = credential.key_id().map_or(LedgerNumber::SYSTEM, |id| id.ledger());
+        let known = self.replica.started(number);
+        let caller = known.as_ref().and_then(|ledger| self.known_caller(ledger, &mut credential));
+        let permit =
+            self.permit(if caller.is_some() { &self.in_flight } else { &self.strangers })?;
         // A token of a ledger that doesn't exist is refused, and recorded, by ledger 0.
-        let ledger =
-            self.replica.ledger(number).await?.unwrap_or_else(|| self.replica.system.clone());
-        let head = ledger.snapshot();
-        let identity = credential.identify(&head.state, &self.replica.keys.peppers);
-        let caller = match identity {
-            Identity::Known { key_id, version } => head
-                .state
-                .keys
-                .get(&key_id)
-                .filter(|key| judge::standing(key, version, own_clock()).is_ok())
-                .cloned(),
-            Identity::Internal | Identity::Unknown { .. } => None,
+        let ledger = match known {
+            Some(ledger) => ledger,
+            None => {
+                self.replica.ledger(number).await?.unwrap_or_else(|| self.replica.system.clone())
+            }
         };
-        let mut arrival = Arrival {
-            ledger,
-            credential,
-            caller,
-            trace: telemetry::trace_of_call(&request.headers),
-            peer: peer(request),
-            deadline: deadline(&request.headers),
-            _in_flight: permit,
-        };
+        let trace = telemetry::trace_of_call(&request.headers);
+        let mut arrival =
+            Arrival { ledger, credential, caller, trace, peer: peer(request), _in_flight: permit };
         if arrival.caller.is_none() {
             self.authenticate_under_lock(method, &mut arrival).await?;
         }
         Ok(arrival)
+    }
+
+    /// The caller, if this replica knows the key and it stands.
+    fn known_caller(&self, ledger: &Ledger, credential: &mut Credential) -> Option<Arc<Key>> {
+        let head = ledger.snapshot();
+        match credential.identify(&head.state, &self.replica.keys.peppers) {
+            Identity::Known { key_id, version } => {
+                let key = head.state.keys.get(&key_id)?;
+                judge::standing(key, version, own_clock()).is_ok().then(|| key.clone())
+            }
+            Identity::Internal | Identity::Unknown { .. } => None,
+        }
+    }
+
+    fn permit(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Failure> {
+        places.clone().try_acquire_owned().map_err(|_| {
+            self.replica.system.count_shed();
+            SequencerError::Overloaded.into()
+        })
     }
 
     /// This replica may only be behind: what it doesn't accept is asked again under the lock, and recorded if refused.
@@ -244,9 +266,7 @@ impl Gate {
         let call = self.call(method, arrival, String::new()).await?;
         let command =
             Command { call: Call { permission: "", ..call }, action: Action::Authenticate };
-        let submitted =
-            tokio::time::timeout(arrival.deadline, arrival.ledger.submit(command)).await;
-        match submitted.map_err(|_| Failure::Deadline { changing: false })?? {
+        match arrival.ledger.submit(command).await? {
             Answer::Allowed { caller } => {
                 arrival.caller = caller;
                 let head = arrival.ledger.snapshot();
@@ -279,7 +299,7 @@ impl Gate {
             arrival.caller.clone(),
             call,
         );
-        if recorded == Recorded::ByHandler {
+        if recorded == Recorded::Change {
             context.digest_request(&message);
         }
         let checked = match check(message) {
@@ -331,6 +351,7 @@ impl Gate {
             permission: &method.permission,
             resource,
             trace: arrival.trace,
+            network: arrival.peer.map_or([0; 7], network),
             request: None,
             texts: self.caller_texts(method, arrival).await?,
             salt: random(),
@@ -375,6 +396,20 @@ fn peer(request: &Parts) -> Option<IpAddr> {
             .and_then(|i| i.get_ref().remote_addr())
     };
     plain.or_else(tls).map(|address| address.ip())
+}
+
+/// 24 bits of an IPv4 address, 48 of an IPv6 one: as far as equal refusals are told apart.
+fn network(address: IpAddr) -> Network {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            [4, a, b, c, 0, 0, 0]
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, e, f, ..] = v6.octets();
+            [6, a, b, c, d, e, f]
+        }
+    }
 }
 
 /// The caller's deadline less a little, so that our answer comes before its own.

@@ -10,7 +10,7 @@ use keyledger_proto::{
 };
 
 use super::audit::EventFilter;
-use super::gate::Recorded::{Before, ByHandler};
+use super::gate::Recorded::{Before, Change, Verdict};
 use super::gate::{Route, streaming, unary};
 use super::{audit, keys, roles, stream};
 
@@ -21,7 +21,7 @@ pub(crate) type Routes = HashMap<String, (&'static Method, Route)>;
 
 fn table() -> Vec<(&'static str, Route)> {
     vec![
-        ("KeyService/CreateKey", unary(ByHandler, parse::create_key, keys::create_key)),
+        ("KeyService/CreateKey", unary(Change, parse::create_key, keys::create_key)),
         ("KeyService/GetKey", unary(Before, get_key, keys::get_key)),
         (
             "KeyService/ListKeys",
@@ -31,14 +31,14 @@ fn table() -> Vec<(&'static str, Route)> {
                 keys::list_keys,
             ),
         ),
-        ("KeyService/RotateKey", unary(ByHandler, parse::rotate_key, keys::rotate_key)),
-        ("KeyService/RevokeKey", unary(ByHandler, parse::revoke_key, keys::revoke_key)),
-        ("KeyService/VerifyKey", unary(ByHandler, verify_key, keys::verify_key)),
+        ("KeyService/RotateKey", unary(Change, parse::rotate_key, keys::rotate_key)),
+        ("KeyService/RevokeKey", unary(Change, parse::revoke_key, keys::revoke_key)),
+        ("KeyService/VerifyKey", unary(Verdict, verify_key, keys::verify_key)),
         (
             "KeyService/WhoAmI",
             unary(Before, |_: keyledger_proto::WhoAmIRequest| Ok(()), keys::who_am_i),
         ),
-        ("KeyService/CreateRole", unary(ByHandler, parse::create_role, roles::create_role)),
+        ("KeyService/CreateRole", unary(Change, parse::create_role, roles::create_role)),
         (
             "KeyService/ListRoles",
             unary(
@@ -47,7 +47,7 @@ fn table() -> Vec<(&'static str, Route)> {
                 roles::list_roles,
             ),
         ),
-        ("KeyService/OpenLedger", unary(ByHandler, parse::open_ledger, roles::open_ledger)),
+        ("KeyService/OpenLedger", unary(Change, parse::open_ledger, roles::open_ledger)),
         (
             "KeyService/ListLedgers",
             unary(

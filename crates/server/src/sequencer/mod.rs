@@ -3,11 +3,13 @@
 //! - [`Ledger`]: what the rest of the server holds: submit a command, look at a snapshot, wait for news.
 //! - `run`: the write path, told from top to bottom.
 //! - `checkpoint`: signs size and root at an interval.
+//! - `folding`: refusals beyond ten equal ones a second wait, and share a record.
 //! - `load`: how a replica gets to the head when it starts.
 //! - `catch_up`: how it takes over what other replicas appended.
 
 mod catch_up;
 mod checkpoint;
+mod folding;
 mod load;
 mod run;
 
@@ -46,6 +48,8 @@ pub(crate) struct Ledger {
     shed: AtomicU64,
     checkpoint: ArcSwapOption<SignedCheckpoint>,
 }
+
+type AnswerTo = oneshot::Sender<Result<Answer, SequencerError>>;
 
 /// Connections to the ledger database: those of the sequencers, and those of everyone else.
 #[derive(Clone)]

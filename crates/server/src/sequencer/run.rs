@@ -1,6 +1,5 @@
 //! The write path, from top to bottom. At each point where a crash may fall, a comment says what is durable by then.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,14 +8,19 @@ use keyledger_ledger::batch::{self, Batch, Head, Means};
 use keyledger_ledger::command::{Action, Answer, Command};
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::page::MAX_USES;
+use keyledger_ledger::refusals::MAX_RECORDS;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Ledger, SequencerError, Waiting, catch_up};
+use super::folding::Folding;
+use super::{AnswerTo, Ledger, SequencerError, Waiting, catch_up};
+use crate::sealing::random;
 use crate::store::ledgers::Locked;
 use crate::store::{entries, keys, requests, tiles};
 
 /// Most bytes that one batch writes, about.
 const MAX_BATCH_BYTES: usize = 2 << 20;
+/// Most commands of one batch: their uses and the counts of refusals fit one page.
+const MAX_COMMANDS: usize = MAX_USES - MAX_RECORDS;
 /// How long one batch may take before its callers are told that the database can't be reached.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(9);
 /// How often a replica looks for news when nobody asks it anything.
@@ -24,10 +28,9 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 /// How far this replica's clock may be from the database's.
 const MAX_CLOCK_SKEW_US: i64 = 10_000_000;
 
-type AnswerTo = oneshot::Sender<Result<Answer, SequencerError>>;
-
 /// Runs until the ledger is dropped or stopped.
 pub(super) async fn run(ledger: Weak<Ledger>, mut queue: mpsc::Receiver<Waiting>) {
+    let mut folding = Folding::default();
     let mut follow = tokio::time::interval(FOLLOW_INTERVAL);
     follow.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -38,7 +41,7 @@ pub(super) async fn run(ledger: Weak<Ledger>, mut queue: mpsc::Receiver<Waiting>
         };
         let Some(ledger) = ledger.upgrade() else { return };
         let Work { commands, answers, catch_ups } = take_waiting(first, &mut queue);
-        let result = serve(&ledger, &commands).await;
+        let result = serve(&ledger, &commands, &mut folding).await;
         if let Err(SequencerError::Stopped(why)) = &result {
             ledger.stop(why);
         }
@@ -48,9 +51,10 @@ pub(super) async fn run(ledger: Weak<Ledger>, mut queue: mpsc::Receiver<Waiting>
         }
         // A caller that has gone away gets no answer; what it asked for is durable all the same.
         match result {
-            Ok(outcomes) => {
-                answers.into_iter().zip(outcomes).for_each(|(to, answer)| drop(to.send(Ok(answer))))
-            }
+            Ok(outcomes) => answers
+                .into_iter()
+                .zip(outcomes)
+                .for_each(|(to, answer)| folding.answer(to, answer)),
             Err(error) => answers.into_iter().for_each(|to| drop(to.send(Err(error.clone())))),
         }
     }
@@ -76,9 +80,7 @@ fn take_waiting(first: Option<Waiting>, queue: &mut mpsc::Receiver<Waiting>) -> 
                 work.answers.push(answer);
             }
         }
-        if work.commands.len() >= MAX_USES
-            || work.catch_ups.len() >= MAX_USES
-            || bytes >= MAX_BATCH_BYTES
+        if work.commands.len().max(work.catch_ups.len()) >= MAX_COMMANDS || bytes >= MAX_BATCH_BYTES
         {
             break;
         }
@@ -88,14 +90,18 @@ fn take_waiting(first: Option<Waiting>, queue: &mut mpsc::Receiver<Waiting>) -> 
 }
 
 /// Catches up and, if there are commands, makes them durable. Returns an answer for each.
-async fn serve(ledger: &Ledger, commands: &[Command]) -> Result<Vec<Answer>, SequencerError> {
+async fn serve(
+    ledger: &Ledger,
+    commands: &[Command],
+    folding: &mut Folding,
+) -> Result<Vec<Answer>, SequencerError> {
     // COMMIT may have been sent when the time runs out, so then nothing is known. The batch is dropped; should it have
     // been committed, the next catch-up finds it.
     let mut committing = false;
     let attempt = async {
-        match commands.is_empty() {
+        match commands.is_empty() && !folding.is_due() {
             true => catch_up::without_lock(ledger).await.map(|()| vec![]),
-            false => write(ledger, commands, &mut committing).await,
+            false => write(ledger, commands, folding, &mut committing).await,
         }
     };
     match tokio::time::timeout(BATCH_TIMEOUT, attempt).await {
@@ -110,6 +116,7 @@ async fn serve(ledger: &Ledger, commands: &[Command]) -> Result<Vec<Answer>, Seq
 async fn write(
     ledger: &Ledger,
     commands: &[Command],
+    folding: &mut Folding,
     committing: &mut bool,
 ) -> Result<Vec<Answer>, SequencerError> {
     // Only the lock: a crash here leaves nothing.
@@ -119,7 +126,16 @@ async fn write(
     let shed = ledger.shed.swap(0, Ordering::Relaxed);
 
     // Decided and sealed in memory: a crash here leaves nothing.
-    let batch = decide(ledger, &head, commands, now, known, shed);
+    let means = Means {
+        signer: &ledger.keys.entry_signer,
+        peppers: &ledger.keys.peppers,
+        now,
+        known,
+        shed,
+        seed: random(),
+        refusals: folding.counted(),
+    };
+    let batch = batch::run(&head, means, commands);
     // Written, not committed: a crash here leaves nothing, Postgres rolls back.
     store(ledger, &locked, &batch).await.inspect_err(|_| put_back_shed(ledger, shed))?;
     // From here on the batch may be durable although nobody hears of it.
@@ -128,6 +144,7 @@ async fn write(
     // Durable. A crash here loses only the answers; callers find out with their request ids.
     ledger.publish(Arc::new(batch.head));
     put_back_shed(ledger, batch.shed_left);
+    folding.recorded(batch.refusals);
     Ok(batch.answers)
 }
 
@@ -155,24 +172,6 @@ fn batch_time(head: &Head, clock_us: i64) -> Result<Time, SequencerError> {
         return Err(SequencerError::ClockSkew(skew / 1000));
     }
     Ok(head.state.newest_time.max(Time(clock_us)))
-}
-
-fn decide(
-    ledger: &Ledger,
-    head: &Head,
-    commands: &[Command],
-    now: Time,
-    known: HashMap<(KeyId, [u8; 16]), batch::KnownRequest>,
-    shed: u64,
-) -> Batch {
-    let means = Means {
-        signer: &ledger.keys.entry_signer,
-        peppers: &ledger.keys.peppers,
-        now,
-        known,
-        shed,
-    };
-    batch::run(head, means, commands)
 }
 
 async fn store(ledger: &Ledger, locked: &Locked, batch: &Batch) -> Result<(), SequencerError> {

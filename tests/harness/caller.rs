@@ -1,0 +1,161 @@
+//! A caller: a connection and a token. What it sends and gets is noted as secret where it is.
+
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes};
+use keyledger_proto::{StreamEventsRequest, StreamEventsResponse, methods};
+use prost::Message;
+use prost_reflect::MethodDescriptor;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
+use tonic::transport::Channel;
+use tonic::{Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+use super::rpc::{Rpc, STREAM_EVENTS};
+use super::secrets::Secrets;
+
+/// Raw events come with their whole page.
+const LARGEST_REPLY: usize = 64 << 20;
+
+#[derive(Clone)]
+pub(crate) struct Caller {
+    channel: Channel,
+    secrets: Arc<Secrets>,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl Caller {
+    /// Without a token.
+    pub(super) fn new(channel: Channel, secrets: Arc<Secrets>) -> Caller {
+        Caller { channel, secrets, headers: vec![] }
+    }
+
+    /// With one more header, as it is.
+    pub(crate) fn with_header(&self, name: &'static str, value: &str) -> Caller {
+        let mut caller = self.clone();
+        caller.headers.push((name, value.into()));
+        caller
+    }
+
+    /// With a token in place of its own.
+    pub(crate) fn with_token(&self, token: &str) -> Caller {
+        self.secrets.token(token);
+        let mut caller = self.clone();
+        caller.headers.retain(|(name, _)| *name != "authorization");
+        caller.with_header("authorization", &format!("Bearer {token}"))
+    }
+
+    /// A call with one reply.
+    pub(crate) async fn call<R: Rpc>(&self, message: R) -> Result<R::Reply, Status> {
+        let descriptor = descriptor(R::PATH);
+        self.secrets.request(descriptor.input(), &message.encode_to_vec());
+        let codec = ProstCodec::<R, R::Reply>::default();
+        let mut grpc = self.grpc().await?;
+        let reply = grpc.unary(self.request(message), path(R::PATH), codec).await?.into_inner();
+        self.secrets.reply(descriptor.output(), &reply.encode_to_vec());
+        Ok(reply)
+    }
+
+    /// StreamEvents.
+    pub(crate) async fn stream(
+        &self,
+        message: StreamEventsRequest,
+    ) -> Result<Streaming<StreamEventsResponse>, Status> {
+        let codec = ProstCodec::<StreamEventsRequest, StreamEventsResponse>::default();
+        let request = self.request(message);
+        let replies = self.grpc().await?.server_streaming(request, path(STREAM_EVENTS), codec);
+        Ok(replies.await?.into_inner())
+    }
+
+    /// Any bytes to any method: the first reply's bytes, whatever the method is.
+    pub(crate) async fn raw(&self, method: &str, message: Bytes) -> Result<Bytes, Status> {
+        if let Some(descriptor) = find_descriptor(method) {
+            self.secrets.request(descriptor.input(), &message);
+        }
+        let request = self.request(message);
+        let replies = self.grpc().await?.server_streaming(request, path(method), RawCodec).await?;
+        let first = replies.into_inner().message().await?;
+        let first = first.ok_or_else(|| Status::data_loss("a reply without a message"))?;
+        if let Some(descriptor) = find_descriptor(method) {
+            self.secrets.reply(descriptor.output(), &first);
+        }
+        Ok(first)
+    }
+
+    /// Begins a call and never sends its message.
+    pub(crate) async fn without_body(&self, method: &str) -> Result<Bytes, Status> {
+        let request = self.request(futures_util::stream::pending::<Bytes>());
+        let mut grpc = self.grpc().await?;
+        Ok(grpc.client_streaming(request, path(method), RawCodec).await?.into_inner())
+    }
+
+    async fn grpc(&self) -> Result<tonic::client::Grpc<Channel>, Status> {
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone())
+            .max_decoding_message_size(LARGEST_REPLY);
+        grpc.ready().await.map_err(|e| Status::unavailable(format!("no connection: {e}")))?;
+        Ok(grpc)
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        for (name, value) in &self.headers {
+            let name = AsciiMetadataKey::from_static(name);
+            let value = AsciiMetadataValue::try_from(value).expect("a header of visible ASCII");
+            request.metadata_mut().insert(name, value);
+        }
+        request
+    }
+}
+
+fn path(method: &str) -> PathAndQuery {
+    PathAndQuery::try_from(method).expect("a path of ours")
+}
+
+fn descriptor(path: &str) -> MethodDescriptor {
+    find_descriptor(path).unwrap_or_else(|| panic!("{path} is not in the published protos"))
+}
+
+fn find_descriptor(path: &str) -> Option<MethodDescriptor> {
+    let (service, method) = path.strip_prefix('/')?.split_once('/')?;
+    methods::pool().get_service_by_name(service)?.methods().find(|m| m.name() == method)
+}
+
+/// Messages as the bytes that they are.
+#[derive(Clone, Copy)]
+struct RawCodec;
+
+impl Codec for RawCodec {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = RawCodec;
+    type Decoder = RawCodec;
+
+    fn encoder(&mut self) -> RawCodec {
+        RawCodec
+    }
+
+    fn decoder(&mut self) -> RawCodec {
+        RawCodec
+    }
+}
+
+impl Encoder for RawCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, message: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        to.put(message);
+        Ok(())
+    }
+}
+
+impl Decoder for RawCodec {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}

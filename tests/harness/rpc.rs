@@ -1,0 +1,83 @@
+//! Which method takes which request: what lets [`super::Caller::call`] be typed without a function for each method.
+
+use keyledger_proto::*;
+use prost::Message;
+
+/// A request of a method with one reply.
+pub(crate) trait Rpc: Message + Default + 'static {
+    type Reply: Message + Default + 'static;
+    const PATH: &'static str;
+}
+
+impl Rpc for CreateKeyRequest {
+    type Reply = CreateKeyResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/CreateKey";
+}
+
+impl Rpc for GetKeyRequest {
+    type Reply = GetKeyResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/GetKey";
+}
+
+impl Rpc for ListKeysRequest {
+    type Reply = ListKeysResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/ListKeys";
+}
+
+impl Rpc for RotateKeyRequest {
+    type Reply = RotateKeyResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/RotateKey";
+}
+
+impl Rpc for RevokeKeyRequest {
+    type Reply = RevokeKeyResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/RevokeKey";
+}
+
+impl Rpc for VerifyKeyRequest {
+    type Reply = VerifyKeyResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/VerifyKey";
+}
+
+impl Rpc for WhoAmIRequest {
+    type Reply = WhoAmIResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/WhoAmI";
+}
+
+impl Rpc for CreateRoleRequest {
+    type Reply = CreateRoleResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/CreateRole";
+}
+
+impl Rpc for ListRolesRequest {
+    type Reply = ListRolesResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/ListRoles";
+}
+
+impl Rpc for OpenLedgerRequest {
+    type Reply = OpenLedgerResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/OpenLedger";
+}
+
+impl Rpc for ListLedgersRequest {
+    type Reply = ListLedgersResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/ListLedgers";
+}
+
+impl Rpc for ListEventsRequest {
+    type Reply = ListEventsResponse;
+    const PATH: &'static str = "/keyledger.v1.AuditService/ListEvents";
+}
+
+impl Rpc for GetEventRequest {
+    type Reply = GetEventResponse;
+    const PATH: &'static str = "/keyledger.v1.AuditService/GetEvent";
+}
+
+impl Rpc for GetCheckpointRequest {
+    type Reply = GetCheckpointResponse;
+    const PATH: &'static str = "/keyledger.v1.AuditService/GetCheckpoint";
+}
+
+/// The one method with a stream of replies.
+pub(crate) const STREAM_EVENTS: &str = "/keyledger.v1.AuditService/StreamEvents";
