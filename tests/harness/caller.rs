@@ -65,8 +65,9 @@ impl Caller {
     ) -> Result<Streaming<StreamEventsResponse>, Status> {
         let codec = ProstCodec::<StreamEventsRequest, StreamEventsResponse>::default();
         let request = self.request(message);
-        let replies = self.grpc().await?.server_streaming(request, path(STREAM_EVENTS), codec);
-        Ok(replies.await?.into_inner())
+        let mut grpc = self.grpc().await?;
+        let replies = grpc.server_streaming(request, path(STREAM_EVENTS), codec).await?;
+        Ok(replies.into_inner())
     }
 
     /// Any bytes to any method: the first reply's bytes, whatever the method is.
@@ -92,8 +93,8 @@ impl Caller {
     }
 
     async fn grpc(&self) -> Result<tonic::client::Grpc<Channel>, Status> {
-        let mut grpc = tonic::client::Grpc::new(self.channel.clone())
-            .max_decoding_message_size(LARGEST_REPLY);
+        let mut grpc =
+            tonic::client::Grpc::new(self.channel.clone()).max_decoding_message_size(LARGEST_REPLY);
         grpc.ready().await.map_err(|e| Status::unavailable(format!("no connection: {e}")))?;
         Ok(grpc)
     }

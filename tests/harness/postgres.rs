@@ -104,7 +104,8 @@ impl Postgres {
             let create = format!("CREATE DATABASE {name} TEMPLATE {template}");
             client.batch_execute(&create).await.expect("a template can be copied");
         }
-        let service = Databases { ledger: self.service_url(&ledger), sealing: self.service_url(&sealing) };
+        let service =
+            Databases { ledger: self.service_url(&ledger), sealing: self.service_url(&sealing) };
         OwnDatabases { service, ledger, sealing }
     }
 

@@ -13,7 +13,7 @@ use crate::screen::Screen;
 pub(crate) enum Format {
     /// A table for people.
     Table,
-    /// JSON for programs, as the proto JSON mapping says: 64-bit numbers are strings, bytes are base64.
+    /// JSON for programs; replies as the proto JSON mapping says: 64-bit numbers are strings, bytes are base64.
     Json,
 }
 

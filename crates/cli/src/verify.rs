@@ -26,17 +26,19 @@ use walk::Checked;
 /// Verify a whole ledger: each signature, hash, position, verdict and text, and the signed checkpoints.
 ///
 /// Without a source the ledger is read from the server, which needs audit.read on logs/** and audit.checkpoint on logs.
+/// Address and token of a `keyledger dev` with a data directory of its own are found through KEYLEDGER_DATA_DIR.
 /// Verification happens on this machine in any case. The exit code is 0 if the ledger is good, 10 if it is not, and 1 if
 /// it couldn't be checked.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLE)]
 pub(crate) struct Verify {
+    // First, because headings of the help reach to the next heading.
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     source: SourceArgs,
     #[command(flatten)]
     pins: PinArgs,
-    #[command(flatten)]
-    output: Output,
     #[command(flatten)]
     connection: Connection,
 }

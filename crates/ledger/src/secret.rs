@@ -19,18 +19,20 @@ pub type Verifier = [u8; 32];
 #[derive(Clone)]
 pub struct Pepper {
     pub id: u32,
-    key: Zeroizing<[u8; 32]>,
+    /// Keyed once: each verifier starts from a copy.
+    mac: Hmac<Sha256>,
 }
 
 impl Pepper {
     pub fn new(id: u32, key: [u8; 32]) -> Pepper {
-        Pepper { id, key: Zeroizing::new(key) }
+        let key = Zeroizing::new(key);
+        let mac = Hmac::new_from_slice(key.as_slice()).expect("HMAC takes a key of any length");
+        Pepper { id, mac }
     }
 
     /// The verifier of one version of a key's secret.
     pub fn verifier(&self, key_id: KeyId, version: u32, secret: &Secret) -> Verifier {
-        let mut mac = Hmac::<Sha256>::new_from_slice(self.key.as_slice())
-            .expect("HMAC takes a key of any length");
+        let mut mac = self.mac.clone();
         mac.update(VERIFIER_DOMAIN);
         mac.update(key_id.as_bytes());
         mac.update(&version.to_be_bytes());

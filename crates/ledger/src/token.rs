@@ -13,6 +13,9 @@ const SECRET_DIGITS: usize = 43;
 const CHECKSUM_DIGITS: usize = 6;
 const LENGTH: usize = PREFIX.len() + KEY_ID_DIGITS + 1 + SECRET_DIGITS + CHECKSUM_DIGITS;
 
+/// Of the longest number, a secret.
+const MAX_LIMBS: usize = 8;
+
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// A well-formed token. Whether its key exists is another question.
@@ -106,24 +109,40 @@ fn encode(bytes: &[u8], digits: usize) -> String {
 
 /// The inverse of [`encode`]; `None` for a character outside the alphabet or a number that needs more than `N` bytes.
 fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let mut number = [0u8; N];
-    for digit in text.bytes() {
-        let mut carry = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'A'..=b'Z' => digit - b'A' + 10,
-            b'a'..=b'z' => digit - b'a' + 36,
-            _ => return None,
-        } as u32;
-        for byte in number.iter_mut().rev() {
-            let value = u32::from(*byte) * 62 + carry;
-            *byte = value as u8;
-            carry = value >> 8;
+    // Ten digits at a time fit a u64: 62^10 < 2^60. Limbs of 32 bits, least significant first.
+    let mut limbs = [0u32; MAX_LIMBS];
+    let limbs = &mut limbs[..N / 4];
+    for group in text.as_bytes().chunks(10) {
+        let mut value = 0u64;
+        let mut scale = 1u64;
+        for digit in group {
+            value = value * 62 + u64::from(digit_value(*digit)?);
+            scale *= 62;
+        }
+        let mut carry = u128::from(value);
+        for limb in limbs.iter_mut() {
+            carry += u128::from(*limb) * u128::from(scale);
+            *limb = carry as u32;
+            carry >>= 32;
         }
         if carry != 0 {
             return None;
         }
     }
+    let mut number = [0u8; N];
+    for (bytes, limb) in number.rchunks_mut(4).zip(limbs) {
+        bytes.copy_from_slice(&limb.to_be_bytes());
+    }
     Some(number)
+}
+
+fn digit_value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'A'..=b'Z' => Some(digit - b'A' + 10),
+        b'a'..=b'z' => Some(digit - b'a' + 36),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

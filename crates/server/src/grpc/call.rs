@@ -87,8 +87,9 @@ impl CallContext {
     }
 
     /// Asks for a verdict on the key behind a token.
-    pub(crate) async fn verify(&self, check: Check) -> Result<CheckAnswer, Failure> {
-        match self.submit(Action::Verify(Box::new(check))).await? {
+    pub(crate) async fn verify(self, check: Check) -> Result<CheckAnswer, Failure> {
+        let command = Command { call: self.call, action: Action::Verify(Box::new(check)) };
+        match self.ledger.submit(command).await? {
             Answer::Verdict(answer) => {
                 let span = tracing::Span::current();
                 span.record("keyledger.entry.position", answer.at.position);

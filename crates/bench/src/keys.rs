@@ -1,0 +1,60 @@
+//! Keys to ask about, each of a person of its own, and the key of the service that asks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use keyledger_ledger::body::Grant;
+use keyledger_proto::owner::Owner as Kind;
+use keyledger_proto::{CreateKeyRequest, Owner};
+use keyledger_server::init::admin_token_file;
+
+use crate::client::{Bearer, Connections, Questions, subject_grant};
+
+/// Creations at the same time.
+const AT_ONCE: usize = 256;
+
+/// Creates all keys over gRPC, as whoever uses Keyledger would.
+pub(crate) async fn create(
+    connections: &Connections,
+    data_dir: &Path,
+    count: usize,
+) -> anyhow::Result<Questions> {
+    let file = admin_token_file(data_dir);
+    let admin = std::fs::read_to_string(&file);
+    let admin = admin.with_context(|| format!("can't read {}", file.display()))?;
+    let admin = Bearer::new(admin.trim())?;
+    let service = Kind::Service("bench".into());
+    let may_ask = Grant {
+        permissions: vec!["keys.verify".into()],
+        resource: "keys".into(),
+        give_only: false,
+    };
+    let caller = create_one(connections, &admin, 0, service, may_ask).await?;
+    let subjects = stream::iter(0..count).map(|n| {
+        let person = Kind::User(format!("person-{n:06}@example.com"));
+        create_one(connections, &admin, n, person, subject_grant())
+    });
+    let subjects: Vec<String> = subjects.buffer_unordered(AT_ONCE).try_collect().await?;
+    ensure!(subjects.len() == count, "keys are missing");
+    Ok(Questions { bearer: Bearer::new(&caller)?, subjects: Arc::from(subjects) })
+}
+
+async fn create_one(
+    connections: &Connections,
+    admin: &Bearer,
+    n: usize,
+    owner: Kind,
+    grant: Grant,
+) -> anyhow::Result<String> {
+    let request = CreateKeyRequest {
+        owner: Some(Owner { owner: Some(owner) }),
+        purpose: "to be asked about".into(),
+        grants: vec![grant],
+        reason: "benchmark".into(),
+        ..CreateKeyRequest::default()
+    };
+    let reply = connections.of(n).create_key(admin.request(request)).await;
+    Ok(reply.context("a key can't be created")?.into_inner().token)
+}

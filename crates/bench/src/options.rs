@@ -1,0 +1,121 @@
+//! What the program takes.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Measures VerifyKey against a bare tonic echo, in turns in one run, and verifies the ledger afterwards.
+///
+/// Each key count gets a fresh ledger on an embedded Postgres that syncs every commit. Client, both servers and Postgres
+/// share this machine.
+#[derive(Parser)]
+#[command(name = "keyledger-bench", version, args_conflicts_with_subcommands = true)]
+#[command(
+    after_help = "Exit codes: 0 good; 1 failed, the ledger is not good, or (--require) a ratio is too low; 2 wrong usage."
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Numbers of keys to measure with, one after the other.
+    #[arg(long, value_delimiter = ',', default_values_t = [100, 10_000], value_parser = keys)]
+    pub(crate) keys: Vec<usize>,
+    /// Rounds; each is a turn of the echo and a turn of Keyledger.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// How long a turn is measured.
+    #[arg(long, value_name = "SECONDS", default_value = "4", value_parser = seconds)]
+    seconds: f64,
+    /// How long each turn goes on before it is measured.
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    warm_up: f64,
+    /// Rest after a turn of Keyledger, so that what it does behind the commit doesn't slow the echo down.
+    #[arg(long, value_name = "SECONDS", default_value = "6", value_parser = seconds)]
+    rest: f64,
+    /// Calls in flight: enough to saturate both.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) in_flight: u32,
+    /// Connections that they share.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) connections: u32,
+    /// Ends with 1 if a ratio is below its floor: 0.55 at 100 keys, 0.45 at 10,000.
+    #[arg(long)]
+    pub(crate) require: bool,
+    /// How the figures are shown.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Table,
+    Json,
+}
+
+/// Children that the program starts of itself.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Answers VerifyKey with a fixed reply.
+    #[command(hide = true)]
+    Echo,
+    /// Runs Keyledger with an embedded Postgres.
+    #[command(hide = true)]
+    Serve { data_dir: PathBuf },
+    /// Watches over the embedded Postgres.
+    #[command(hide = true)]
+    Guard {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+impl Options {
+    pub(crate) fn measured(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
+    pub(crate) fn warm_up(&self) -> Duration {
+        Duration::from_secs_f64(self.warm_up)
+    }
+
+    pub(crate) fn rest(&self) -> Duration {
+        Duration::from_secs_f64(self.rest)
+    }
+}
+
+fn keys(text: &str) -> Result<usize, String> {
+    let keys = text.parse().ok().filter(|n| (1..=1_000_000).contains(n));
+    keys.ok_or("must be 1 to 1000000".into())
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|s| (0.0..=3600.0).contains(s));
+    seconds.ok_or("must be 0 to 3600 seconds".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_list_of_key_counts_is_read() {
+        let cli = Cli::parse_from(["keyledger-bench", "--keys", "7,1000", "--seconds", "0.5"]);
+        assert_eq!(cli.options.keys, [7, 1000]);
+        assert_eq!(cli.options.measured(), Duration::from_millis(500));
+        assert!(Cli::try_parse_from(["keyledger-bench", "--keys", "0"]).is_err());
+    }
+}

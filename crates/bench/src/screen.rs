@@ -1,0 +1,58 @@
+//! The figures as a table for people.
+
+use std::io::{self, Write};
+
+use comfy_table::{CellAlignment, Table};
+
+use crate::figures::{Figures, Round};
+
+const HEADERS: [&str; 8] =
+    ["round", "echo calls/s", "p50 ms", "p99 ms", "Keyledger calls/s", "p50 ms", "p99 ms", "ratio"];
+
+pub(crate) fn print(figures: &Figures) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let Figures { keys, in_flight, connections, measured_secs, .. } = figures;
+    writeln!(
+        out,
+        "VerifyKey, strict: {keys} keys, {in_flight} calls in flight over {connections} connections, turns of {measured_secs} s"
+    )?;
+    for line in table(figures).lines() {
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    writeln!(out, "ratio   {}", ratio(figures))?;
+    writeln!(out, "ledger  {}", figures.ledger.verdict())?;
+    writeln!(out)
+}
+
+fn table(figures: &Figures) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING).set_header(HEADERS);
+    for (number, round) in (1..).zip(&figures.rounds) {
+        table.add_row(row(format!("{number}"), round));
+    }
+    table.add_row(row("median".into(), &figures.median));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn row(name: String, round: &Round) -> [String; 8] {
+    let [echo, ours] = [round.echo, round.keyledger].map(|speed| {
+        let millis = |micros: u32| format!("{:.2}", f64::from(micros) / 1000.0);
+        [format!("{:.0}", speed.calls_per_sec), millis(speed.p50_micros), millis(speed.p99_micros)]
+    });
+    let [echo_calls, echo_p50, echo_p99] = echo;
+    let [calls, p50, p99] = ours;
+    [name, echo_calls, echo_p50, echo_p99, calls, p50, p99, format!("{:.2}", round.ratio)]
+}
+
+fn ratio(figures: &Figures) -> String {
+    let ratio = format!("{:.2} of the echo (median of the rounds)", figures.median.ratio);
+    match figures.floor {
+        None => ratio,
+        Some(floor) if figures.reaches_floor() => format!("{ratio}; at least {floor} is asked for"),
+        Some(floor) => format!("{ratio}: BELOW {floor}, which is asked for"),
+    }
+}

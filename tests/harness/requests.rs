@@ -1,0 +1,83 @@
+//! Requests as scenarios begin with them; they change what they are about.
+
+use keyledger_proto::entry::Grant;
+use keyledger_proto::{
+    Client, CreateKeyRequest, CreateRoleRequest, Owner, RevokeKeyRequest, RotateKeyRequest,
+    VerifyKeyRequest, create_key_request, owner,
+};
+use prost_types::Duration;
+
+pub(crate) fn grant(permission: &str, resource: &str) -> Grant {
+    grant_of(&[permission], resource)
+}
+
+pub(crate) fn grant_of(permissions: &[&str], resource: &str) -> Grant {
+    let permissions = permissions.iter().map(|p| p.to_string()).collect();
+    Grant { permissions, resource: resource.into(), give_only: false }
+}
+
+pub(crate) fn seconds(seconds: i64) -> Duration {
+    Duration { seconds, nanos: 0 }
+}
+
+/// A key for a person: `audit.read` on `logs/error`, for an hour.
+pub(crate) fn user_key(name: &str) -> CreateKeyRequest {
+    CreateKeyRequest {
+        owner: Some(Owner { owner: Some(owner::Owner::User(name.into())) }),
+        purpose: "export error logs".into(),
+        grants: vec![grant("audit.read", "logs/error")],
+        expiry: Some(create_key_request::Expiry::Ttl(seconds(3600))),
+        reason: "ticket 4711".into(),
+        ..CreateKeyRequest::default()
+    }
+}
+
+/// A key for a service, with the given grants.
+pub(crate) fn service_key(name: &str, grants: Vec<Grant>) -> CreateKeyRequest {
+    CreateKeyRequest {
+        owner: Some(Owner { owner: Some(owner::Owner::Service(name.into())) }),
+        purpose: "runs the nightly export".into(),
+        grants,
+        ..user_key("")
+    }
+}
+
+pub(crate) fn role(name: &str, grants: Vec<Grant>) -> CreateRoleRequest {
+    CreateRoleRequest {
+        name: name.into(),
+        grants,
+        description: "those who look at logs".into(),
+        reason: "the audit team asked for it".into(),
+        request_id: String::new(),
+    }
+}
+
+/// What the key of [`user_key`] may do.
+pub(crate) fn check(token: &str) -> VerifyKeyRequest {
+    VerifyKeyRequest {
+        token: token.into(),
+        permission: "audit.read".into(),
+        resource: "logs/error".into(),
+        client: Some(Client { address: "203.0.113.7".into(), user_agent: "exporter/1.2".into() }),
+        audience: String::new(),
+        reason: "nightly export".into(),
+    }
+}
+
+pub(crate) fn rotate(key_id: &str, overlap: i64) -> RotateKeyRequest {
+    RotateKeyRequest {
+        key_id: key_id.into(),
+        overlap: Some(seconds(overlap)),
+        reason: "monthly rotation".into(),
+        request_id: String::new(),
+    }
+}
+
+pub(crate) fn revoke(key_id: &str) -> RevokeKeyRequest {
+    RevokeKeyRequest {
+        key_id: key_id.into(),
+        kind: keyledger_proto::entry::RevocationKind::OwnerLeft as i32,
+        reason: "left the company".into(),
+        request_id: String::new(),
+    }
+}

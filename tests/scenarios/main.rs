@@ -1,0 +1,6 @@
+//! Scenarios over a real Postgres, real server processes and real gRPC. How to write one stands on top of the harness.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod session;
