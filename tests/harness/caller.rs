@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::{Buf, BufMut, Bytes};
 use keyledger_proto::{StreamEventsRequest, StreamEventsResponse, methods};
 use prost::Message;
-use prost_reflect::MethodDescriptor;
+use prost_reflect::{DynamicMessage, MethodDescriptor};
+use serde_json::Value;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue};
@@ -83,6 +84,19 @@ impl Caller {
             self.secrets.reply(descriptor.output(), &first);
         }
         Ok(first)
+    }
+
+    /// A call as grpcurl makes it: JSON in, JSON out.
+    pub(crate) async fn json(&self, method: &str, message: &str) -> Result<Value, Status> {
+        let path = format!("/keyledger.v1.{method}");
+        let descriptor = descriptor(&path);
+        let mut json = serde_json::Deserializer::from_str(message);
+        let message = DynamicMessage::deserialize(descriptor.input(), &mut json);
+        let message = message.expect("JSON that the method takes").encode_to_vec();
+        let reply = self.raw(&path, message.into()).await?;
+        let reply = DynamicMessage::decode(descriptor.output(), reply);
+        let reply = reply.expect("a reply of the published form");
+        Ok(serde_json::to_value(reply).expect("a message can be written as JSON"))
     }
 
     /// Begins a call and never sends its message.

@@ -3,4 +3,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod ledgers;
+mod paging;
+mod repeats;
+mod roles;
 mod session;

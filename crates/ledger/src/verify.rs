@@ -142,10 +142,20 @@ impl Default for Verifier {
 }
 
 impl Verifier {
-    /// A checkpoint that the ledger must agree with once it is that long. Its signature is checked by
-    /// [`Verifier::open_checkpoint`] against the key that position 0 names, or by whoever pins a key of their own.
-    pub fn expect(&mut self, checkpoint: Checkpoint) {
-        self.checkpoints.entry(checkpoint.size).or_default().push(checkpoint);
+    /// A checkpoint that the ledger must agree with once it is that long; it may be that long already, not longer. Its
+    /// signature is checked by [`Verifier::open_checkpoint`] against the key that position 0 names, or by whoever pins a key
+    /// of their own.
+    pub fn expect(&mut self, checkpoint: Checkpoint) -> Result<(), Finding> {
+        let size = checkpoint.size;
+        if size < self.state.next_position {
+            let problem = Problem::Checkpoint("it came after the entries that it covers".into());
+            return Err(Finding { position: size, problem });
+        }
+        if size == self.state.next_position && size > 0 {
+            return self.check_checkpoint(&checkpoint);
+        }
+        self.checkpoints.entry(size).or_default().push(checkpoint);
+        Ok(())
     }
 
     /// Takes the next entry. After a finding the verifier must not be used for more entries.
@@ -295,21 +305,22 @@ impl Verifier {
     }
 
     fn check_root(&mut self) -> Result<(), Finding> {
+        let expected = self.checkpoints.remove(&self.state.next_position).unwrap_or_default();
+        expected.iter().try_for_each(|checkpoint| self.check_checkpoint(checkpoint))
+    }
+
+    /// A checkpoint of exactly the size reached.
+    fn check_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Finding> {
         let size = self.state.next_position;
-        let Some(expected) = self.checkpoints.get(&size) else { return Ok(()) };
-        let root = self.tiles.root();
-        let origin = self.state.ledger.as_ref().map(|l| l.origin.as_str());
-        for checkpoint in expected {
-            if Some(checkpoint.origin.as_str()) != origin {
-                let problem = Problem::Checkpoint(format!("its origin is {}", checkpoint.origin));
-                return Err(Finding { position: size - 1, problem });
-            }
-            if checkpoint.root != root {
-                let from = self.last_good_checkpoint;
-                return Err(Finding { position: from, problem: Problem::Root { from, size } });
-            }
-            self.counts.checkpoints += 1;
+        if self.state.ledger.as_ref().is_none_or(|l| l.origin != checkpoint.origin) {
+            let problem = Problem::Checkpoint(format!("its origin is {}", checkpoint.origin));
+            return Err(Finding { position: size - 1, problem });
         }
+        if self.tiles.root() != checkpoint.root {
+            let from = self.last_good_checkpoint;
+            return Err(Finding { position: from, problem: Problem::Root { from, size } });
+        }
+        self.counts.checkpoints += 1;
         self.last_good_checkpoint = size;
         Ok(())
     }

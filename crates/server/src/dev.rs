@@ -8,16 +8,13 @@ use crate::config::{Databases, Serve};
 use crate::embedded::{Address, Cluster, EmbeddedError, GuardCommand, Options, running};
 use crate::init::{Init, admin_token_file, init};
 use crate::serve::{ServeError, migrate_databases, serve};
-use crate::store::StoreError;
 use crate::store::connect::Database;
+use crate::store::{StoreError, provision};
 
 /// Name of the ledger database in an embedded cluster.
 pub const LEDGER_DATABASE: &str = "keyledger";
 /// Name of the sealing database in an embedded cluster.
 pub const SEALING_DATABASE: &str = "keyledger_sealing";
-/// The login role that the service uses there.
-const SERVICE_ROLE: &str = "keyledger_dev";
-
 pub struct Dev {
     pub data_dir: PathBuf,
     pub listen: SocketAddr,
@@ -119,28 +116,12 @@ pub async fn prepare_databases(
     let admin = Database::new(&address.url("postgres"))?;
     let client = admin.client().await?;
     for name in [ledger, sealing] {
-        let exists = client
-            .query_opt("/* dev::prepare */ SELECT FROM pg_database WHERE datname = $1", &[&name])
-            .await?;
-        if exists.is_none() {
-            client.batch_execute(&format!("CREATE DATABASE \"{name}\"")).await?;
-        }
+        provision::create_database(&client, name).await?;
     }
     let as_owner = Databases { ledger: address.url(ledger), sealing: address.url(sealing) };
     migrate_databases(&as_owner).await?;
     let password = hex::encode(crate::sealing::random::<32>());
-    client
-        .batch_execute(&format!(
-            "/* dev::prepare */ DO $$ BEGIN
-                 IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{SERVICE_ROLE}') THEN
-                     CREATE ROLE {SERVICE_ROLE} LOGIN IN ROLE keyledger_app;
-                 END IF;
-             END $$;
-             SET log_statement = 'none';
-             SET log_min_error_statement = 'panic';
-             ALTER ROLE {SERVICE_ROLE} PASSWORD '{password}'"
-        ))
-        .await?;
-    let as_service = |database: &str| address.url_as(SERVICE_ROLE, &password, database);
+    provision::set_service_password(&client, &password).await?;
+    let as_service = |database: &str| address.url_as(provision::SERVICE_ROLE, &password, database);
     Ok(Databases { ledger: as_service(ledger), sealing: as_service(sealing) })
 }

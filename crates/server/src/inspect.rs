@@ -198,7 +198,7 @@ impl Walk {
                 let problem = Problem::Checkpoint("it is stored under another size".into());
                 return Err(at(position, problem).into());
             }
-            self.verifier.expect(checkpoint);
+            self.verifier.expect(checkpoint)?;
         }
         Ok(())
     }

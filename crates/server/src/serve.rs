@@ -148,7 +148,7 @@ async fn watch_health(replica: Arc<Replica>, health: HealthReporter) {
     let mut last = true;
     loop {
         interval.tick().await;
-        let answers = tokio::time::timeout(HEALTH_TIMEOUT, ping(&replica.databases.readers)).await;
+        let answers = tokio::time::timeout(HEALTH_TIMEOUT, replica.databases.readers.ping()).await;
         let good =
             matches!(answers, Ok(Ok(()))) && replica.all().iter().all(|l| l.stopped().is_none());
         if good != last {
@@ -157,11 +157,6 @@ async fn watch_health(replica: Arc<Replica>, health: HealthReporter) {
             last = good;
         }
     }
-}
-
-async fn ping(database: &Database) -> Result<(), StoreError> {
-    database.client().await?.query_one("/* serve::ping */ SELECT 1", &[]).await?;
-    Ok(())
 }
 
 async fn report_health(health: &HealthReporter, good: bool) {

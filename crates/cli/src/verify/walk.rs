@@ -3,7 +3,7 @@
 use keyledger_ledger::body::SealedText;
 use keyledger_ledger::entry::Entry;
 use keyledger_ledger::text::Opened;
-use keyledger_ledger::verify::{Finding, Found, NoKeys, Opener, Opening, Problem, Verifier};
+use keyledger_ledger::verify::{Finding, Found, Opener, Opening, Problem, Verifier};
 use keyledger_proto::{OpenedTexts, RawEntry};
 
 /// What is wrong, and where.
@@ -67,10 +67,8 @@ impl Walk {
         let (entry, uses, opened) =
             take_apart(raw).map_err(|what| Trouble::new(self.position(), what))?;
         let found = Found { position, entry, sealed: None, uses, columns: None };
-        if self.position() == 0 {
-            self.expect_notes(&found)?;
-        }
-        Ok(self.verifier.push(&found, &mut HandedOn(opened))?)
+        self.verifier.push(&found, &mut HandedOn(opened))?;
+        if position == 0 { self.expect_notes() } else { Ok(()) }
     }
 
     pub(super) fn stop(self, trouble: Trouble) -> Checked {
@@ -83,17 +81,13 @@ impl Walk {
         Checked::from((self.verifier, finding))
     }
 
-    /// A verifier compares a checkpoint when it reaches its size, so they must all be known before position 0 is taken;
-    /// but position 0 names the key that opens them. So another verifier takes it first.
-    fn expect_notes(&mut self, first: &Found) -> Result<(), Trouble> {
-        let mut probe = Verifier::default();
-        probe.push(first, &mut NoKeys)?;
+    /// Position 0 names the key that opens checkpoints.
+    fn expect_notes(&mut self) -> Result<(), Trouble> {
         for note in &self.notes {
-            let opened =
-                probe.open_checkpoint(note).expect("position 0 was taken, so the key is known");
+            let opened = self.verifier.open_checkpoint(note).expect("position 0 was taken");
             let refused = |e: keyledger_ledger::note::NoteError| Problem::Checkpoint(e.to_string());
             let checkpoint = opened.map_err(|e| Trouble::new(0, refused(e).to_string()))?;
-            self.verifier.expect(checkpoint);
+            self.verifier.expect(checkpoint)?;
         }
         Ok(())
     }

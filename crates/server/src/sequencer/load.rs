@@ -31,10 +31,7 @@ pub(crate) async fn load(
     number: u32,
     keys: &KeyDirectory,
 ) -> Result<Head, StoreError> {
-    let client = database.client().await?;
-    client
-        .batch_execute("/* load::load */ BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        .await?;
+    let client = database.snapshot().await?;
     let result = load_snapshot(&client, ledger_id, number, keys).await;
     // Nothing was written; the connection goes, whatever state it is in.
     discard(client);

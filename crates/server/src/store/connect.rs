@@ -70,6 +70,20 @@ impl Database {
         Ok(self.pool.get().await?)
     }
 
+    /// Whether the database answers.
+    pub(crate) async fn ping(&self) -> Result<(), StoreError> {
+        self.client().await?.query_one("/* Database::ping */ SELECT 1", &[]).await?;
+        Ok(())
+    }
+
+    /// A connection on which all reads see one snapshot. Give it back with [`discard`].
+    pub(crate) async fn snapshot(&self) -> Result<Client, StoreError> {
+        let client = self.client().await?;
+        let begin = "/* Database::snapshot */ BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        client.batch_execute(begin).await?;
+        Ok(client)
+    }
+
     /// How many commits were not confirmed by a synchronous standby. If it grows during a COMMIT, that commit is in doubt.
     pub(crate) fn unreplicated_commits(&self) -> u64 {
         self.unreplicated.load(Ordering::Acquire)

@@ -9,6 +9,7 @@ pub(crate) mod key_uses;
 pub(crate) mod keys;
 pub(crate) mod ledgers;
 pub(crate) mod migrate;
+pub(crate) mod provision;
 pub(crate) mod requests;
 pub(crate) mod settings;
 pub(crate) mod tiles;
