@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::health_client::HealthClient;
 
@@ -25,6 +25,8 @@ pub(crate) struct Replica {
     tokens: Tokens,
     pid: u32,
     process: Mutex<Option<Child>>,
+    /// Closed when we are gone: then the process ends too.
+    _tether: Option<ChildStdin>,
     log: PathBuf,
 }
 
@@ -60,8 +62,9 @@ impl Replica {
         };
         tokio::spawn(async move { while next_line(&mut lines, &mut copy).await.is_some() {} });
         let channel = connect(&address);
+        let _tether = process.stdin.take();
         let process = Mutex::new(Some(process));
-        Ok(Replica { address, channel, secrets, tokens, pid, process, log })
+        Ok(Replica { address, channel, secrets, tokens, pid, process, _tether, log })
     }
 
     /// A caller without a token.

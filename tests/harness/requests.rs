@@ -32,12 +32,13 @@ pub(crate) fn user_key(name: &str) -> CreateKeyRequest {
     }
 }
 
-/// A key for a service, with the given grants.
+/// A key for a service, with the given grants, for as long as keys live by default.
 pub(crate) fn service_key(name: &str, grants: Vec<Grant>) -> CreateKeyRequest {
     CreateKeyRequest {
         owner: Some(Owner { owner: Some(owner::Owner::Service(name.into())) }),
         purpose: "runs the nightly export".into(),
         grants,
+        expiry: None,
         ..user_key("")
     }
 }

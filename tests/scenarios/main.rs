@@ -8,3 +8,4 @@ mod paging;
 mod repeats;
 mod roles;
 mod session;
+mod tidy;

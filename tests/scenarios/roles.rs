@@ -97,9 +97,15 @@ fn nobody_gives_more_than_they_hold() {
         }
         let exceeding =
             |expiry| CreateKeyRequest { expiry: Some(expiry), ..user_key("bob@example.com") };
-        exceeds(manager.call(exceeding(Expiry::Ttl(seconds(7200)))).await);
+        exceeds(manager.call(exceeding(Expiry::Ttl(seconds(100 * 86_400)))).await);
         refused(manager.call(exceeding(Expiry::NoExpiry(true))).await)
             .with(Code::PermissionDenied, ErrorReason::PermissionDenied);
+
+        // A life that is not asked for is never longer than the giver's own.
+        let own_end = manager.call(WhoAmIRequest {}).await.unwrap().key.unwrap().expire_time;
+        let default = service_key("robot", vec![grant("audit.read", "logs/error")]);
+        let given_end = manager.call(default).await.unwrap().key.unwrap().expire_time;
+        assert_eq!(given_end, own_end);
 
         // Whoever rotates a key learns its secret: so it must hold what the key may do.
         let strong = admin.call(service_key("strong", vec![grant("*", "**")])).await.unwrap();

@@ -8,8 +8,6 @@ pub const ATTRIBUTES: &[&str] = &[
     "keyledger.key.id",
     // Position of the entry or page that a call left.
     "keyledger.entry.position",
-    // Number of the ledger.
-    "keyledger.ledger.number",
     // OpenTelemetry RPC: `keyledger.v1.KeyService/CreateKey`.
     "rpc.method",
     // OpenTelemetry RPC: `grpc`.
