@@ -123,6 +123,17 @@ impl Deployment {
         &self.databases.service
     }
 
+    /// As the role that may do everything: what no deployment should do.
+    pub(crate) fn superuser_databases(&self) -> Databases {
+        let url = |database: &str| postgres().address().url(database);
+        Databases { ledger: url(&self.databases.ledger), sealing: url(&self.databases.sealing) }
+    }
+
+    /// The URL of the ledger database for any role that can log in.
+    pub(crate) fn ledger_url_as(&self, role: &str, password: &str) -> String {
+        postgres().address().url_as(role, password, &self.databases.ledger)
+    }
+
     pub(crate) fn key_dir(&self) -> PathBuf {
         self.folder.join("keys")
     }

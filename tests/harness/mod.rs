@@ -53,6 +53,7 @@ pub(crate) use link::Link;
 pub(crate) use refused::{Refused, refused};
 pub(crate) use replica::Replica;
 pub(crate) use requests::*;
+pub(crate) use rpc::Rpc;
 pub(crate) use trail::{Mark, Record, verdict};
 
 /// The program under test, built by cargo before the tests.

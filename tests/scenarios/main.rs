@@ -3,9 +3,16 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod bad_input;
+mod crash;
 mod ledgers;
 mod paging;
 mod repeats;
+mod replicas;
+mod revocation;
 mod roles;
 mod session;
+mod starting;
+mod storage_away;
+mod tampering;
 mod tidy;

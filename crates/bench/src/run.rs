@@ -14,11 +14,25 @@ use crate::options::Options;
 use crate::process::Process;
 use crate::{figures, keys};
 
+/// The person at the terminal wants no figures any more.
+#[derive(Debug)]
+struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
 /// Whatever is not good keeps its data, to be looked at.
 pub(crate) async fn run(options: &Options, keys: usize) -> anyhow::Result<Figures> {
     let dir = tempfile::Builder::new().prefix("keyledger-bench-").tempdir()?;
     let result = measure_and_verify(options, keys, dir.path()).await;
-    if !result.as_ref().is_ok_and(|figures| figures.ledger.good()) {
+    let done_with = match &result {
+        Ok(figures) => figures.ledger.good(),
+        Err(error) => error.is::<Interrupted>(),
+    };
+    if !done_with {
         eprintln!(
             "keyledger-bench: data and the server's log are kept in {}",
             dir.keep().display()
@@ -38,7 +52,7 @@ async fn measure_and_verify(options: &Options, keys: usize, dir: &Path) -> anyho
 
     let measured = tokio::select! {
         measured = measure(options, keys, &echo, &keyledger, &data_dir) => measured,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        _ = tokio::signal::ctrl_c() => Err(anyhow::Error::msg(Interrupted)),
     };
     let stopped = echo.stop().await.and(keyledger.stop().await);
     let (rounds, answers) = measured?;

@@ -118,7 +118,8 @@ pub struct Counts {
     pub checkpoints: u64,
 }
 
-/// Takes entries in order.
+/// Takes entries in order. A clone goes on from where it was made.
+#[derive(Clone)]
 pub struct Verifier {
     state: State,
     tiles: TileWriter,

@@ -163,7 +163,8 @@ impl Sealing {
         let (subject_ref, key) = (random::<16>(), Zeroizing::new(random::<32>()));
         let (id, wrapping) =
             self.wrapping.last().ok_or(StoreError::Damaged("no wrapping key".into()))?;
-        let wrapped = seal_bytes(wrapping, key.as_slice(), &wrapping_data(ledger_id, &subject_ref));
+        let wrapped =
+            seal_bytes(wrapping, random(), key.as_slice(), &wrapping_data(ledger_id, &subject_ref));
         Ok(WrappedKey { subject_ref, wrapped, wrapping_key_id: *id })
     }
 
@@ -204,10 +205,12 @@ impl Sealing {
 impl DataKey {
     /// Seals texts, with a fresh salt and nonce.
     pub(crate) fn seal(&self, ledger_id: Uuid, texts: &Texts) -> Sealed {
-        let (salt, texts) = (random::<32>(), texts.encode_to_vec());
-        let commitment = text::commitment(&salt, &texts);
+        let (random, texts) = (random::<{ 32 + NONCE_LEN }>(), texts.encode_to_vec());
+        let (salt, nonce) = random.split_first_chunk().expect("32 bytes come first");
+        let nonce = nonce.try_into().expect("a nonce is left");
+        let commitment = text::commitment(salt, &texts);
         let aad = associated_data(ledger_id, &self.subject_ref, &commitment);
-        let bytes = seal_bytes(&self.key, &[salt.as_slice(), &texts].concat(), &aad);
+        let bytes = seal_bytes(&self.key, nonce, &[salt.as_slice(), &texts].concat(), &aad);
         Sealed { subject_ref: self.subject_ref, commitment, bytes }
     }
 }
@@ -223,8 +226,8 @@ fn aead_key(key: &[u8; 32]) -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("AES-256 takes 32 bytes"))
 }
 
-fn seal_bytes(key: &LessSafeKey, plain: &[u8], aad: &[u8]) -> Vec<u8> {
-    let nonce = random::<NONCE_LEN>();
+/// `nonce` is random. One key seals far fewer than 2^32 texts, the bound for random nonces (NIST SP 800-38D §8.3).
+fn seal_bytes(key: &LessSafeKey, nonce: [u8; NONCE_LEN], plain: &[u8], aad: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
     sealed.extend_from_slice(&nonce);
     let mut text = plain.to_vec();

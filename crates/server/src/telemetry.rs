@@ -3,6 +3,7 @@
 //! No header, token, secret or personal text is ever put into a span or log line.
 
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::HeaderMap;
 use keyledger_ledger::id::Trace;
@@ -14,10 +15,13 @@ use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+
+/// Whether spans go anywhere. Where no collector wants them none are made: a call costs nothing for them.
+static EXPORTING: AtomicBool = AtomicBool::new(false);
 
 /// Keeps telemetry going; flushes spans when it ends.
 pub struct Telemetry(Option<SdkTracerProvider>);
@@ -25,8 +29,9 @@ pub struct Telemetry(Option<SdkTracerProvider>);
 /// Starts logs, and OTLP spans if `OTEL_EXPORTER_OTLP_ENDPOINT` is set. `RUST_LOG` filters the logs.
 pub fn start() -> Telemetry {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // Log lines are events. Where no collector wants spans, none are made: a call costs nothing for them.
-    let filter = filter.and(filter_fn(|metadata| metadata.is_event()));
+    // Log lines are events, not spans. Without the hint, every disabled callsite of every crate would be asked each time.
+    let events = filter_fn(|metadata| metadata.is_event()).with_max_level_hint(LevelFilter::TRACE);
+    let filter = filter.and(events);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = if std::io::stderr().is_terminal() {
         lines.with_target(false).boxed()
@@ -34,6 +39,7 @@ pub fn start() -> Telemetry {
         lines.json().flatten_event(true).boxed()
     };
     let provider = std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").and_then(|_| provider());
+    EXPORTING.store(provider.is_some(), Ordering::Relaxed);
     let spans = provider.as_ref().map(|p| {
         let ours = EnvFilter::new("off,keyledger_server=info");
         tracing_opentelemetry::layer().with_tracer(p.tracer("keyledger")).with_filter(ours)
@@ -69,6 +75,9 @@ fn provider() -> Option<SdkTracerProvider> {
 
 /// The span of one call, a child of the caller's if it sent a `traceparent`.
 pub(crate) fn request_span(method: &'static Method, headers: &HeaderMap) -> Span {
+    if !EXPORTING.load(Ordering::Relaxed) {
+        return Span::none();
+    }
     let span = tracing::info_span!(
         "rpc",
         otel.name = %method.name,
@@ -93,10 +102,15 @@ pub(crate) fn request_span(method: &'static Method, headers: &HeaderMap) -> Span
 
 /// What is signed of the trace: our own span's ids if spans are exported, else those that the caller sent.
 pub(crate) fn trace_of_call(headers: &HeaderMap) -> Trace {
-    let context = Span::current().context();
-    let own = context.span().span_context().clone();
-    if own.is_valid() && !own.is_remote() {
-        return Trace { trace_id: own.trace_id().to_bytes(), span_id: own.span_id().to_bytes() };
+    if EXPORTING.load(Ordering::Relaxed) {
+        let context = Span::current().context();
+        let own = context.span().span_context().clone();
+        if own.is_valid() && !own.is_remote() {
+            return Trace {
+                trace_id: own.trace_id().to_bytes(),
+                span_id: own.span_id().to_bytes(),
+            };
+        }
     }
     traceparent(headers).map(|(trace, _)| trace).unwrap_or_default()
 }

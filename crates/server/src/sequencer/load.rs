@@ -31,8 +31,10 @@ pub(crate) async fn load(
     number: u32,
     keys: &KeyDirectory,
 ) -> Result<Head, StoreError> {
+    // Read before the snapshot is taken: what another replica signs in between would not be in it.
+    let outside = checkpoint_outside(number, keys)?;
     let client = database.snapshot().await?;
-    let result = load_snapshot(&client, ledger_id, number, keys).await;
+    let result = load_snapshot(&client, ledger_id, outside, keys).await;
     // Nothing was written; the connection goes, whatever state it is in.
     discard(client);
     result
@@ -41,12 +43,12 @@ pub(crate) async fn load(
 async fn load_snapshot(
     client: &Client,
     ledger_id: Uuid,
-    number: u32,
+    outside: Option<String>,
     keys: &KeyDirectory,
 ) -> Result<Head, StoreError> {
     let size = entries::size(client, ledger_id).await?;
     if size == 0 {
-        require_no_checkpoint(client, ledger_id, number, keys).await?;
+        require_no_checkpoint(client, ledger_id, outside).await?;
         return Ok(Head { state: State::default(), tiles: TileWriter::new() });
     }
     let mut state = fold_what_is_about_no_key(client, ledger_id).await?;
@@ -55,7 +57,7 @@ async fn load_snapshot(
     state.next_position = size;
     state.newest_time = newest_time(client, ledger_id, &state, size).await?;
     let tiles = tiles::restore(client, ledger_id, size).await?;
-    check_checkpoints(client, ledger_id, &state, number, keys).await?;
+    check_checkpoints(client, ledger_id, &state, outside).await?;
     Ok(Head { state, tiles })
 }
 
@@ -202,10 +204,9 @@ async fn newest_time(
 async fn require_no_checkpoint(
     client: &Client,
     ledger_id: Uuid,
-    number: u32,
-    keys: &KeyDirectory,
+    outside: Option<String>,
 ) -> Result<(), StoreError> {
-    match known_checkpoints(client, ledger_id, number, keys).await?.first() {
+    match known_checkpoints(client, ledger_id, outside).await?.first() {
         None => Ok(()),
         Some(_) => {
             Err(StoreError::Damaged("the ledger is empty, but a checkpoint of it exists".into()))
@@ -218,13 +219,12 @@ async fn check_checkpoints(
     client: &Client,
     ledger_id: Uuid,
     state: &State,
-    number: u32,
-    keys: &KeyDirectory,
+    outside: Option<String>,
 ) -> Result<(), StoreError> {
     let ledger = state.ledger.as_ref().ok_or(StoreError::Damaged("no position 0".into()))?;
     let key = NoteKey::new(&ledger.origin, ledger.checkpoint_key)
         .map_err(|e| StoreError::Damaged(e.to_string()))?;
-    for text in known_checkpoints(client, ledger_id, number, keys).await? {
+    for text in known_checkpoints(client, ledger_id, outside).await? {
         let checkpoint = note::open(&text, &key).map_err(|e| {
             StoreError::Damaged(format!("a kept checkpoint is not of this ledger: {e}"))
         })?;
@@ -244,18 +244,19 @@ async fn check_checkpoints(
     Ok(())
 }
 
+/// What is kept outside the database, and the newest in it.
 async fn known_checkpoints(
     client: &Client,
     ledger_id: Uuid,
-    number: u32,
-    keys: &KeyDirectory,
+    outside: Option<String>,
 ) -> Result<Vec<String>, StoreError> {
-    let outside = match std::fs::read_to_string(keys.checkpoint_file(number)) {
-        Ok(text) => Some(text),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-        Err(e) => {
-            return Err(StoreError::Damaged(format!("the kept checkpoint can't be read: {e}")));
-        }
-    };
     Ok(outside.into_iter().chain(checkpoints::newest(client, ledger_id).await?).collect())
+}
+
+fn checkpoint_outside(number: u32, keys: &KeyDirectory) -> Result<Option<String>, StoreError> {
+    match std::fs::read_to_string(keys.checkpoint_file(number)) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(StoreError::Damaged(format!("the kept checkpoint can't be read: {e}"))),
+    }
 }

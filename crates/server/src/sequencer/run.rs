@@ -15,7 +15,7 @@ use super::folding::Folding;
 use super::{AnswerTo, Ledger, SequencerError, Waiting, catch_up};
 use crate::sealing::random;
 use crate::store::ledgers::Locked;
-use crate::store::{entries, keys, requests, tiles};
+use crate::store::{keys, requests, tiles};
 
 /// Most bytes that one batch writes, about.
 const MAX_BATCH_BYTES: usize = 2 << 20;
@@ -136,11 +136,11 @@ async fn write(
         refusals: folding.counted(),
     };
     let batch = batch::run(&head, means, commands);
-    // Written, not committed: a crash here leaves nothing, Postgres rolls back.
-    store(ledger, &locked, &batch).await.inspect_err(|_| put_back_shed(ledger, shed))?;
+    // Beside the entries, written and not committed: a crash here leaves nothing, Postgres rolls back.
+    store_beside(ledger, &locked, &batch).await.inspect_err(|_| put_back_shed(ledger, shed))?;
     // From here on the batch may be durable although nobody hears of it.
     *committing = true;
-    locked.commit(&ledger.writer).await?;
+    locked.append_and_commit(&ledger.writer, ledger.id, &batch.entries).await?;
     // Durable. A crash here loses only the answers; callers find out with their request ids.
     ledger.publish(Arc::new(batch.head));
     put_back_shed(ledger, batch.shed_left);
@@ -174,12 +174,13 @@ fn batch_time(head: &Head, clock_us: i64) -> Result<Time, SequencerError> {
     Ok(head.state.newest_time.max(Time(clock_us)))
 }
 
-async fn store(ledger: &Ledger, locked: &Locked, batch: &Batch) -> Result<(), SequencerError> {
+/// Tiles, projections, verifiers and request ids, where a batch has any; pages have none.
+async fn store_beside(
+    ledger: &Ledger,
+    locked: &Locked,
+    batch: &Batch,
+) -> Result<(), SequencerError> {
     let (client, id) = (locked.client(), ledger.id);
-    if batch.entries.is_empty() {
-        return Ok(());
-    }
-    entries::append(client, id, &batch.entries).await?;
     if !batch.full_tiles.is_empty() {
         tiles::append(client, id, &batch.full_tiles).await?;
     }

@@ -6,8 +6,8 @@ use keyledger_ledger::batch::NewEntry;
 use keyledger_ledger::entry::Entry;
 use keyledger_ledger::id::KeyId;
 use keyledger_ledger::record::Columns;
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use super::{StoreError, fixed};
@@ -31,22 +31,24 @@ const BRIEF: &str = "position, payload_type, body, public_key_sha256, signature"
 const FULL: &str = "position, payload_type, body, public_key_sha256, signature, sealed, uses, kind, time_us, key_id, \
                     stream_version, caller_key_id, trace_id, use_count, leaf_hash";
 
+/// Prepares [`append_prepared`]. Later, on the same connection, it costs nothing.
+pub(crate) async fn prepare_append(client: &Client) -> Result<Statement, StoreError> {
+    let sql = "/* entries::append */
+        INSERT INTO entries (ledger_id, position, payload_type, body, public_key_sha256, signature, sealed, uses,
+                             kind, time_us, key_id, stream_version, caller_key_id, trace_id, use_count, leaf_hash)
+        SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[],
+                                 $8::bytea[], $9::smallint[], $10::bigint[], $11::uuid[], $12::integer[],
+                                 $13::uuid[], $14::bytea[], $15::integer[], $16::bytea[])";
+    Ok(client.prepare_cached(sql).await?)
+}
+
 /// Appends a batch. Its positions follow each other; the primary key is the fence.
-pub(crate) async fn append(
+pub(crate) async fn append_prepared(
     client: &Client,
+    statement: &Statement,
     ledger_id: Uuid,
     entries: &[NewEntry],
 ) -> Result<(), StoreError> {
-    let statement = client
-        .prepare_cached(
-            "/* entries::append */
-             INSERT INTO entries (ledger_id, position, payload_type, body, public_key_sha256, signature, sealed, uses,
-                                  kind, time_us, key_id, stream_version, caller_key_id, trace_id, use_count, leaf_hash)
-             SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[],
-                                      $8::bytea[], $9::smallint[], $10::bigint[], $11::uuid[], $12::integer[],
-                                      $13::uuid[], $14::bytea[], $15::integer[], $16::bytea[])",
-        )
-        .await?;
     let columns: Vec<Columns> =
         entries.iter().map(|e| Columns::derive(&e.event, e.leaf_hash)).collect();
     let position: Vec<i64> = entries.iter().map(|e| e.position as i64).collect();
@@ -69,7 +71,7 @@ pub(crate) async fn append(
     let leaf_hash: Vec<&[u8]> = entries.iter().map(|e| e.leaf_hash.as_slice()).collect();
     client
         .execute(
-            &statement,
+            statement,
             &[
                 &ledger_id,
                 &position,
@@ -93,6 +95,27 @@ pub(crate) async fn append(
     Ok(())
 }
 
+/// Prepares [`from_position_prepared`].
+pub(crate) async fn prepare_from_position(client: &Client) -> Result<Statement, StoreError> {
+    let sql = format!(
+        "/* entries::from_position */ SELECT {BRIEF} FROM entries
+         WHERE ledger_id = $1 AND position >= $2 ORDER BY position LIMIT $3"
+    );
+    Ok(client.prepare_cached(&sql).await?)
+}
+
+/// Entries from a position on, in order, without what lies beside them.
+pub(crate) async fn from_position_prepared(
+    client: &Client,
+    statement: &Statement,
+    ledger_id: Uuid,
+    position: u64,
+    limit: i64,
+) -> Result<Vec<StoredEntry>, StoreError> {
+    let rows = client.query(statement, &[&ledger_id, &(position as i64), &limit]).await?;
+    rows.iter().map(brief).collect()
+}
+
 /// Entries from a position on, in order, without what lies beside them.
 pub(crate) async fn from_position(
     client: &Client,
@@ -100,13 +123,8 @@ pub(crate) async fn from_position(
     position: u64,
     limit: i64,
 ) -> Result<Vec<StoredEntry>, StoreError> {
-    let sql = format!(
-        "/* entries::from_position */ SELECT {BRIEF} FROM entries
-         WHERE ledger_id = $1 AND position >= $2 ORDER BY position LIMIT $3"
-    );
-    let statement = client.prepare_cached(&sql).await?;
-    let rows = client.query(&statement, &[&ledger_id, &(position as i64), &limit]).await?;
-    rows.iter().map(brief).collect()
+    let statement = prepare_from_position(client).await?;
+    from_position_prepared(client, &statement, ledger_id, position, limit).await
 }
 
 /// Entries from a position on, in order, whole; at most about `max_bytes` of them, and at least one if there is one.

@@ -1,7 +1,10 @@
 //! Ledgers: their rows, and the lock that orders their batches.
 
+use std::sync::LazyLock;
+
 use deadpool_postgres::Client;
-use tokio_postgres::types::Type;
+use keyledger_ledger::batch::NewEntry;
+use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use super::StoreError;
@@ -14,6 +17,14 @@ pub(crate) const LOCK_TIMEOUT_MS: u64 = 4_000;
 pub(crate) const IDLE_TIMEOUT_MS: u64 = 2_500;
 /// How long one statement may take.
 pub(crate) const STATEMENT_TIMEOUT_MS: u64 = 8_000;
+
+static BEGIN: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; \
+         SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}; \
+         SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}"
+    )
+});
 
 /// Makes the row of a ledger, if it isn't there.
 pub(crate) async fn insert(
@@ -49,7 +60,7 @@ pub(crate) async fn all(client: &Client) -> Result<Vec<(Uuid, u32)>, StoreError>
     Ok(rows.iter().map(|r| (r.get(0), r.get::<_, i32>(1) as u32)).collect())
 }
 
-/// A transaction that holds a ledger's lock. Dropped without [`Locked::commit`], the connection is closed and Postgres
+/// A transaction that holds a ledger's lock. Dropped without [`Locked::append_and_commit`], the connection is closed and Postgres
 /// rolls back.
 pub(crate) struct Locked {
     client: Option<Client>,
@@ -60,8 +71,8 @@ pub(crate) struct Locked {
 }
 
 impl Locked {
-    /// Takes the lock, then reads clock and newest entries. Two statements: one that merged them would read with a
-    /// snapshot from before the lock was had.
+    /// Takes the lock, then reads clock and newest entries: all sent at once, run in order. The lock is a statement of its
+    /// own: one that also read the entries would read them with a snapshot from before the lock was had.
     pub(crate) async fn begin(
         database: &Database,
         ledger_id: Uuid,
@@ -69,69 +80,72 @@ impl Locked {
         limit: i64,
     ) -> Result<Locked, StoreError> {
         let client = database.client().await?;
+        let lock = "/* Locked::begin */ SELECT 1 FROM ledgers WHERE ledger_id = $1 FOR UPDATE";
+        let lock = client.prepare_typed_cached(lock, &[Type::UUID]).await?;
+        let clock =
+            "/* Locked::begin */ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+        let clock = client.prepare_typed_cached(clock, &[]).await?;
+        let news = entries::prepare_from_position(&client).await?;
         let mut locked = Locked { client: Some(client), clock_us: 0, news: vec![] };
-        locked.lock(database, ledger_id).await?;
+
         let client = locked.client();
-        let clock = client
-            .prepare_typed_cached(
-                "/* Locked::begin */ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
-                &[],
-            )
-            .await?;
-        let clock = client.query_one(&clock, &[]);
-        let news = entries::from_position(client, ledger_id, next_position, limit);
-        let (clock, news) =
-            tokio::try_join!(async { clock.await.map_err(StoreError::from) }, news)?;
-        let clock_us = clock.get(0);
+        let id: [&(dyn ToSql + Sync); 1] = [&ledger_id];
+        let (begun, row, clock, news) = tokio::join!(
+            client.batch_execute(&BEGIN),
+            client.query_opt(&lock, &id),
+            client.query_one(&clock, &[]),
+            entries::from_position_prepared(client, &news, ledger_id, next_position, limit),
+        );
+        begun?;
+        match row.map_err(StoreError::from) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(StoreError::Damaged("the ledger's row is gone".into())),
+            Err(error) => {
+                if matches!(error, StoreError::LockTimeout) {
+                    end_stuck_holders(database).await?;
+                }
+                return Err(error);
+            }
+        }
+        let (clock_us, news) = (clock?.get(0), news?);
         locked.clock_us = clock_us;
         locked.news = news;
         Ok(locked)
     }
 
     pub(crate) fn client(&self) -> &Client {
-        self.client.as_ref().expect("only the end of commit, and drop, take the client")
+        self.client.as_ref().expect("only the end of a commit, and drop, take the client")
     }
 
-    /// After this has returned Ok, the batch is durable. With [`StoreError::OutcomeUnknown`] it may be; with any other
-    /// error it certainly isn't.
-    pub(crate) async fn commit(mut self, database: &Database) -> Result<(), StoreError> {
+    /// Appends the entries and commits: both are sent at once, and if the first fails Postgres rolls back at the second.
+    /// After this has returned Ok, the batch is durable. With [`StoreError::OutcomeUnknown`] it may be; with any other error
+    /// it certainly isn't.
+    pub(crate) async fn append_and_commit(
+        mut self,
+        database: &Database,
+        ledger_id: Uuid,
+        new: &[NewEntry],
+    ) -> Result<(), StoreError> {
         let unreplicated = database.unreplicated_commits();
-        let committed = self.client().batch_execute("COMMIT").await;
-        committed.map_err(|e| StoreError::OutcomeUnknown(e.to_string()))?;
+        let client = self.client();
+        let append = entries::prepare_append(client).await?;
+        let (appended, committed) = tokio::join!(
+            entries::append_prepared(client, &append, ledger_id, new),
+            client.batch_execute("COMMIT"),
+        );
+        match (appended, committed) {
+            (Err(refused @ (StoreError::Conflict(_) | StoreError::Refused(_))), Ok(())) => {
+                return Err(refused);
+            }
+            (Err(error), _) => return Err(StoreError::OutcomeUnknown(error.to_string())),
+            (Ok(()), Err(error)) => return Err(StoreError::OutcomeUnknown(error.to_string())),
+            (Ok(()), Ok(())) => {}
+        }
         // Good for the next batch; on any other way out of here the connection is closed.
         drop(self.client.take());
         match database.unreplicated_commits() == unreplicated {
             true => Ok(()),
             false => Err(StoreError::OutcomeUnknown("no standby has confirmed it".into())),
-        }
-    }
-
-    async fn lock(&self, database: &Database, ledger_id: Uuid) -> Result<(), StoreError> {
-        let client = self.client();
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; \
-             SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}; \
-             SET LOCAL idle_in_transaction_session_timeout = {IDLE_TIMEOUT_MS}"
-        );
-        let statement = client
-            .prepare_typed_cached(
-                "/* Locked::lock */ SELECT pg_backend_pid() FROM ledgers WHERE ledger_id = $1 FOR UPDATE",
-                &[Type::UUID],
-            )
-            .await?;
-        // Both are sent at once; Postgres runs them in order.
-        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&ledger_id];
-        let (begun, row) =
-            tokio::join!(client.batch_execute(&begin), client.query_opt(&statement, &params));
-        begun?;
-        match row.map_err(StoreError::from) {
-            Ok(Some(_)) => Ok(()),
-            Ok(None) => Err(StoreError::Damaged("the ledger's row is gone".into())),
-            Err(StoreError::LockTimeout) => {
-                end_stuck_holders(database).await?;
-                Err(StoreError::LockTimeout)
-            }
-            Err(error) => Err(error),
         }
     }
 }
