@@ -79,7 +79,23 @@ impl Deployment {
         databases: &Databases,
         key_dir: &Path,
     ) -> Result<Arc<Replica>, String> {
+        self.start(self.program(), databases, key_dir).await
+    }
+
+    /// Starts a server with one more variable in its environment.
+    pub(crate) async fn replica_with(&self, name: &str, value: &str) -> Arc<Replica> {
         let mut serve = self.program();
+        serve.env(name, value);
+        let started = self.start(serve, self.databases(), &self.key_dir()).await;
+        started.unwrap_or_else(|why| panic!("the server didn't start: {why}"))
+    }
+
+    async fn start(
+        &self,
+        mut serve: Command,
+        databases: &Databases,
+        key_dir: &Path,
+    ) -> Result<Arc<Replica>, String> {
         serve.args(["serve", "--listen", "127.0.0.1:0"]);
         serve
             .env("DATABASE_URL", &databases.ledger)

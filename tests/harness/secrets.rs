@@ -14,6 +14,8 @@ const TEXT_FIELDS: [&str; 6] =
     ["reason", "purpose", "description", "user", "address", "user_agent"];
 /// Shorter ones would be found by chance in random bytes.
 const SHORTEST: usize = 6;
+/// The beginning of a long text stands for all of it.
+const LONGEST: usize = 256;
 
 /// Secrets by their bytes, with a word for what each is.
 #[derive(Default)]
@@ -84,6 +86,7 @@ impl Secrets {
     fn note(&self, what: &str, bytes: &[u8]) {
         if bytes.len() >= SHORTEST {
             let mut noted = self.0.lock().expect("no holder of this lock panics");
+            let bytes = &bytes[..bytes.len().min(LONGEST)];
             noted.entry(bytes.to_vec()).or_insert_with(|| what.to_string());
         }
     }

@@ -24,6 +24,7 @@ use keyledger_ledger::verify::{Finding, Problem, Verifier};
 use keyledger_proto::*;
 use keyledger_server::inspect::{Source, verify_ledger};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 use tonic::Code;
 use uuid::Uuid;
 
@@ -124,6 +125,11 @@ impl Vandal {
         self.client.batch_execute(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
     }
 
+    /// The condition on a row of the ledger at a position.
+    fn at(&self, position: i64) -> String {
+        format!("ledger_id = '{}' AND position = {position}", self.ledger_id)
+    }
+
     async fn size(&self) -> i64 {
         let size = "SELECT count(*) FROM entries WHERE ledger_id = $1";
         self.client.query_one(size, &[&self.ledger_id]).await.unwrap().get(0)
@@ -133,13 +139,10 @@ impl Vandal {
         verify_ledger(&self.source, &self.ledger, &[], &mut |_, _| {}).await.unwrap()
     }
 
-    /// What is wrong with the ledger, which must not be good.
-    #[track_caller]
-    fn found(&self, what: String) -> impl Future<Output = Finding> {
-        async move {
-            let (_, finding) = self.verify().await;
-            finding.unwrap_or_else(|| panic!("not found: {what}"))
-        }
+    /// What is wrong with the ledger, which must not be good after `what` was done to it.
+    async fn found(&self, what: &str) -> Finding {
+        let (_, finding) = self.verify().await;
+        finding.unwrap_or_else(|| panic!("not found: {what}"))
     }
 
     async fn is_good(&self) {
@@ -154,5 +157,60 @@ fn names(finding: &Finding, position: i64) -> bool {
     match finding.problem {
         Problem::Root { from, size } => (from..size).contains(&position),
         _ => finding.position == position,
+    }
+}
+
+/// How a bit of a column is flipped: its type, and its name.
+#[derive(Clone, Copy)]
+enum Type {
+    Bytes,
+    Text,
+    Uuid,
+    /// With its number of bits.
+    Integer(i32, &'static str),
+}
+
+impl Type {
+    /// How many bits a value has, in SQL.
+    fn bits(self, column: &str) -> String {
+        match self {
+            Type::Bytes | Type::Text => format!("octet_length({column}) * 8"),
+            Type::Uuid => format!("CASE WHEN {column} IS NULL THEN 0 ELSE 128 END"),
+            Type::Integer(bits, _) => format!("CASE WHEN {column} IS NULL THEN 0 ELSE {bits} END"),
+        }
+    }
+
+    /// The column with bit `bit` flipped. Done twice, it is as it was.
+    fn flipped(self, column: &str, bit: i32) -> String {
+        let flip = |bytes: String| format!("set_bit({bytes}, {bit}, 1 - get_bit({bytes}, {bit}))");
+        match self {
+            Type::Bytes => flip(column.into()),
+            Type::Text => {
+                format!("convert_from({}, 'UTF8')", flip(format!("convert_to({column}, 'UTF8')")))
+            }
+            Type::Uuid => format!("encode({}, 'hex')::uuid", flip(format!("uuid_send({column})"))),
+            Type::Integer(_, name) => format!("{column} # (1::{name} << {bit})"),
+        }
+    }
+}
+
+/// The bits of a column.
+struct Bits<'a> {
+    table: &'a str,
+    column: &'a str,
+    r#type: Type,
+}
+
+impl Bits<'_> {
+    /// Flips a bit in one row and returns the row's ctid. `None` if Postgres itself holds no such value: text that is no
+    /// UTF-8.
+    async fn flip(&self, client: &Client, row: &str, bit: i32) -> Option<String> {
+        let Bits { table, column, r#type } = self;
+        let to = r#type.flipped(column, bit);
+        let flip = format!("UPDATE {table} SET {column} = {to} WHERE {row} RETURNING ctid::text");
+        match client.query_one(&flip, &[]).await {
+            Err(e) if e.code() == Some(&SqlState::CHARACTER_NOT_IN_REPERTOIRE) => None,
+            changed => Some(changed.unwrap_or_else(|e| panic!("{flip}: {e:?}")).get(0)),
+        }
     }
 }

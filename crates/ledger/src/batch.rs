@@ -92,7 +92,7 @@ pub struct NewRequest {
 }
 
 /// Runs a batch of commands against a head.
-pub fn run(head: &Head, means: Means<'_>, commands: &[Command]) -> Batch {
+pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
     let mut run = Run {
         batch: Batch {
             head: head.clone(),
@@ -111,16 +111,16 @@ pub fn run(head: &Head, means: Means<'_>, commands: &[Command]) -> Batch {
     };
     run.record_folded();
     let mut answers: Vec<Option<Answer>> = vec![None; commands.len()];
-    for (command, answer) in commands.iter().zip(&mut answers) {
-        if !matches!(command.action, Action::Change(_)) {
-            *answer = Some(run.record_use(command));
+    let mut changes = vec![];
+    for (i, command) in commands.into_iter().enumerate() {
+        match command.action {
+            Action::Change(change) => changes.push((i, command.call, change)),
+            action => answers[i] = Some(run.record_use(command.call, action)),
         }
     }
     run.close_page();
-    for (command, answer) in commands.iter().zip(&mut answers) {
-        if let Action::Change(change) = &command.action {
-            *answer = Some(run.change(&command.call, change));
-        }
+    for (i, call, change) in changes {
+        answers[i] = Some(run.change(call, *change));
     }
     run.close_page();
     run.batch.shed_left = run.means.shed;
@@ -147,24 +147,21 @@ impl Run<'_> {
         &self.batch.head.state
     }
 
-    fn record_use(&mut self, command: &Command) -> Answer {
-        let call = &command.call;
-        let caller = match self.authorise(call) {
+    fn record_use(&mut self, call: Call, action: Action) -> Answer {
+        let caller = match self.authorise(&call) {
             Ok(caller) => caller,
             Err(refused) => return self.refuse(call, refused),
         };
-        match &command.action {
-            Action::Verify(check) => self.verify(call, &caller, check),
+        match action {
+            Action::Verify(check) => self.verify(call, &caller, *check),
             Action::Refuse(reason) => {
-                self.record_refusal(call, caller_use(call, &caller, *reason), Refusal::Earlier)
+                let r#use = caller_use(&call, &caller, reason);
+                self.record_refusal(call, r#use, Refusal::Earlier)
             }
             Action::Authenticate => Answer::Allowed { caller: caller.key },
             Action::Read | Action::Change(_) => {
-                self.add_use(
-                    caller_use(call, &caller, DecisionReason::Granted),
-                    call.salt,
-                    &call.texts,
-                );
+                let r#use = caller_use(&call, &caller, DecisionReason::Granted);
+                self.add_use(r#use, call.salt, call.texts);
                 Answer::Allowed { caller: caller.key }
             }
         }
@@ -206,22 +203,22 @@ impl Run<'_> {
         }
     }
 
-    fn refuse(&mut self, call: &Call, refused: RefusedCaller) -> Answer {
-        let mut r#use = call_use(call, refused.reason);
+    fn refuse(&mut self, call: Call, refused: RefusedCaller) -> Answer {
+        let mut r#use = call_use(&call, refused.reason);
         r#use.key_id = refused.key_id.map_or(vec![], |id| id.as_bytes().to_vec());
         r#use.version = refused.version;
         self.record_refusal(call, r#use, refused.refusal)
     }
 
     /// Records that a caller was refused: by a use of its own or, if there are many, by a count in the next second's page.
-    fn record_refusal(&mut self, call: &Call, r#use: Use, refusal: Refusal) -> Answer {
+    fn record_refusal(&mut self, call: Call, r#use: Use, refusal: Refusal) -> Answer {
         let who = KeyId::from_slice(&r#use.key_id).map_or(Who::Network(call.network), Who::Key);
         let reason = DecisionReason::try_from(r#use.reason).expect("we wrote it");
         let group = Group { method: call.method, who, reason };
         if !self.means.refusals.admit(group, self.means.now, call.trace) {
             return Answer::Folded { refusal };
         }
-        self.add_use(r#use, call.salt, &call.texts);
+        self.add_use(r#use, call.salt, call.texts);
         Answer::Refused { refusal }
     }
 
@@ -233,11 +230,11 @@ impl Run<'_> {
                 .chain_update(i.to_be_bytes())
                 .finalize();
             let salt = salt[..16].try_into().expect("a SHA-256 has 32 bytes");
-            self.add_use(r#use, salt, &[]);
+            self.add_use(r#use, salt, vec![]);
         }
     }
 
-    fn verify(&mut self, call: &Call, caller: &Authorised, check: &Check) -> Answer {
+    fn verify(&mut self, call: Call, caller: &Authorised, check: Check) -> Answer {
         let (key_id, version, verdict) =
             match identify(&check.credential, self.state(), self.means.peppers) {
                 Identity::Known { key_id, version } => {
@@ -263,12 +260,12 @@ impl Run<'_> {
             key_id: key_id.map_or(vec![], |id| id.as_bytes().to_vec()),
             version,
             caller: caller.key.as_ref().map(|key| caller_of(key, caller.version)),
-            permission: check.permission.clone(),
-            resource: check.resource.clone(),
-            audience: check.audience.clone(),
-            ..call_use(call, verdict.reason)
+            permission: check.permission,
+            resource: check.resource,
+            audience: check.audience,
+            ..call_use(&call, verdict.reason)
         };
-        let at = self.add_use(r#use, call.salt, &check.texts);
+        let at = self.add_use(r#use, call.salt, check.texts);
         let key =
             key_id.filter(|_| version != 0).and_then(|id| self.state().keys.get(&id).cloned());
         let explain = verdict.allowed() || self.may_explain(caller);
@@ -288,36 +285,38 @@ impl Run<'_> {
             .is_none_or(|key| judge::matching_grant(self.state(), key, EXPLAIN, "keys").is_some())
     }
 
-    fn change(&mut self, call: &Call, change: &Change) -> Answer {
-        let caller = match self.authorise(call) {
+    fn change(&mut self, call: Call, change: Change) -> Answer {
+        let caller = match self.authorise(&call) {
             Ok(caller) => caller,
             Err(refused) => return self.refuse(call, refused),
         };
-        if let Some(answer) = self.replay(call, &caller) {
-            return answer;
+        if let Some(known) = self.known_request(&call, &caller) {
+            return self.replay(call, &caller, known);
         }
-        match self.decide_and_write(call, &caller, change) {
+        match self.decide_and_write(&call, &caller, &change) {
             Ok(answer) => answer,
             // What Keyledger itself was refused is no use of a key.
             Err(refusal) if caller.key.is_none() => Answer::Refused { refusal },
             Err(refusal) => {
-                let r#use = caller_use(call, &caller, refusal.recorded_reason());
+                let r#use = caller_use(&call, &caller, refusal.recorded_reason());
                 self.record_refusal(call, r#use, refusal)
             }
         }
     }
 
+    fn known_request(&self, call: &Call, caller: &Authorised) -> Option<KnownRequest> {
+        self.means.known.get(&(caller.key.as_ref()?.id, call.request?.id)).copied()
+    }
+
     /// The same request id again: the first answer if it is the same request, else a refusal.
-    fn replay(&mut self, call: &Call, caller: &Authorised) -> Option<Answer> {
-        let request = call.request?;
-        let known = *self.means.known.get(&(caller.key.as_ref()?.id, request.id))?;
-        let same = known.digest == request.digest;
-        if !same {
-            let r#use = caller_use(call, caller, DecisionReason::Refused);
-            return Some(self.record_refusal(call, r#use, Refusal::RequestIdReused));
+    fn replay(&mut self, call: Call, caller: &Authorised, known: KnownRequest) -> Answer {
+        if call.request.is_some_and(|request| request.digest != known.digest) {
+            let r#use = caller_use(&call, caller, DecisionReason::Refused);
+            return self.record_refusal(call, r#use, Refusal::RequestIdReused);
         }
-        self.add_use(caller_use(call, caller, DecisionReason::Replayed), call.salt, &call.texts);
-        Some(Answer::Replayed { position: known.position })
+        let r#use = caller_use(&call, caller, DecisionReason::Replayed);
+        self.add_use(r#use, call.salt, call.texts);
+        Answer::Replayed { position: known.position }
     }
 
     fn decide_and_write(
@@ -424,10 +423,10 @@ impl Run<'_> {
         &mut self,
         mut r#use: Use,
         salt: crate::page::UseSalt,
-        texts: &[Sealed],
+        texts: Vec<Sealed>,
     ) -> UseAddress {
         r#use.texts = texts.iter().map(Sealed::to_body).collect();
-        let index = self.page.add(&r#use, salt, texts.iter().map(|t| t.bytes.clone()).collect());
+        let index = self.page.add(&r#use, salt, texts.into_iter().map(|t| t.bytes).collect());
         UseAddress { position: self.batch.head.state.next_position, index }
     }
 

@@ -51,6 +51,7 @@ pub(crate) struct Sealing {
 struct Cache {
     by_reference: HashMap<(Uuid, [u8; 16]), Arc<DataKey>>,
     by_blind_index: HashMap<(Uuid, [u8; 32]), Arc<DataKey>>,
+    by_month: HashMap<(Uuid, i64), Arc<DataKey>>,
 }
 
 impl Sealing {
@@ -70,15 +71,33 @@ impl Sealing {
         about: About<'_>,
         now: Time,
     ) -> Result<Arc<DataKey>, StoreError> {
+        let cached = match about {
+            About::Person(_) => None,
+            About::Reference(reference) => self.cached(ledger_id, &reference),
+            About::Nobody => self.cached_month(ledger_id, month_number(now)),
+        };
+        match cached {
+            Some(key) => Ok(key),
+            // Seldom: so it doesn't make every call's future larger.
+            None => Box::pin(self.find_data_key(ledger_id, about, now)).await,
+        }
+    }
+
+    async fn find_data_key(
+        &self,
+        ledger_id: Uuid,
+        about: About<'_>,
+        now: Time,
+    ) -> Result<Arc<DataKey>, StoreError> {
         match about {
             About::Person(name) => self.by_name(ledger_id, &format!("person\n{name}")).await,
-            About::Nobody => self.by_name(ledger_id, &format!("month\n{}", month(now))).await,
+            About::Nobody => self.month_key(ledger_id, now).await,
             About::Reference(reference) => {
                 self.load(ledger_id, &[reference]).await?;
                 match self.cached(ledger_id, &reference) {
                     Some(key) => Ok(key),
                     // Erased: what is said about them from now on is about nobody known.
-                    None => self.by_name(ledger_id, &format!("month\n{}", month(now))).await,
+                    None => self.month_key(ledger_id, now).await,
                 }
             }
         }
@@ -129,6 +148,18 @@ impl Sealing {
             }
             _ => Opening::Damaged,
         }
+    }
+
+    async fn month_key(&self, ledger_id: Uuid, now: Time) -> Result<Arc<DataKey>, StoreError> {
+        let key = self.by_name(ledger_id, &format!("month\n{}", month(now))).await?;
+        let mut cache = self.cache.write().expect("no holder of the cache's lock panics");
+        cache.by_month.insert((ledger_id, month_number(now)), key.clone());
+        Ok(key)
+    }
+
+    fn cached_month(&self, ledger_id: Uuid, month: i64) -> Option<Arc<DataKey>> {
+        let cache = self.cache.read().expect("no holder of the cache's lock panics");
+        cache.by_month.get(&(ledger_id, month)).cloned()
     }
 
     async fn by_name(&self, ledger_id: Uuid, name: &str) -> Result<Arc<DataKey>, StoreError> {
@@ -253,18 +284,23 @@ fn wrapping_data(ledger_id: Uuid, subject_ref: &[u8; 16]) -> Vec<u8> {
     [b"keyledger data key v1\n".as_slice(), ledger_id.as_bytes(), subject_ref].concat()
 }
 
-/// `2026-11`, from a time: days to civil month after Howard Hinnant's `civil_from_days`.
+/// `2026-11`, from a time.
 fn month(now: Time) -> String {
+    let number = month_number(now);
+    format!("{:04}-{:02}", number.div_euclid(12), number.rem_euclid(12) + 1)
+}
+
+/// Months since January of the year 0: days to civil month after Howard Hinnant's `civil_from_days`.
+fn month_number(now: Time) -> i64 {
     let days = now.micros().div_euclid(86_400_000_000) + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
     let year_of_era =
         (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}")
+    // Years begin in March here, so that the leap day comes last.
+    let since_march = (5 * day_of_year + 2) / 153;
+    (year_of_era + era * 400) * 12 + since_march + 2
 }
 
 #[cfg(test)]

@@ -2,22 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use keyledger_ledger::verify::Problem;
-use tokio_postgres::error::SqlState;
-
 use super::*;
 
-/// How a bit of a column is flipped: its type, and its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Type {
-    Bytes,
-    Text,
-    Uuid,
-    /// With its number of bits.
-    Integer(i32, &'static str),
-}
-
-const COLUMNS: [(&str, Type); 16] = [
+pub(super) const COLUMNS: [(&str, Type); 16] = [
     ("ledger_id", Type::Uuid),
     ("position", Type::Integer(64, "bigint")),
     ("payload_type", Type::Text),
@@ -41,29 +28,6 @@ const NULLABLE: [(&str, &str); 4] = [
     ("caller_key_id", "'00000000-0000-8000-8000-000000000001'::uuid"),
     ("trace_id", r"'\x00000000000000000000000000000001'::bytea"),
 ];
-
-impl Type {
-    fn bits(self, column: &str) -> String {
-        match self {
-            Type::Bytes | Type::Text => format!("octet_length({column}) * 8"),
-            Type::Uuid => format!("CASE WHEN {column} IS NULL THEN 0 ELSE 128 END"),
-            Type::Integer(bits, _) => format!("CASE WHEN {column} IS NULL THEN 0 ELSE {bits} END"),
-        }
-    }
-
-    /// The column with bit `bit` flipped. Done twice, it is as it was.
-    fn flipped(self, column: &str, bit: i32) -> String {
-        let flip = |bytes: String| format!("set_bit({bytes}, {bit}, 1 - get_bit({bytes}, {bit}))");
-        match self {
-            Type::Bytes => flip(column.into()),
-            Type::Text => {
-                format!("convert_from({}, 'UTF8')", flip(format!("convert_to({column}, 'UTF8')")))
-            }
-            Type::Uuid => format!("encode({}, 'hex')::uuid", flip(format!("uuid_send({column})"))),
-            Type::Integer(_, name) => format!("{column} # (1::{name} << {bit})"),
-        }
-    }
-}
 
 #[test]
 fn a_flipped_bit_in_any_column_of_the_system_ledger_is_found_where_it_is() {
@@ -110,17 +74,12 @@ impl Vandal {
     /// Flips a bit, looks, and flips it back.
     async fn flip(&self, position: i64, column: &str, bit: i32) {
         let r#type = COLUMNS.iter().find(|(c, _)| *c == column).expect("a column of entries").1;
-        let place = format!("ledger_id = '{}' AND position = {position}", self.ledger_id);
-        let to = r#type.flipped(column, bit);
-        let moved = format!("UPDATE entries SET {column} = {to} WHERE {place} RETURNING ctid::text, position");
-        let row = match self.client.query_one(&moved, &[]).await {
-            // Postgres itself holds no text of such bytes.
-            Err(e) if e.code() == Some(&SqlState::CHARACTER_NOT_IN_REPERTOIRE) => return,
-            row => row.unwrap(),
-        };
-        let (ctid, now): (String, i64) = (row.get(0), row.get(1));
+        let bits = Bits { table: "entries", column, r#type };
         let what = format!("bit {bit} of {column} at position {position}");
-        let finding = self.found(what.clone()).await;
+        let Some(row) = bits.flip(&self.client, &self.at(position), bit).await else { return };
+        let now = "SELECT position FROM entries WHERE ctid = $1::text::tid";
+        let now: i64 = self.client.query_one(now, &[&row]).await.unwrap().get(0);
+        let finding = self.found(&what).await;
         let named = match finding.problem {
             // Two entries at one position: the next one is missed after it.
             Problem::Gap { found } => {
@@ -129,18 +88,18 @@ impl Vandal {
             _ => names(&finding, position) || names(&finding, now),
         };
         assert!(named, "{what}: {finding}");
-        self.run(&format!("UPDATE entries SET {column} = {to} WHERE ctid = '{ctid}'")).await;
+        bits.flip(&self.client, &format!("ctid = '{row}'"), bit).await.expect("it was so before");
     }
 
     /// A value where there was none, and none where there was one.
     async fn toggle_nulls(&self, position: i64) {
-        let place = format!("ledger_id = '{}' AND position = {position}", self.ledger_id);
+        let place = self.at(position);
         for (column, other) in NULLABLE {
             self.run(&format!("CREATE TEMP TABLE kept AS SELECT {column} FROM entries WHERE {place}"))
                 .await;
             let toggle = format!("CASE WHEN {column} IS NULL THEN {other} END");
             self.run(&format!("UPDATE entries SET {column} = {toggle} WHERE {place}")).await;
-            let finding = self.found(format!("{column} at position {position}")).await;
+            let finding = self.found(&format!("{column} at position {position}")).await;
             assert!(matches!(finding.problem, Problem::Column(c) if c == column), "{finding}");
             assert!(names(&finding, position), "{finding}");
             let back = format!(

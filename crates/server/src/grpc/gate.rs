@@ -164,9 +164,13 @@ fn route(
             let request = HttpRequest::from_parts(head, body);
             match serve(gate.clone(), method, arrival.clone(), request).await {
                 (response, true) => response,
-                (response, false) => gate.refuse_undecoded(method, &arrival, response).await,
+                (response, false) => {
+                    Box::pin(gate.refuse_undecoded(method, &arrival, response)).await
+                }
             }
         };
+        // In its place before it is wrapped: a future is as large as all that it may wait for.
+        let work = Box::pin(work);
         // One limit for all steps: also for a body that doesn't come.
         let limited = async move {
             let late = Failure::Deadline { changing: recorded == Recorded::Change };
@@ -226,14 +230,15 @@ impl Gate {
         let ledger = match known {
             Some(ledger) => ledger,
             None => {
-                self.replica.ledger(number).await?.unwrap_or_else(|| self.replica.system.clone())
+                let found = Box::pin(self.replica.ledger(number)).await?;
+                found.unwrap_or_else(|| self.replica.system.clone())
             }
         };
         let trace = telemetry::trace_of_call(&request.headers);
         let mut arrival =
             Arrival { ledger, credential, caller, trace, peer: peer(request), _in_flight: permit };
         if arrival.caller.is_none() {
-            self.authenticate_under_lock(method, &mut arrival).await?;
+            Box::pin(self.authenticate_under_lock(method, &mut arrival)).await?;
         }
         Ok(arrival)
     }
@@ -305,7 +310,7 @@ impl Gate {
         let checked = match check(message) {
             Ok(checked) => checked,
             Err(violations) => {
-                context.refuse(DecisionReason::InvalidRequest).await?;
+                Box::pin(context.refuse(DecisionReason::InvalidRequest)).await?;
                 return Err(violations.into());
             }
         };

@@ -41,7 +41,7 @@ pub(super) async fn run(ledger: Weak<Ledger>, mut queue: mpsc::Receiver<Waiting>
         };
         let Some(ledger) = ledger.upgrade() else { return };
         let Work { commands, answers, catch_ups } = take_waiting(first, &mut queue);
-        let result = serve(&ledger, &commands, &mut folding).await;
+        let result = serve(&ledger, commands, &mut folding).await;
         if let Err(SequencerError::Stopped(why)) = &result {
             ledger.stop(why);
         }
@@ -92,7 +92,7 @@ fn take_waiting(first: Option<Waiting>, queue: &mut mpsc::Receiver<Waiting>) -> 
 /// Catches up and, if there are commands, makes them durable. Returns an answer for each.
 async fn serve(
     ledger: &Ledger,
-    commands: &[Command],
+    commands: Vec<Command>,
     folding: &mut Folding,
 ) -> Result<Vec<Answer>, SequencerError> {
     // COMMIT may have been sent when the time runs out, so then nothing is known. The batch is dropped; should it have
@@ -115,13 +115,13 @@ async fn serve(
 
 async fn write(
     ledger: &Ledger,
-    commands: &[Command],
+    commands: Vec<Command>,
     folding: &mut Folding,
     committing: &mut bool,
 ) -> Result<Vec<Answer>, SequencerError> {
     // Only the lock: a crash here leaves nothing.
     let (head, locked) = lock_at_head(ledger).await?;
-    let known = requests::known(locked.client(), ledger.id, &request_ids(commands)).await?;
+    let known = requests::known(locked.client(), ledger.id, &request_ids(&commands)).await?;
     let now = batch_time(&head, locked.clock_us)?;
     let shed = ledger.shed.swap(0, Ordering::Relaxed);
 
