@@ -4,12 +4,14 @@
 //! from a number that is printed; `KEYLEDGER_SEED` sets it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::join_all;
 use keyledger_ledger::body::{Decision, Kind};
 use keyledger_proto::*;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use uuid::Uuid;
@@ -28,22 +30,23 @@ fn servers_killed_at_random_moments_lose_no_acknowledged_change_and_duplicate_no
         let mut random = Random(seed);
         let world = Arc::new(World {
             replicas: [d.replica().await, d.replica().await].map(Mutex::new),
-            answers: AtomicU64::new(0),
+            answers: watch::Sender::new(0),
             stop: AtomicBool::new(false),
         });
         let tokens = join_all((0..CALLERS).map(|n| service(world.replica(0).admin(), n))).await;
-        let callers = tokens.into_iter().zip(0..).map(|(token, number)| {
+        let mut callers = JoinSet::new();
+        for (token, number) in tokens.into_iter().zip(0..) {
             let random = Random(random.next());
             let journal = Journal { number, attempts: 0, changes: vec![], verdicts: vec![] };
-            tokio::spawn(Working { world: world.clone(), token, random, journal }.run())
-        });
-        let callers: Vec<_> = callers.collect();
+            callers.spawn(Working { world: world.clone(), token, random, journal }.run());
+        }
 
         for _ in 0..setting("KEYLEDGER_KILLS").unwrap_or(20) {
-            let moment =
-                world.answers.load(Ordering::Relaxed) + random.below(ANSWERS_BETWEEN_KILLS);
-            while world.answers.load(Ordering::Relaxed) < moment {
-                tokio::task::yield_now().await;
+            let mut answers = world.answers.subscribe();
+            let moment = *answers.borrow() + random.below(ANSWERS_BETWEEN_KILLS);
+            tokio::select! {
+                told = answers.wait_for(|answers| *answers >= moment) => drop(told.unwrap()),
+                Some(ended) = callers.join_next() => panic!("a caller has ended: {:?}", ended.err()),
             }
             let killed = random.below(2) as usize;
             world.replica(killed).kill().await;
@@ -51,9 +54,7 @@ fn servers_killed_at_random_moments_lose_no_acknowledged_change_and_duplicate_no
         }
         world.stop.store(true, Ordering::Relaxed);
 
-        let journals = join_all(callers).await;
-        let journals: Vec<Journal> =
-            journals.into_iter().map(|j| j.expect("no caller panics")).collect();
+        let journals = callers.join_all().await;
         let records = d.records(1).await;
         each_change_is_there_once(&journals, &records);
         each_verdict_is_there(&journals, &records);
@@ -116,7 +117,7 @@ async fn service(admin: Caller, number: u64) -> String {
 /// The replicas that are running, or starting again.
 struct World {
     replicas: [Mutex<Arc<Replica>>; 2],
-    answers: AtomicU64,
+    answers: watch::Sender<u64>,
     stop: AtomicBool,
 }
 
@@ -214,7 +215,7 @@ impl Working {
             let caller = replica.caller(&self.token).with_header("traceparent", &traceparent);
             match caller.call(request.clone()).await {
                 Ok(reply) => {
-                    self.world.answers.fetch_add(1, Ordering::Relaxed);
+                    self.world.answers.send_modify(|answers| *answers += 1);
                     return reply;
                 }
                 Err(status) => must_be_repeated(&status),
@@ -237,7 +238,10 @@ fn must_be_repeated(status: &Status) {
             "{status:?}"
         ),
         None => assert!(
-            matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal),
+            matches!(
+                status.code(),
+                Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
+            ),
             "{status:?}"
         ),
     }

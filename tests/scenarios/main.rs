@@ -3,16 +3,26 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod append_only;
 mod bad_input;
 mod crash;
+mod every_method;
+mod frozen;
 mod ledgers;
+mod offline;
+mod outage;
 mod paging;
+mod records;
 mod repeats;
 mod replicas;
 mod revocation;
 mod roles;
 mod session;
+mod spans;
 mod starting;
 mod storage_away;
+mod streams;
+mod sweep;
 mod tampering;
 mod tidy;
+mod world;

@@ -155,3 +155,27 @@ fn a_key_or_secret_made_through_one_replica_works_at_once_through_the_other() {
         }
     });
 }
+
+#[test]
+fn what_is_said_about_a_person_is_sealed_under_their_key_also_by_a_replica_that_is_behind() {
+    scenario(async |d| {
+        let (a, b) = (d.replica().await, d.replica().await);
+        for _ in 0..5 {
+            let mark = d.mark().await;
+            let made = a.admin().call(user_key("alice@example.com")).await.unwrap();
+            b.admin().call(check(&made.token)).await.unwrap();
+            let key_id = made.key.unwrap().key_id;
+            a.admin().call(rotate(&key_id, 0)).await.unwrap();
+            let another = a.admin().call(user_key("alice@example.com")).await.unwrap();
+            b.admin().call(revoke(&another.key.unwrap().key_id)).await.unwrap();
+
+            let (_, records) = d.since_in_one(&mark).await;
+            let subjects = records.iter().map(|record| match record {
+                Record::Change { event, .. } => event.texts[0].subject_ref.clone(),
+                Record::Use { r#use, .. } => r#use.texts[0].subject_ref.clone(),
+            });
+            let subjects: std::collections::BTreeSet<Vec<u8>> = subjects.collect();
+            assert_eq!(subjects.len(), 1, "all of it is about alice: {records:#?}");
+        }
+    });
+}

@@ -135,6 +135,24 @@ impl Vandal {
         self.client.query_one(size, &[&self.ledger_id]).await.unwrap().get(0)
     }
 
+    /// Remembers the ledger's rows of a table.
+    async fn keep(&self, table: &str) {
+        let id = self.ledger_id;
+        let keep = format!(
+            "CREATE TEMP TABLE kept_{table} AS SELECT * FROM {table} WHERE ledger_id = '{id}'"
+        );
+        self.run(&keep).await;
+    }
+
+    async fn put_back(&self, table: &str) {
+        let id = self.ledger_id;
+        let back = format!(
+            "DELETE FROM {table} WHERE ledger_id = '{id}'; INSERT INTO {table} SELECT * FROM kept_{table};
+             DROP TABLE kept_{table}"
+        );
+        self.run(&back).await;
+    }
+
     async fn verify(&self) -> (Verifier, Option<Finding>) {
         verify_ledger(&self.source, &self.ledger, &[], &mut |_, _| {}).await.unwrap()
     }

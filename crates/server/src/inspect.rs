@@ -77,7 +77,8 @@ pub async fn verify_ledger(
         (Some(url), Some(keys)) => Some(Sealing::new(Database::new(url)?, keys)),
         _ => None,
     };
-    let client = database.client().await?;
+    // One snapshot: entries and what lies beside them belong together, also while the ledger grows.
+    let client = database.snapshot().await?;
     let ledger_id = find(&client, ledger).await?;
     let mut walk = Walk { client, ledger_id, verifier: Verifier::default(), sealing };
     let finding = match walk.run(pins, progress).await {
@@ -163,7 +164,8 @@ impl Walk {
             self.check_tiles().await?;
             progress(self.verifier.state().next_position, total);
         }
-        Ok(self.verifier.finish()?)
+        self.verifier.finish()?;
+        self.check_for_surplus_tiles().await
     }
 
     fn push(&mut self, entry: FullEntry) -> Result<(), Finding> {
@@ -218,6 +220,15 @@ impl Walk {
         Ok(())
     }
 
+    /// A tile that isn't full yet must not be there: whoever fills it could not store it.
+    async fn check_for_surplus_tiles(&self) -> Result<(), Stop> {
+        let size = self.verifier.state().next_position;
+        match tiles::surplus(&self.client, self.ledger_id, size).await? {
+            Some((level, index)) => Err(at(size, Problem::Tile { level, index }).into()),
+            None => Ok(()),
+        }
+    }
+
     /// What lies beside the ledger: projected rows and verifiers.
     async fn check_beside(&self, keys: Option<&KeyDirectory>) -> Result<(), Stop> {
         let state = self.verifier.state();
@@ -266,6 +277,7 @@ impl Walk {
                     rows.iter().any(|r| {
                         r.key_id == key.id
                             && r.version == v.number
+                            && r.pepper_id == v.pepper_id
                             && secret::commitment(&r.salt, &r.verifier) == v.commitment
                     })
                 });

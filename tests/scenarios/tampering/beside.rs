@@ -13,14 +13,25 @@ fn a_changed_row_beside_the_ledger_is_found() {
         let long = Type::Integer(64, "bigint");
         for (table, columns) in [
             ("checkpoints", vec![("note", Type::Text), ("size", long)]),
-            ("keys", vec![("key_id", Type::Uuid), ("position", long), ("state", Type::Bytes), ("mac", Type::Bytes)]),
-            ("key_secrets", vec![
-                ("key_id", Type::Uuid),
-                ("version", integer),
-                ("verifier", Type::Bytes),
-                ("salt", Type::Bytes),
-                ("pepper_id", integer),
-            ]),
+            (
+                "keys",
+                vec![
+                    ("key_id", Type::Uuid),
+                    ("position", long),
+                    ("state", Type::Bytes),
+                    ("mac", Type::Bytes),
+                ],
+            ),
+            (
+                "key_secrets",
+                vec![
+                    ("key_id", Type::Uuid),
+                    ("version", integer),
+                    ("verifier", Type::Bytes),
+                    ("salt", Type::Bytes),
+                    ("pepper_id", integer),
+                ],
+            ),
         ] {
             for (column, r#type) in columns {
                 vandal.flip_some(&vandal.client, Bits { table, column, r#type }).await;
@@ -36,17 +47,24 @@ fn a_row_of_a_key_that_is_missing_or_too_many_is_found() {
         tell(d).await;
         let vandal = Vandal::new(d, 1).await;
         for table in ["keys", "key_secrets"] {
-            let one = format!("(SELECT ctid FROM {table} WHERE ledger_id = '{}' LIMIT 1)", vandal.ledger_id);
-            vandal.run(&format!("CREATE TEMP TABLE kept AS SELECT * FROM {table} WHERE ctid = {one}")).await;
+            let one = format!(
+                "(SELECT ctid FROM {table} WHERE ledger_id = '{}' LIMIT 1)",
+                vandal.ledger_id
+            );
+            vandal
+                .run(&format!("CREATE TEMP TABLE kept AS SELECT * FROM {table} WHERE ctid = {one}"))
+                .await;
             vandal.run(&format!("DELETE FROM {table} WHERE ctid = {one}")).await;
             vandal.found(&format!("a row of {table} deleted")).await;
             vandal.run(&format!("INSERT INTO {table} SELECT * FROM kept; DROP TABLE kept")).await;
         }
         let copy = "INSERT INTO keys SELECT ledger_id, gen_random_uuid(), position, state, mac FROM keys LIMIT 1";
-        let copy = copy.replace("FROM keys", &format!("FROM keys WHERE ledger_id = '{}'", vandal.ledger_id));
+        let copy = copy
+            .replace("FROM keys", &format!("FROM keys WHERE ledger_id = '{}'", vandal.ledger_id));
         vandal.run(&format!("{copy} RETURNING key_id")).await;
         vandal.found("a key that no entry made").await;
-        let surplus = "DELETE FROM keys k WHERE NOT EXISTS (SELECT FROM entries e WHERE e.key_id = k.key_id)";
+        let surplus =
+            "DELETE FROM keys k WHERE NOT EXISTS (SELECT FROM entries e WHERE e.key_id = k.key_id)";
         vandal.run(surplus).await;
         vandal.is_good().await;
     });
@@ -69,8 +87,11 @@ fn a_data_key_that_was_changed_or_is_gone_is_found_and_named_as_missing() {
         let rows = "SELECT subject_ref FROM data_keys WHERE ledger_id = $1";
         for row in sealing.query(rows, &[&vandal.ledger_id]).await.unwrap() {
             let subject = hex::encode(row.get::<_, &[u8]>(0));
-            let place = format!(r"ledger_id = '{}' AND subject_ref = '\x{subject}'", vandal.ledger_id);
-            let remove = format!("CREATE TEMP TABLE kept AS SELECT * FROM data_keys WHERE {place}; DELETE FROM data_keys WHERE {place}");
+            let place =
+                format!(r"ledger_id = '{}' AND subject_ref = '\x{subject}'", vandal.ledger_id);
+            let remove = format!(
+                "CREATE TEMP TABLE kept AS SELECT * FROM data_keys WHERE {place}; DELETE FROM data_keys WHERE {place}"
+            );
             sealing.batch_execute(&remove).await.unwrap();
             let first = "SELECT min(position) FROM entries WHERE ledger_id = $1 AND
                          position(decode($2, 'hex') IN body || uses) > 0";
@@ -78,7 +99,10 @@ fn a_data_key_that_was_changed_or_is_gone_is_found_and_named_as_missing() {
             let first: i64 = first.unwrap().get(0);
             let finding = vandal.found("a data key deleted").await;
             assert!(matches!(finding.problem, Problem::TextMissing { .. }), "{finding}");
-            assert!(finding.to_string().contains("is missing, and no erasure covers it"), "{finding}");
+            assert!(
+                finding.to_string().contains("is missing, and no erasure covers it"),
+                "{finding}"
+            );
             assert_eq!(finding.position, first as u64);
             let back = "INSERT INTO data_keys SELECT * FROM kept; DROP TABLE kept";
             sealing.batch_execute(back).await.unwrap();
@@ -108,7 +132,10 @@ fn a_changed_tile_is_found_and_a_replica_does_not_start_on_it() {
         for bit in [0, 8192 * 4, 8192 * 8 - 1] {
             let row = bits.flip(&client, "level = 0 AND tile_index = 0", bit).await.unwrap();
             let finding = vandal.found(&format!("bit {bit} of a tile")).await;
-            assert_eq!((finding.position, finding.problem), (0, Problem::Tile { level: 0, index: 0 }));
+            assert_eq!(
+                (finding.position, finding.problem),
+                (0, Problem::Tile { level: 0, index: 0 })
+            );
             let refusal = d.try_replica(d.databases(), &d.key_dir()).await.err().unwrap();
             assert!(refusal.contains("doesn't extend its checkpoint"), "{refusal}");
             bits.flip(&client, &format!("ctid = '{row}'"), bit).await.unwrap();
@@ -138,9 +165,14 @@ impl Vandal {
         let (mut ctid, count): (String, String) = (row.get(0), row.get(1));
         let count: i32 = count.parse().expect("a number");
         for bit in (0..count).step_by((count as usize / 24).max(1)).chain([count - 1]) {
-            let Some(changed) = bits.flip(client, &format!("ctid = '{ctid}'"), bit).await else { continue };
+            let Some(changed) = bits.flip(client, &format!("ctid = '{ctid}'"), bit).await else {
+                continue;
+            };
             self.found(&format!("bit {bit} of {table}.{column}")).await;
-            ctid = bits.flip(client, &format!("ctid = '{changed}'"), bit).await.expect("it was so before");
+            ctid = bits
+                .flip(client, &format!("ctid = '{changed}'"), bit)
+                .await
+                .expect("it was so before");
         }
     }
 }

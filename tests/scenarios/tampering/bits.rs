@@ -95,8 +95,10 @@ impl Vandal {
     async fn toggle_nulls(&self, position: i64) {
         let place = self.at(position);
         for (column, other) in NULLABLE {
-            self.run(&format!("CREATE TEMP TABLE kept AS SELECT {column} FROM entries WHERE {place}"))
-                .await;
+            self.run(&format!(
+                "CREATE TEMP TABLE kept AS SELECT {column} FROM entries WHERE {place}"
+            ))
+            .await;
             let toggle = format!("CASE WHEN {column} IS NULL THEN {other} END");
             self.run(&format!("UPDATE entries SET {column} = {toggle} WHERE {place}")).await;
             let finding = self.found(&format!("{column} at position {position}")).await;

@@ -144,10 +144,9 @@ async fn read(d: &Deployment, number: i32, caller: &Caller) -> (Vec<Found>, Know
         let opened = event.raw.unwrap().opened;
         let sealed = sealed_of(&found);
         assert_eq!(sealed.len(), opened.len());
-        let opened = opened.into_iter().map(|o| Opened {
-            salt: o.salt.try_into().expect("it was opened"),
-            texts: o.texts,
-        });
+        let opened = opened
+            .into_iter()
+            .map(|o| Opened { salt: o.salt.try_into().expect("it was opened"), texts: o.texts });
         known.extend(sealed.into_iter().zip(opened));
         entries.push(found);
     }
@@ -167,7 +166,9 @@ async fn found_at(client: &Client, number: i32, position: i64) -> Found {
                  WHERE l.number = $1 AND e.position = $2";
     let row = client.query_one(entry, &[&number, &position]).await.unwrap();
     let bytes = |column: &str| row.get::<_, Vec<u8>>(column);
-    let key = |column: &str| row.get::<_, Option<Uuid>>(column).map(|id| KeyId::from_bytes(*id.as_bytes()));
+    let key = |column: &str| {
+        row.get::<_, Option<Uuid>>(column).map(|id| KeyId::from_bytes(*id.as_bytes()))
+    };
     let fixed = |column: &str| bytes(column).try_into().expect("32 bytes");
     Found {
         position: position as u64,

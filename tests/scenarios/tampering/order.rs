@@ -11,7 +11,9 @@ fn two_entries_that_are_swapped_are_found() {
         for (a, b) in (0..size).flat_map(|a| (a + 1..size).map(move |b| (a, b))) {
             vandal.swap("position", a, b).await;
             let finding = vandal.found(&format!("{a} and {b} swapped")).await;
-            assert!(names(&finding, a), "{a} and {b} swapped: {finding}");
+            // An entry doesn't say where it stands. One that fits earlier, too, is found where the next doesn't fit.
+            let near = (a..=b).any(|position| names(&finding, position));
+            assert!(near, "{a} and {b} swapped: {finding}");
             only_the_root += i32::from(matches!(finding.problem, Problem::Root { .. }));
             vandal.swap("position", a, b).await;
         }
@@ -154,25 +156,10 @@ impl Vandal {
         self.client.execute(&swap, &[&self.ledger_id, &a, &b]).await.unwrap() > 0
     }
 
-    /// Remembers the ledger's rows of a table.
-    async fn keep(&self, table: &str) {
-        let id = self.ledger_id;
-        let keep = format!("CREATE TEMP TABLE kept_{table} AS SELECT * FROM {table} WHERE ledger_id = '{id}'");
-        self.run(&keep).await;
-    }
-
-    async fn put_back(&self, table: &str) {
-        let id = self.ledger_id;
-        let back = format!(
-            "DELETE FROM {table} WHERE ledger_id = '{id}'; INSERT INTO {table} SELECT * FROM kept_{table};
-             DROP TABLE kept_{table}"
-        );
-        self.run(&back).await;
-    }
-
     /// Deletes all rows of the ledger from a position on.
     async fn cut(&self, table: &str, place: &str, from: i64) {
         let id = self.ledger_id;
-        self.run(&format!("DELETE FROM {table} WHERE ledger_id = '{id}' AND {place} >= {from}")).await;
+        self.run(&format!("DELETE FROM {table} WHERE ledger_id = '{id}' AND {place} >= {from}"))
+            .await;
     }
 }

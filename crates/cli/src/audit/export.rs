@@ -55,14 +55,16 @@ async fn write_part(session: &Session, part: &Path) -> anyhow::Result<u64> {
     Ok(entries)
 }
 
-/// Writes all lines and returns the number of entries. The checkpoint is taken first: it then covers no more than what
-/// follows.
+/// Writes all lines and returns the number of entries. The checkpoint is taken first, and the entries end where it ends:
+/// so none of them can be left out unseen.
 async fn write(session: &Session, out: &mut impl Write) -> anyhow::Result<u64> {
     let checkpoint = newest_checkpoint(session).await?;
     let mut progress = Progress::new("entries exported");
     let mut entries = RawEntries::open(session).await?;
     let mut count = 0;
-    while let Some((position, raw)) = entries.next().await? {
+    while count < checkpoint.size
+        && let Some((position, raw)) = entries.next().await?
+    {
         writeln!(out, "{}", line_of(&EntryLine::new(position, raw))?)?;
         count += 1;
         progress.at(count, checkpoint.size);

@@ -66,7 +66,8 @@ pub(super) async fn rotate_key(
     r: parse::RotateKey,
 ) -> Result<RotateKeyResponse, Failure> {
     let texts = Texts { reason: r.reason, ..Texts::default() };
-    let sealed = call.seal_about_key(find(&call, r.key_id).as_deref(), &texts).await?;
+    let about = find_anywhere(&call, r.key_id).await?;
+    let sealed = call.seal_about_key(about.as_deref(), &texts).await?;
     let secret = new_secret();
     let token = Token { key_id: r.key_id, secret: secret.secret.clone() };
     let kind = ChangeKind::RotateKey { key_id: r.key_id, overlap_micros: r.overlap_micros, secret };
@@ -81,7 +82,8 @@ pub(super) async fn revoke_key(
     r: parse::RevokeKey,
 ) -> Result<RevokeKeyResponse, Failure> {
     let texts = Texts { reason: r.reason, ..Texts::default() };
-    let sealed = call.seal_about_key(find(&call, r.key_id).as_deref(), &texts).await?;
+    let about = find_anywhere(&call, r.key_id).await?;
+    let sealed = call.seal_about_key(about.as_deref(), &texts).await?;
     let kind = ChangeKind::RevokeKey { key_id: r.key_id, kind: r.kind };
     let outcome = call.change(kind, sealed, r.request_id).await?;
     let (key, position, _) = changed_key(&call, outcome).await?;
@@ -134,10 +136,12 @@ pub(super) async fn verify_key(
         n if n > MAX_TOKEN => Credential::Malformed,
         _ => Credential::from_text(&r.token),
     };
+    let subject = match credential.key_id() {
+        Some(key_id) => find_anywhere(&call, key_id).await?,
+        None => None,
+    };
     // The digest is computed before the lock; only if it matches nothing here it is computed again under it.
-    let head = call.head();
-    credential.identify(&head.state, &call.replica.keys.peppers);
-    let subject = credential.key_id().and_then(|id| head.state.keys.get(&id));
+    credential.identify(&call.head().state, &call.replica.keys.peppers);
     let client = r.client.unwrap_or_default();
     let texts = Texts {
         reason: r.reason,
@@ -147,7 +151,7 @@ pub(super) async fn verify_key(
     };
     let sealed = match texts == Texts::default() {
         true => vec![],
-        false => call.seal_about_key(subject.map(|k| &**k), &texts).await?,
+        false => call.seal_about_key(subject.as_deref(), &texts).await?,
     };
     let check = Check {
         credential,
@@ -168,6 +172,18 @@ pub(super) async fn who_am_i(call: CallContext, _: ()) -> Result<WhoAmIResponse,
 fn find(call: &CallContext, key_id: KeyId) -> Option<Arc<Key>> {
     tracing::Span::current().record("keyledger.key.id", tracing::field::display(key_id));
     call.head().state.keys.get(&key_id).cloned()
+}
+
+/// Also a key that was made through another replica a moment ago: what is said about its owner is sealed under the owner's
+/// key, and that can't be made good later.
+async fn find_anywhere(call: &CallContext, key_id: KeyId) -> Result<Option<Arc<Key>>, Failure> {
+    if let Some(key) = find(call, key_id) {
+        return Ok(Some(key));
+    }
+    if call.head().state.ledger.as_ref().is_some_and(|ledger| ledger.number == key_id.ledger()) {
+        call.ledger.catch_up().await?;
+    }
+    Ok(find(call, key_id))
 }
 
 async fn show_key(call: &CallContext, key: &Key) -> Result<keyledger_proto::Key, Failure> {

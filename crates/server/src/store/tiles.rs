@@ -52,6 +52,20 @@ pub(crate) async fn range(
         .collect()
 }
 
+/// Level and index of a stored tile that a tree of this size doesn't fill.
+pub(crate) async fn surplus(
+    client: &Client,
+    ledger_id: Uuid,
+    size: u64,
+) -> Result<Option<(u8, u64)>, StoreError> {
+    // A shift by 64 would be one by 0; sizes have at most 63 bits.
+    let sql = "/* tiles::surplus */ SELECT level, tile_index FROM tiles
+               WHERE ledger_id = $1 AND tile_index >= $2::bigint >> least(8 * (level + 1), 63)
+               ORDER BY level, tile_index LIMIT 1";
+    let row = client.query_opt(sql, &[&ledger_id, &(size as i64)]).await?;
+    Ok(row.map(|r| (r.get::<_, i16>(0) as u8, r.get::<_, i64>(1) as u64)))
+}
+
 /// The tree at a size, as the appender keeps it.
 pub(crate) async fn restore(
     client: &Client,

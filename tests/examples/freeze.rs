@@ -1,0 +1,410 @@
+//! Writes a golden ledger: a small one that holds every kind of entry written so far. Its files are then kept as they are,
+//! and must verify for ever; a later version of the program freezes another one beside it.
+//!
+//! ```text
+//! cargo run -p keyledger-tests --example freeze -- tests/fixtures/golden/2
+//! ```
+
+#[path = "../scenarios/world.rs"]
+#[allow(dead_code)]
+mod world;
+
+use std::fs;
+use std::path::PathBuf;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use keyledger_ledger::batch::NewEntry;
+use keyledger_ledger::body::{DecisionReason, RevocationKind, Texts};
+use keyledger_ledger::command::{
+    Action, Answer, Call, ChangeKind, Command, DAY, Expiry, RegisterLedger, RequestId, SECOND,
+};
+use keyledger_ledger::decide::SecretRow;
+use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
+use keyledger_ledger::note::{self, Checkpoint};
+use keyledger_ledger::state::{Key, Owner};
+use keyledger_ledger::text::{Sealed, commitment};
+use keyledger_ledger::token::{Secret, Token};
+use prost::Message;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use serde_json::{Value, json};
+use world::{PEPPER, PEPPER_ID, World, change, grant, verify};
+
+const ORIGIN: &str = "keys.example.test/system";
+
+fn main() {
+    let folder: PathBuf = std::env::args().nth(1).expect("the folder to write").into();
+    fs::create_dir(&folder).expect("a folder that isn't there yet: what is frozen stays as it is");
+    let mut story = Story::begin();
+    story.keys_and_roles();
+    story.uses();
+    story.rotations();
+    story.refused_changes();
+    story.repeats();
+    story.ends();
+    story.write(&folder);
+}
+
+/// The data key of one subject.
+#[derive(Clone, Copy)]
+struct Subject {
+    reference: [u8; 16],
+    key: [u8; 32],
+}
+
+struct Story {
+    world: World,
+    ledger_id: [u8; 16],
+    month: Subject,
+    alice: Subject,
+    admin: Token,
+    person: Token,
+    robot: Token,
+    manager: Token,
+    /// Each token with the version of its key.
+    tokens: Vec<(u32, Token)>,
+}
+
+impl Story {
+    fn begin() -> Story {
+        let mut world = World::new(ORIGIN);
+        let ledger_id = world.head.state.ledger.as_ref().expect("it was opened").id;
+        let mut subject = || Subject { reference: world.draw(), key: world.draw() };
+        let (month, alice) = (subject(), subject());
+        let mut token = || world.new_key();
+        let (admin, person, robot, manager) = (token(), token(), token(), token());
+        let tokens = [&admin, &person, &robot, &manager].map(|t| (1, t.clone())).to_vec();
+        Story { world, ledger_id, month, alice, admin, person, robot, manager, tokens }
+    }
+
+    /// Every kind of change but rotation and revocation.
+    fn keys_and_roles(&mut self) {
+        self.wait(SECOND);
+        let register = ChangeKind::RegisterLedger(RegisterLedger {
+            id: self.world.draw(),
+            name: "default".into(),
+            origin: "keys.example.test/default".into(),
+        });
+        let start = ChangeKind::StartServer {
+            version: "0.1.0".into(),
+            configuration_digest: self.world.draw(),
+        };
+        let admin = self.admin.clone();
+        let service = |name: &str| Owner::Service(name.into());
+        let everything = vec![grant(&["*"], "**", false)];
+        let create = self.world.create_key(
+            &admin,
+            service("keyledger-admin"),
+            everything,
+            vec![],
+            Expiry::Never,
+        );
+        let texts =
+            self.seal(self.month, Texts { reason: "keyledger init".into(), ..Texts::default() });
+        let commands = vec![
+            self.world.by_itself(register, vec![]),
+            self.world.by_itself(start, vec![]),
+            self.world.by_itself(create, vec![texts]),
+        ];
+        self.run(commands);
+
+        self.wait(SECOND);
+        let role = ChangeKind::CreateRole {
+            name: "log-reader".into(),
+            grants: vec![grant(&["audit.read", "audit.export"], "logs/*", false)],
+        };
+        let texts = Texts {
+            reason: "the audit team".into(),
+            description: "reads logs".into(),
+            ..Texts::default()
+        };
+        let role = self.change("KeyService/CreateRole", role, texts, self.month);
+        let (person, robot, manager) =
+            (self.person.clone(), self.robot.clone(), self.manager.clone());
+        let owner = Owner::User(self.alice.reference);
+        let create = self.world.create_key(
+            &person,
+            owner,
+            vec![grant(&["keys.verify"], "keys", false)],
+            vec!["log-reader".into()],
+            Expiry::After(30 * DAY),
+        );
+        let texts = Texts {
+            reason: "ticket 4711".into(),
+            owner: "alice@example.com".into(),
+            purpose: "export error logs".into(),
+            ..Texts::default()
+        };
+        let person = self.change("KeyService/CreateKey", create, texts, self.alice);
+        let create =
+            self.world.create_key(&robot, service("robot/export"), vec![], vec![], Expiry::Default);
+        let robot =
+            self.change("KeyService/CreateKey", create, reason("a new service"), self.month);
+        let grants =
+            vec![grant(&["keys.*"], "**", false), grant(&["audit.read"], "logs/error", true)];
+        let end = self.world.now.plus_micros(60 * DAY);
+        let create =
+            self.world.create_key(&manager, service("manager"), grants, vec![], Expiry::At(end));
+        let manager =
+            self.change("KeyService/CreateKey", create, reason("hands keys out"), self.month);
+        self.run(vec![role, person, robot, manager]);
+    }
+
+    /// Every verdict that needs no time, and every refusal of a caller.
+    fn uses(&mut self) {
+        self.wait(SECOND);
+        let admin = self.admin.reveal();
+        let person = self.person.reveal();
+        let wrong = Token { key_id: self.person.key_id, secret: Secret::new([7; 32]) }.reveal();
+        let number = |n| KeyId::new(self.world.now, LedgerNumber(n), 4711);
+        let unknown = Token { key_id: number(0), secret: Secret::new([7; 32]) }.reveal();
+        let foreign = Token { key_id: number(77), secret: Secret::new([7; 32]) }.reveal();
+        let mut commands = vec![];
+        for (token, permission, resource) in [
+            (person.as_str(), "audit.read", "logs/error"),
+            (&person, "keys.verify", "keys"),
+            (&person, "audit.read", "logs/error/fatal"),
+            (&wrong, "audit.read", "logs/error"),
+            (&unknown, "audit.read", "logs/error"),
+            (&foreign, "audit.read", "logs/error"),
+            ("klk_4711", "audit.read", "logs/error"),
+            ("", "audit.read", "logs/error"),
+        ] {
+            let texts = Texts {
+                reason: "nightly export".into(),
+                client_address: "203.0.113.7".into(),
+                client_user_agent: "exporter/1.2".into(),
+                ..Texts::default()
+            };
+            let texts = self.seal(self.alice, texts);
+            let call = self.call(&admin, "KeyService/VerifyKey", "keys.verify", "keys");
+            commands.push(verify(call, token, permission, resource, vec![texts]));
+        }
+        let read = self.call(&admin, "KeyService/ListKeys", "keys.read", "keys");
+        commands.push(Command { call: read, action: Action::Read });
+        let read =
+            self.call(&self.robot.reveal(), "AuditService/ListEvents", "audit.read", "logs/**");
+        commands.push(Command { call: read, action: Action::Read });
+        let invalid = self.call(&admin, "KeyService/GetKey", "keys.read", "keys/?");
+        commands.push(Command {
+            call: invalid,
+            action: Action::Refuse(DecisionReason::InvalidRequest),
+        });
+        // Of equal refusals ten are recorded each, and the others as a count, a second later.
+        for _ in 0..13 {
+            let call = self.call("", "KeyService/WhoAmI", "", "");
+            commands.push(Command { call, action: Action::Authenticate });
+        }
+        self.run(commands);
+    }
+
+    fn rotations(&mut self) {
+        for overlap in [600 * SECOND, 0] {
+            self.wait(SECOND);
+            self.world.shed = 3;
+            let old = self.person.clone();
+            let new = Token { key_id: old.key_id, secret: Secret::new(self.world.draw()) };
+            let secret = self.world.new_secret(&new);
+            let kind =
+                ChangeKind::RotateKey { key_id: new.key_id, overlap_micros: overlap, secret };
+            let rotate = self.change("KeyService/RotateKey", kind, reason("monthly"), self.alice);
+            self.run(vec![rotate]);
+            let version = self.tokens.iter().filter(|(_, t)| t.key_id == new.key_id).count() as u32;
+            self.tokens.push((version + 1, new.clone()));
+            self.person = new;
+            // Old and new, while both are good; then the old one, which is not.
+            let (old, new) = (old.reveal(), self.person.reveal());
+            let checks = [old, new].map(|token| {
+                let call =
+                    self.call(&self.admin.reveal(), "KeyService/VerifyKey", "keys.verify", "keys");
+                verify(call, &token, "audit.read", "logs/error", vec![])
+            });
+            self.run(checks.into());
+        }
+    }
+
+    fn refused_changes(&mut self) {
+        self.wait(SECOND);
+        let role = ChangeKind::CreateRole {
+            name: "log-reader".into(),
+            grants: vec![grant(&["audit.read"], "**", false)],
+        };
+        let exists = self.change("KeyService/CreateRole", role, reason("once more"), self.month);
+        let key = self.world.new_key();
+        let more = vec![grant(&["audit.read"], "logs/**", false)];
+        let owner = Owner::Service("greedy".into());
+        let kind = self.world.create_key(&key, owner, more, vec![], Expiry::Default);
+        let texts = self.seal(self.month, reason("wants more"));
+        let call = self.call(&self.manager.reveal(), "KeyService/CreateKey", "keys.create", "keys");
+        self.run(vec![exists, change(call, kind, vec![texts])]);
+    }
+
+    /// The same request twice, and its id for another one.
+    fn repeats(&mut self) {
+        self.wait(SECOND);
+        let id: [u8; 16] = self.world.draw();
+        for digest in [[1; 32], [1; 32], [2; 32]] {
+            let kind = ChangeKind::RevokeKey {
+                key_id: self.person.key_id,
+                kind: RevocationKind::OwnerLeft,
+            };
+            let mut revoke = self.change("KeyService/RevokeKey", kind, reason("left"), self.alice);
+            revoke.call.request = Some(RequestId { id, digest });
+            self.run(vec![revoke]);
+        }
+    }
+
+    /// A revoked and an expired key under check.
+    fn ends(&mut self) {
+        self.wait(91 * DAY);
+        let checks = [self.person.reveal(), self.robot.reveal()].map(|token| {
+            let call =
+                self.call(&self.admin.reveal(), "KeyService/VerifyKey", "keys.verify", "keys");
+            verify(call, &token, "audit.read", "logs/error", vec![])
+        });
+        self.run(checks.into());
+    }
+
+    fn run(&mut self, commands: Vec<Command>) {
+        for answer in self.world.run(commands) {
+            let bug = matches!(&answer, Answer::Refused { refusal } if format!("{refusal:?}") == "Internal");
+            assert!(!bug, "the story meets a bug");
+        }
+    }
+
+    fn wait(&mut self, micros: i64) {
+        self.world.now = self.world.now.plus_micros(micros);
+    }
+
+    /// A call from an address, as the server records it.
+    fn call(
+        &mut self,
+        token: &str,
+        method: &'static str,
+        permission: &'static str,
+        resource: &str,
+    ) -> Call {
+        let texts = self
+            .seal(self.month, Texts { peer_address: "198.51.100.4".into(), ..Texts::default() });
+        let call = self.world.call(token, method, permission, resource);
+        Call { texts: vec![texts], ..call }
+    }
+
+    /// A change by the admin.
+    fn change(
+        &mut self,
+        method: &'static str,
+        kind: ChangeKind,
+        texts: Texts,
+        about: Subject,
+    ) -> Command {
+        let texts = self.seal(about, texts);
+        let (permission, resource) = match &kind {
+            ChangeKind::CreateRole { name, .. } => ("roles.create", format!("roles/{name}")),
+            ChangeKind::RotateKey { key_id, .. } => ("keys.rotate", format!("keys/{key_id}")),
+            ChangeKind::RevokeKey { key_id, .. } => ("keys.revoke", format!("keys/{key_id}")),
+            _ => ("keys.create", "keys".into()),
+        };
+        let call = self.call(&self.admin.reveal(), method, permission, &resource);
+        change(call, kind, vec![texts])
+    }
+
+    /// As the server seals: 12-byte nonce, then AES-256-GCM of salt and texts.
+    fn seal(&mut self, about: Subject, texts: Texts) -> Sealed {
+        let (salt, nonce): ([u8; 32], [u8; 12]) = (self.world.draw(), self.world.draw());
+        let texts = texts.encode_to_vec();
+        let commitment = commitment(&salt, &texts);
+        let associated =
+            [b"keyledger text v1\n".as_slice(), &self.ledger_id, &about.reference, &commitment]
+                .concat();
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &about.key).expect("32 bytes"));
+        let mut sealed = [salt.as_slice(), &texts].concat();
+        key.seal_in_place_append_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(associated),
+            &mut sealed,
+        )
+        .expect("a short text");
+        Sealed {
+            subject_ref: about.reference,
+            commitment,
+            bytes: [nonce.as_slice(), &sealed].concat(),
+        }
+    }
+
+    fn write(&self, folder: &std::path::Path) {
+        let entries: String = self.world.entries.iter().map(|e| format!("{}\n", line(e))).collect();
+        let checkpoint = Checkpoint {
+            origin: ORIGIN.into(),
+            size: self.world.head.state.next_position,
+            root: self.world.head.tiles.root(),
+        };
+        let keys: Vec<Value> =
+            self.world.head.state.keys.values().map(|key| summary(key)).collect();
+        let write = |name: &str, text: String| {
+            fs::write(folder.join(name), text).expect("the folder is ours")
+        };
+        write("entries.jsonl", entries);
+        write("checkpoint.txt", note::sign(&checkpoint, &self.world.checkpoint_signer));
+        write("keys.json", format!("{:#}\n", Value::from(keys)));
+        write("secrets.json", format!("{:#}\n", self.secrets()));
+    }
+
+    fn secrets(&self) -> Value {
+        let data_key = |s: &Subject| json!({"subject_ref": hex::encode(s.reference), "key": hex::encode(s.key)});
+        let verifier = |row: &SecretRow| {
+            let is_it = |(v, t): &&(u32, Token)| (*v, t.key_id) == (row.version, row.key_id);
+            let (_, token) = self.tokens.iter().find(is_it).expect("each secret has its token");
+            json!({
+                "token": token.reveal(),
+                "version": row.version,
+                "verifier": hex::encode(row.verifier),
+                "salt": hex::encode(row.salt),
+            })
+        };
+        json!({
+            "pepper": {"id": PEPPER_ID, "key": hex::encode(PEPPER)},
+            "data_keys": [data_key(&self.month), data_key(&self.alice)],
+            "verifiers": self.world.secrets.iter().map(verifier).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn reason(text: &str) -> Texts {
+    Texts { reason: text.into(), ..Texts::default() }
+}
+
+fn line(entry: &NewEntry) -> Value {
+    json!({
+        "position": entry.position,
+        "kind": entry.event.kind.as_ref().expect("an entry has its kind").name(),
+        "payload_type": entry.entry.payload_type,
+        "body": BASE64_STANDARD.encode(&entry.entry.body),
+        "public_key_sha256": hex::encode(entry.entry.public_key_sha256),
+        "signature": hex::encode(entry.entry.signature),
+        "leaf_hash": hex::encode(entry.leaf_hash),
+        "sealed": BASE64_STANDARD.encode(&entry.sealed),
+        "uses": BASE64_STANDARD.encode(&entry.uses),
+    })
+}
+
+/// What the entries say about a key, once they are all applied.
+fn summary(key: &Key) -> Value {
+    let owner = match &key.owner {
+        Owner::User(reference) => json!({"user_ref": hex::encode(reference)}),
+        Owner::Service(name) => json!({"service": name}),
+    };
+    let version = |v: &keyledger_ledger::state::Version| json!({"number": v.number, "expires_us": v.expires.map(Time::micros)});
+    json!({
+        "key_id": key.id.to_string(),
+        "owner": owner,
+        "creator": key.creator.map(|id| id.to_string()),
+        "grants": key.grants.iter().map(|g| g.to_string()).collect::<Vec<_>>(),
+        "roles": key.roles.iter().map(|r| r.to_string()).collect::<Vec<_>>(),
+        "expires_us": key.expires.map(Time::micros),
+        "revoked": key.revoked.map(|r| json!({"kind": r.kind as i32, "time_us": r.time.micros()})),
+        "versions": key.versions.iter().map(version).collect::<Vec<_>>(),
+        "stream_version": key.stream_version,
+        "position": key.position,
+    })
+}

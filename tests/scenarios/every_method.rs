@@ -1,0 +1,72 @@
+//! A good request for every method of the published services. Whoever adds a method adds its request here, and with it the
+//! method is swept.
+
+use bytes::Bytes;
+use keyledger_proto::methods::{self, Method};
+use keyledger_proto::*;
+use prost::Message;
+
+use crate::harness::*;
+
+/// What requests are about: a key that lives, and its token.
+pub(crate) struct Target {
+    pub(crate) key_id: String,
+    pub(crate) token: String,
+}
+
+impl Target {
+    pub(crate) async fn new(caller: &Caller) -> Target {
+        let made = caller.call(user_key("target@example.com")).await.unwrap();
+        Target { key_id: made.key.unwrap().key_id, token: made.token }
+    }
+}
+
+/// What a call does, as the table of records has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Does {
+    Change,
+    Check,
+    Read,
+}
+
+pub(crate) fn all() -> Vec<Method> {
+    let all = methods::all();
+    assert!(all.len() >= 15, "the published services have their methods");
+    all
+}
+
+/// A request that an admin of the target's ledger may make (OpenLedger: an admin of ledger 0).
+pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
+    let key_id = target.key_id.clone();
+    let (does, bytes) = match method.name.as_str() {
+        "KeyService/CreateKey" => (Does::Change, user_key("bob@example.com").encode_to_vec()),
+        "KeyService/GetKey" => (Does::Read, GetKeyRequest { key_id }.encode_to_vec()),
+        "KeyService/ListKeys" => (Does::Read, ListKeysRequest::default().encode_to_vec()),
+        "KeyService/RotateKey" => (Does::Change, rotate(&key_id, 60).encode_to_vec()),
+        "KeyService/RevokeKey" => (Does::Change, revoke(&key_id).encode_to_vec()),
+        "KeyService/VerifyKey" => (Does::Check, check(&target.token).encode_to_vec()),
+        "KeyService/WhoAmI" => (Does::Read, WhoAmIRequest {}.encode_to_vec()),
+        "KeyService/CreateRole" => {
+            (Does::Change, role("auditor", vec![grant("audit.read", "logs/**")]).encode_to_vec())
+        }
+        "KeyService/ListRoles" => (Does::Read, ListRolesRequest::default().encode_to_vec()),
+        "KeyService/OpenLedger" => {
+            let reason = "a new tenant".into();
+            let request = OpenLedgerRequest { name: "swept".into(), reason, ..Default::default() };
+            (Does::Change, request.encode_to_vec())
+        }
+        "KeyService/ListLedgers" => (Does::Read, ListLedgersRequest::default().encode_to_vec()),
+        "AuditService/ListEvents" => (Does::Read, ListEventsRequest::default().encode_to_vec()),
+        "AuditService/GetEvent" => (
+            Does::Read,
+            GetEventRequest { position: Some(0), ..Default::default() }.encode_to_vec(),
+        ),
+        "AuditService/StreamEvents" => {
+            let from_start = StreamEventsRequest { from_position: Some(0), ..Default::default() };
+            (Does::Read, from_start.encode_to_vec())
+        }
+        "AuditService/GetCheckpoint" => (Does::Read, GetCheckpointRequest {}.encode_to_vec()),
+        new => panic!("{new} is new: give it a request here, so that it is swept"),
+    };
+    (does, bytes.into())
+}
