@@ -20,15 +20,15 @@ use keyledger_ledger::command::{
     Action, Answer, Call, ChangeKind, Command, DAY, Expiry, RegisterLedger, RequestId, SECOND,
 };
 use keyledger_ledger::decide::SecretRow;
-use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
+use keyledger_ledger::id::{KeyId, LedgerNumber};
 use keyledger_ledger::note::{self, Checkpoint};
-use keyledger_ledger::state::{Key, Owner};
+use keyledger_ledger::state::Owner;
 use keyledger_ledger::text::{Sealed, commitment};
 use keyledger_ledger::token::{Secret, Token};
 use prost::Message;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use serde_json::{Value, json};
-use world::{PEPPER, PEPPER_ID, World, change, grant, verify};
+use world::{PEPPER, PEPPER_ID, World, change, grant, summary, verify};
 
 const ORIGIN: &str = "keys.example.test/system";
 
@@ -385,26 +385,5 @@ fn line(entry: &NewEntry) -> Value {
         "leaf_hash": hex::encode(entry.leaf_hash),
         "sealed": BASE64_STANDARD.encode(&entry.sealed),
         "uses": BASE64_STANDARD.encode(&entry.uses),
-    })
-}
-
-/// What the entries say about a key, once they are all applied.
-fn summary(key: &Key) -> Value {
-    let owner = match &key.owner {
-        Owner::User(reference) => json!({"user_ref": hex::encode(reference)}),
-        Owner::Service(name) => json!({"service": name}),
-    };
-    let version = |v: &keyledger_ledger::state::Version| json!({"number": v.number, "expires_us": v.expires.map(Time::micros)});
-    json!({
-        "key_id": key.id.to_string(),
-        "owner": owner,
-        "creator": key.creator.map(|id| id.to_string()),
-        "grants": key.grants.iter().map(|g| g.to_string()).collect::<Vec<_>>(),
-        "roles": key.roles.iter().map(|r| r.to_string()).collect::<Vec<_>>(),
-        "expires_us": key.expires.map(Time::micros),
-        "revoked": key.revoked.map(|r| json!({"kind": r.kind as i32, "time_us": r.time.micros()})),
-        "versions": key.versions.iter().map(version).collect::<Vec<_>>(),
-        "stream_version": key.stream_version,
-        "position": key.position,
     })
 }

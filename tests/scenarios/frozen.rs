@@ -11,10 +11,8 @@ use keyledger_ledger::body::{
     DecisionReason, Event, Kind, SealedColumn, SealedText, Use, UseColumn, decode_canonical,
 };
 use keyledger_ledger::entry::Entry;
-use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::page::read_uses;
 use keyledger_ledger::secret::{Pepper, Peppers};
-use keyledger_ledger::state::{Owner, State};
 use keyledger_ledger::text::Opened;
 use keyledger_ledger::token::Token;
 use keyledger_ledger::verify::{Found, Opener, Opening, Verifier};
@@ -22,7 +20,9 @@ use keyledger_proto::methods::pool;
 use prost::Message;
 use prost_reflect::{DynamicMessage, Value as Field};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use serde_json::{Value, json};
+use serde_json::Value;
+
+use crate::world::summary;
 
 /// One frozen ledger, as its files hold it.
 struct Frozen {
@@ -160,38 +160,10 @@ fn a_frozen_ledger_means_what_it_meant() {
         let state = verified(&frozen).state().clone();
         let expected = frozen.keys.as_array().expect("a list");
         assert_eq!(state.keys.len(), expected.len());
-        for expected in expected {
-            assert_eq!(&summary(&state, expected), expected);
+        for (key, expected) in state.keys.values().zip(expected) {
+            assert_eq!(summary(key), *expected);
         }
     }
-}
-
-/// What the fold of the entries says about a key that the file names.
-fn summary(state: &State, expected: &Value) -> Value {
-    let id = KeyId::parse(&string(&expected["key_id"])).expect("it is a UUID");
-    let key = state.keys.get(&id).expect("the key is there");
-    let owner = match &key.owner {
-        Owner::User(reference) => json!({"user_ref": hex::encode(reference)}),
-        Owner::Service(name) => json!({"service": name}),
-    };
-    let revoked = key.revoked.map(|r| json!({"kind": r.kind as i32, "time_us": r.time.micros()}));
-    let versions: Vec<Value> = key
-        .versions
-        .iter()
-        .map(|v| json!({"number": v.number, "expires_us": v.expires.map(Time::micros)}))
-        .collect();
-    json!({
-        "key_id": key.id.to_string(),
-        "owner": owner,
-        "creator": key.creator.map(|id| id.to_string()),
-        "grants": key.grants.iter().map(|g| g.to_string()).collect::<Vec<_>>(),
-        "roles": key.roles.iter().map(|r| r.to_string()).collect::<Vec<_>>(),
-        "expires_us": key.expires.map(Time::micros),
-        "revoked": revoked,
-        "versions": versions,
-        "stream_version": key.stream_version,
-        "position": key.position,
-    })
 }
 
 fn uses(found: &Found) -> Vec<Use> {

@@ -5,6 +5,7 @@ mod harness;
 
 mod append_only;
 mod bad_input;
+mod batches;
 mod crash;
 mod every_method;
 mod frozen;

@@ -1,6 +1,6 @@
 //! Two replicas on one ledger: Postgres orders them, and what one has answered the other knows at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 use keyledger_ledger::body::{Decision, DecisionReason};
@@ -174,7 +174,7 @@ fn what_is_said_about_a_person_is_sealed_under_their_key_also_by_a_replica_that_
                 Record::Change { event, .. } => event.texts[0].subject_ref.clone(),
                 Record::Use { r#use, .. } => r#use.texts[0].subject_ref.clone(),
             });
-            let subjects: std::collections::BTreeSet<Vec<u8>> = subjects.collect();
+            let subjects: BTreeSet<Vec<u8>> = subjects.collect();
             assert_eq!(subjects.len(), 1, "all of it is about alice: {records:#?}");
         }
     });

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keyledger_ledger::note::{self, NoteKey};
 use keyledger_proto::*;
-use tonic::{Code, Status, Streaming};
+use tonic::Code;
 
 use crate::harness::*;
 

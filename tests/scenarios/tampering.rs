@@ -7,7 +7,8 @@
 //!   that were sealed, which is what AES-GCM promises.
 //! - `bits`: in the database, with real sealing, the first, the last and a middle bit of every column of every entry.
 //! - `order`: in the database, all pairs of entries swapped, each entry deleted, the newest ones cut off.
-//! - `beside`: every bit of a tile's first hashes, of a checkpoint, of rows of keys, verifiers and data keys.
+//! - `beside`: some 24 bits all over each column of one row of checkpoints, keys, verifiers and data keys, three of a tile,
+//!   and rows that are missing or too many.
 //! - `start` and `follow`: what a replica does with a damaged ledger, when it starts and while it runs.
 
 mod beside;

@@ -16,9 +16,10 @@ use keyledger_ledger::judge::Credential;
 use keyledger_ledger::merkle::TileWriter;
 use keyledger_ledger::refusals::Refusals;
 use keyledger_ledger::secret::{Pepper, Peppers};
-use keyledger_ledger::state::{Owner, State};
+use keyledger_ledger::state::{Key, Owner, State, Version};
 use keyledger_ledger::text::Sealed;
 use keyledger_ledger::token::{Secret, Token};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// 2026-11-22 00:00:00 UTC.
@@ -181,4 +182,26 @@ pub(crate) fn grant(permissions: &[&str], resource: &str, give_only: bool) -> Gr
 
 fn credential(token: &str) -> Credential {
     if token.is_empty() { Credential::Missing } else { Credential::from_text(token) }
+}
+
+/// What the entries say about a key, once they are all applied.
+pub(crate) fn summary(key: &Key) -> Value {
+    let owner = match &key.owner {
+        Owner::User(reference) => json!({"user_ref": hex::encode(reference)}),
+        Owner::Service(name) => json!({"service": name}),
+    };
+    let version =
+        |v: &Version| json!({"number": v.number, "expires_us": v.expires.map(Time::micros)});
+    json!({
+        "key_id": key.id.to_string(),
+        "owner": owner,
+        "creator": key.creator.map(|id| id.to_string()),
+        "grants": key.grants.iter().map(|g| g.to_string()).collect::<Vec<_>>(),
+        "roles": key.roles.iter().map(|r| r.to_string()).collect::<Vec<_>>(),
+        "expires_us": key.expires.map(Time::micros),
+        "revoked": key.revoked.map(|r| json!({"kind": r.kind as i32, "time_us": r.time.micros()})),
+        "versions": key.versions.iter().map(version).collect::<Vec<_>>(),
+        "stream_version": key.stream_version,
+        "position": key.position,
+    })
 }

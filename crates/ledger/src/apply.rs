@@ -34,6 +34,8 @@ pub enum ApplyError {
     NoSuchKey,
     #[error("it doesn't continue the key's own chain of entries")]
     Chain,
+    #[error("its number is not the next one: an entry of its kind was left out, or written twice")]
+    Number,
     #[error("the key had ended before")]
     KeyEnded,
     #[error("the role exists already")]
@@ -63,8 +65,8 @@ pub fn apply(state: &mut State, leaf_hash: Hash, event: &Event) -> Result<(), Ap
         Kind::KeyRotated(e) => rotate_key(state, &at, e)?,
         Kind::KeyRevoked(e) => revoke_key(state, &at, e)?,
         Kind::RoleCreated(e) => create_role(state, &at, e)?,
-        Kind::ServerStarted(e) => check_server_started(state, e)?,
-        Kind::UsePage(e) => check_use_page(e)?,
+        Kind::ServerStarted(e) => start_server(state, e)?,
+        Kind::UsePage(e) => count_page(state, e)?,
     }
     advance(state, time)
 }
@@ -276,18 +278,27 @@ fn create_role(state: &mut State, at: &At, e: &body::RoleCreated) -> Result<(), 
     Ok(())
 }
 
-fn check_server_started(state: &State, e: &body::ServerStarted) -> Result<(), ApplyError> {
+fn start_server(state: &mut State, e: &body::ServerStarted) -> Result<(), ApplyError> {
     if state.ledger.as_ref().is_none_or(|l| l.number != LedgerNumber::SYSTEM) {
         return Err(ApplyError::SystemOnly);
     }
-    bytes::<32>(&e.configuration_digest, "configuration_digest").map(|_| ())
+    bytes::<32>(&e.configuration_digest, "configuration_digest")?;
+    if e.number != state.next_start {
+        return Err(ApplyError::Number);
+    }
+    state.next_start += 1;
+    Ok(())
 }
 
-fn check_use_page(e: &body::UsePage) -> Result<(), ApplyError> {
+fn count_page(state: &mut State, e: &body::UsePage) -> Result<(), ApplyError> {
     bytes::<32>(&e.root, "root")?;
     if e.count == 0 || e.count as usize > page::MAX_USES {
         return Err(ApplyError::Field("count"));
     }
+    if e.number != state.next_page {
+        return Err(ApplyError::Number);
+    }
+    state.next_page += 1;
     Ok(())
 }
 

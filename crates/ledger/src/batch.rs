@@ -22,6 +22,7 @@ use crate::id::{KeyId, Time};
 use crate::judge::{self, Credential, Identity, identify};
 use crate::merkle::{Hash, Tile, TileWriter};
 use crate::page::PageWriter;
+use crate::record::RowSum;
 use crate::refusals::{Group, Refusals, Who};
 use crate::secret::Peppers;
 use crate::state::{Key, State};
@@ -32,6 +33,8 @@ use crate::text::Sealed;
 pub struct Head {
     pub state: State,
     pub tiles: TileWriter,
+    /// What the projected rows of this state add up to. Kept by whoever stores them.
+    pub rows: RowSum,
 }
 
 /// What a batch works with, besides the head.
@@ -435,7 +438,11 @@ impl Run<'_> {
             return;
         }
         let page = std::mem::take(&mut self.page);
-        let (page, uses) = page.finish(self.means.now, std::mem::take(&mut self.means.shed));
+        let (page, uses) = page.finish(
+            self.state().next_page,
+            self.means.now,
+            std::mem::take(&mut self.means.shed),
+        );
         let ledger = self.state().ledger.clone().expect("only an open ledger has uses");
         let event = Event {
             ledger_id: ledger.id.to_vec(),

@@ -264,6 +264,8 @@ pub struct ServerStarted {
     pub version: String,
     #[prost(bytes = "vec", tag = "2")]
     pub configuration_digest: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -278,6 +280,8 @@ pub struct UsePage {
     pub root: Vec<u8>,
     #[prost(uint64, tag = "5")]
     pub shed: u64,
+    #[prost(uint64, tag = "6")]
+    pub number: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]

@@ -47,6 +47,7 @@ pub fn decide(
             Ok(only(Kind::ServerStarted(body::ServerStarted {
                 version: version.clone(),
                 configuration_digest: configuration_digest.to_vec(),
+                number: state.next_start,
             })))
         }
         ChangeKind::CreateKey(c) => create_key(state, peppers, caller, c, now),

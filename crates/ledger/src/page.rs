@@ -57,13 +57,14 @@ impl PageWriter {
     }
 
     /// The signed part, and the column beside it.
-    pub fn finish(self, time: Time, shed: u64) -> (UsePage, Vec<u8>) {
+    pub fn finish(self, number: u64, time: Time, shed: u64) -> (UsePage, Vec<u8>) {
         let page = UsePage {
             count: self.leaves.len() as u32,
             first_time_us: self.earliest.unwrap_or(time.micros()),
             last_time_us: if self.now { time.micros() } else { self.latest },
             root: root_of(&self.leaves).to_vec(),
             shed,
+            number,
         };
         (page, self.column.encode_to_vec())
     }

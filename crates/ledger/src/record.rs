@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
+use imbl::ordmap::DiffItem;
 use prost::Message;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
@@ -15,7 +16,7 @@ use crate::body::{self, Event, Kind, OwnerKind, RevocationKind};
 use crate::grant::Grant;
 use crate::id::{KeyId, Time};
 use crate::merkle::Hash;
-use crate::state::{Key, Owner, Revoked, Version};
+use crate::state::{Key, Owner, Revoked, State, Version};
 
 /// The columns of an entry that serve queries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +79,77 @@ impl RowMac {
         }
         mac.finalize().into_bytes().into()
     }
+}
+
+/// What all projected rows of a ledger add up to: a sum of hidden tags, one a row, so that it follows each change at once.
+/// Only a MAC over it is ever stored, so nobody can look for other rows with the same sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RowSum([u64; 4]);
+
+impl RowSum {
+    fn add(&mut self, tag: [u8; 32], sign: bool) {
+        // Modulo 2^256: four limbs, least significant first.
+        let mut carry = 0i128;
+        for (limb, bytes) in self.0.iter_mut().zip(tag.chunks(8)) {
+            let value = i128::from(u64::from_le_bytes(bytes.try_into().expect("chunks of 8")));
+            let sum = i128::from(*limb) + if sign { value } else { -value } + carry;
+            *limb = sum as u64;
+            carry = sum >> 64;
+        }
+    }
+}
+
+impl RowMac {
+    /// The sum for a whole state.
+    pub fn sum(&self, state: &State) -> RowSum {
+        self.advance(RowSum::default(), &State::default(), state)
+    }
+
+    /// The sum for `new`, from that for `old`. Costs only what differs.
+    pub fn advance(&self, mut sum: RowSum, old: &State, new: &State) -> RowSum {
+        let key =
+            |k: &Key| self.of("tag keys", &[0; 16], k.id.as_bytes(), k.position, &encode_key(k));
+        for item in old.keys.diff(&new.keys) {
+            match item {
+                DiffItem::Add(_, k) => sum.add(key(k), true),
+                DiffItem::Remove(_, k) => sum.add(key(k), false),
+                DiffItem::Update { old: (_, a), new: (_, b) } => {
+                    sum.add(key(a), false);
+                    sum.add(key(b), true);
+                }
+            }
+        }
+        // Roles and ledgers are only ever added, and their entries are read and verified: the position is enough.
+        for item in old.roles.diff(&new.roles) {
+            if let DiffItem::Add(name, role) = item {
+                sum.add(self.of("tag roles", &[0; 16], name.as_bytes(), role.position, &[]), true);
+            }
+        }
+        for item in old.registered.diff(&new.registered) {
+            if let DiffItem::Add(number, ledger) = item {
+                sum.add(
+                    self.of("tag ledgers", &[0; 16], &number.0.to_be_bytes(), ledger.position, &[]),
+                    true,
+                );
+            }
+        }
+        sum
+    }
+
+    /// Binds the sum to a position of a ledger.
+    pub fn of_sum(&self, ledger_id: &[u8; 16], at: &ProjectionAt, sum: RowSum) -> [u8; 32] {
+        let counters = [at.next_page.to_be_bytes(), at.next_start.to_be_bytes()].concat();
+        let limbs: Vec<u8> = sum.0.iter().flat_map(|l| l.to_be_bytes()).collect();
+        self.of("projections", ledger_id, &counters, at.position, &limbs)
+    }
+}
+
+/// Where the projected rows stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProjectionAt {
+    pub position: u64,
+    pub next_page: u64,
+    pub next_start: u64,
 }
 
 pub fn same_mac(a: &[u8; 32], b: &[u8]) -> bool {

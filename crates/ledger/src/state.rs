@@ -22,6 +22,10 @@ pub struct State {
     pub next_position: u64,
     /// Time of the newest entry.
     pub newest_time: Time,
+    /// The number that the next page of uses will have.
+    pub next_page: u64,
+    /// The number that the next start of a server will have.
+    pub next_start: u64,
     pub keys: OrdMap<KeyId, Arc<Key>>,
     pub roles: OrdMap<Arc<str>, Arc<Role>>,
     /// Ledgers that were promised; only in the system ledger.
@@ -134,6 +138,7 @@ impl State {
         self.ledger == other.ledger
             && self.next_position == other.next_position
             && self.newest_time == other.newest_time
+            && (self.next_page, self.next_start) == (other.next_page, other.next_start)
             && self.keys == other.keys
             && self.roles == other.roles
             && self.registered == other.registered

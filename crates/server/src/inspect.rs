@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use deadpool_postgres::Client;
 use keyledger_ledger::body::{Event, Kind, SealedText, Use, UseColumn, decode_canonical};
 use keyledger_ledger::merkle::TILE_WIDTH;
-use keyledger_ledger::record::encode_key;
+use keyledger_ledger::record::{encode_key, same_mac};
 use keyledger_ledger::secret;
 use keyledger_ledger::verify::{Finding, Found, Opener, Opening, Problem, Verifier};
 use prost::Message;
@@ -264,8 +264,41 @@ impl Walk {
             let problem = Problem::Projection(format!("{seen} rows for {} keys", state.keys.len()));
             return Err(at(state.next_position, problem).into());
         }
+        self.check_ledger_rows().await?;
+        let Some(keys) = keys else { return Ok(()) };
+        self.check_binding(keys).await?;
         // An auditor's role can't see verifiers at all.
-        if keys.is_some() { self.check_verifiers().await } else { Ok(()) }
+        self.check_verifiers().await
+    }
+
+    /// All rows of keys together are bound to a position: what they add up to is what the entries come to.
+    async fn check_binding(&self, keys: &KeyDirectory) -> Result<(), Stop> {
+        let state = self.verifier.state();
+        let id = self.ledger_id.as_bytes();
+        let bound = keys::binding(&self.client, self.ledger_id).await?;
+        let holds = bound.is_some_and(|(at, mac)| {
+            at.position <= state.next_position
+                && same_mac(&keys.row_mac.of_sum(id, &at, keys.row_mac.sum(state)), &mac)
+        });
+        match holds {
+            true => Ok(()),
+            false => {
+                let problem = Problem::Projection("the binding of all rows".into());
+                Err(at(state.next_position, problem).into())
+            }
+        }
+    }
+
+    /// Ledger 0 knows which ledgers there must be.
+    async fn check_ledger_rows(&self) -> Result<(), Stop> {
+        let rows = ledgers::all(&self.client).await?;
+        for ledger in self.verifier.state().registered.values() {
+            if !rows.contains(&(Uuid::from_bytes(ledger.id), ledger.number.0)) {
+                let problem = Problem::Projection(format!("the row of ledger {}", ledger.name));
+                return Err(at(ledger.position, problem).into());
+            }
+        }
+        Ok(())
     }
 
     async fn check_verifiers(&self) -> Result<(), Stop> {
@@ -373,9 +406,7 @@ async fn load_ledgers(
     for (id, number) in ledgers::all(&client).await? {
         let name = name_of(&client, id).await?.unwrap_or_else(|| format!("#{number}"));
         let loaded = crate::sequencer::load(&database, id, number, &keys).await;
-        let result = loaded.map(|head| {
-            format!("{} entries, extends its last checkpoint", head.state.next_position)
-        });
+        let result = loaded.map(|_| "extends its last checkpoint".to_string());
         found.push((format!("ledger {name}"), result.map_err(|e| e.to_string())));
     }
     Ok(found)

@@ -75,7 +75,18 @@ CREATE TABLE keys (
     PRIMARY KEY (ledger_id, key_id)
 );
 COMMENT ON TABLE keys IS
-    'Projection: each key as of its newest entry, so that a replica starts without reading all entries. A changed row fails its MAC and is rebuilt from the entries.';
+    'Projection: each key as of its newest entry, so that a replica starts without reading all entries. A changed row fails its MAC; see projections.';
+
+CREATE TABLE projections (
+    ledger_id uuid PRIMARY KEY,
+    -- Up to here, exclusively, the rows of `keys` are the fold of the entries.
+    position bigint NOT NULL CHECK (position >= 0),
+    next_page bigint NOT NULL CHECK (next_page >= 0),
+    next_start bigint NOT NULL CHECK (next_start >= 0),
+    mac bytea NOT NULL CHECK (octet_length(mac) = 32)
+);
+COMMENT ON TABLE projections IS
+    'Binds all rows of keys, together, to one position: a row that is changed, missing or older than that fails this MAC, and the replica folds every entry instead.';
 
 CREATE TABLE key_secrets (
     ledger_id uuid NOT NULL,
@@ -135,5 +146,6 @@ GRANT USAGE ON SCHEMA public TO keyledger_app, keyledger_auditor;
 GRANT SELECT, INSERT ON entries, tiles, checkpoints, key_secrets, requests, key_uses TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (lock_only) ON ledgers TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, state, mac) ON keys TO keyledger_app;
+GRANT SELECT, INSERT, UPDATE (position, next_page, next_start, mac) ON projections TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (next_position) ON key_uses_progress TO keyledger_app;
-GRANT SELECT ON ledgers, entries, tiles, checkpoints, keys TO keyledger_auditor;
+GRANT SELECT ON ledgers, entries, tiles, checkpoints, keys, projections TO keyledger_auditor;

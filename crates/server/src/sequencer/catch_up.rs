@@ -43,8 +43,10 @@ pub(super) async fn with_news(
     if news.is_empty() {
         return Ok(head);
     }
-    let mut head = Head::clone(&head);
+    let before = head;
+    let mut head = Head::clone(&before);
     let changed = apply_all(&mut head, &news)?;
+    head.rows = ledger.keys.row_mac.advance(before.rows, &before.state, &head.state);
     load_verifiers(client, ledger.id, &mut head.state, &changed).await?;
     let head = Arc::new(head);
     ledger.publish(head.clone());

@@ -11,7 +11,7 @@ use keyledger_ledger::body::Event;
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::merkle::TileWriter;
 use keyledger_ledger::note::{self, NoteKey};
-use keyledger_ledger::record::{decode_key, same_mac};
+use keyledger_ledger::record::{RowSum, decode_key, same_mac};
 use keyledger_ledger::state::{Key, State};
 use uuid::Uuid;
 
@@ -49,23 +49,79 @@ async fn load_snapshot(
     let size = entries::size(client, ledger_id).await?;
     if size == 0 {
         require_no_checkpoint(client, ledger_id, outside).await?;
-        return Ok(Head { state: State::default(), tiles: TileWriter::new() });
+        return Ok(nothing_yet());
     }
-    let mut state = fold_what_is_about_no_key(client, ledger_id).await?;
-    check_signers(&state, keys)?;
-    load_keys(client, ledger_id, &mut state, keys).await?;
-    state.next_position = size;
-    state.newest_time = newest_time(client, ledger_id, &state, size).await?;
-    let tiles = tiles::restore(client, ledger_id, size).await?;
-    check_checkpoints(client, ledger_id, &state, outside).await?;
-    Ok(Head { state, tiles })
+    let opened = open_position_0(client, ledger_id).await?;
+    check_signers(&opened, keys)?;
+    check_checkpoints(client, ledger_id, &opened, size, outside).await?;
+    match from_projection(client, ledger_id, size, keys).await {
+        Ok(Some(head)) => Ok(head),
+        Ok(None) | Err(StoreError::Damaged(_)) => {
+            tracing::error!(%ledger_id,
+                "the projected rows differ from the ledger and are not believed: every entry is folded instead. \
+                 Run `keyledger verify`");
+            Ok(nothing_yet())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Where a replica begins that believes nothing but the entries: it catches up from position 0.
+fn nothing_yet() -> Head {
+    Head { state: State::default(), tiles: TileWriter::new(), rows: RowSum::default() }
+}
+
+async fn open_position_0(client: &Client, ledger_id: Uuid) -> Result<State, StoreError> {
+    let first = entries::from_position(client, ledger_id, 0, 1).await?;
+    let first = first.first().filter(|e| e.position == 0);
+    let first = first.ok_or_else(|| StoreError::Damaged("position 0 is gone".into()))?;
+    let event =
+        first.entry.open_first().map_err(|e| StoreError::Damaged(format!("position 0: {e}")))?;
+    let mut state = State::default();
+    apply(&mut state, first.entry.leaf_hash(), &event)
+        .map_err(|e| StoreError::Damaged(format!("position 0: {e}")))?;
+    Ok(state)
+}
+
+/// State and tree as of the position that all projected rows are bound to. `None` if the rows aren't what was bound: one
+/// was changed, left out, or put back to an older one that was good in its time. No unsigned column is relied on: what the
+/// rows add up to was bound as a whole.
+async fn from_projection(
+    client: &Client,
+    ledger_id: Uuid,
+    size: u64,
+    keys: &KeyDirectory,
+) -> Result<Option<Head>, StoreError> {
+    let Some((at, mac)) = keys::binding(client, ledger_id).await? else { return Ok(None) };
+    if at.position == 0 || at.position > size {
+        return Ok(None);
+    }
+    let mut state = fold_what_is_about_no_key(client, ledger_id, at.position).await?;
+    if !load_keys(client, ledger_id, &mut state, keys).await? {
+        return Ok(None);
+    }
+    let rows = keys.row_mac.sum(&state);
+    if state.next_start != at.next_start
+        || !same_mac(&keys.row_mac.of_sum(ledger_id.as_bytes(), &at, rows), &mac)
+    {
+        return Ok(None);
+    }
+    state.next_position = at.position;
+    state.next_page = at.next_page;
+    state.newest_time = newest_time(client, ledger_id, &state, at.position).await?;
+    let tiles = tiles::restore(client, ledger_id, at.position).await?;
+    Ok(Some(Head { state, tiles, rows }))
 }
 
 /// The opening, roles and registered ledgers are few: they are folded from their entries. Their callers' standing was
 /// checked by whoever appended them, and is checked again by verification.
-async fn fold_what_is_about_no_key(client: &Client, ledger_id: Uuid) -> Result<State, StoreError> {
+async fn fold_what_is_about_no_key(
+    client: &Client,
+    ledger_id: Uuid,
+    before: u64,
+) -> Result<State, StoreError> {
     let mut state = State::default();
-    for stored in entries::about_no_key(client, ledger_id).await? {
+    for stored in entries::about_no_key(client, ledger_id, before).await? {
         let bad = |e: String| StoreError::Damaged(format!("position {}: {e}", stored.position));
         let opened = match &state.ledger {
             Some(ledger) => stored.entry.open(&[ledger.entry_key]),
@@ -94,65 +150,45 @@ fn check_signers(state: &State, keys: &KeyDirectory) -> Result<(), StoreError> {
     }
 }
 
+/// Reads all rows. False if one of them isn't ours.
 async fn load_keys(
     client: &Client,
     ledger_id: Uuid,
     state: &mut State,
     keys: &KeyDirectory,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let names: HashMap<String, Arc<str>> =
         state.roles.keys().map(|n| (n.to_string(), n.clone())).collect();
     let mut after = Uuid::nil();
     loop {
         let rows = keys::rows_after(client, ledger_id, after, CHUNK).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
+        let Some(last) = rows.last() else { return Ok(true) };
         after = last.key_id.uuid();
         let mut loaded = vec![];
         for row in &rows {
-            let key = match believe(row, ledger_id, keys, &names) {
-                Some(key) => Some(Arc::new(key)),
-                None => rebuild(client, ledger_id, state, row.key_id).await?,
-            };
-            if let Some(key) = key {
-                loaded.push(key.id);
-                state.keys.insert(key.id, key);
-            }
+            let Some(key) = believe(row, ledger_id, keys, &names) else { return Ok(false) };
+            loaded.push(key.id);
+            state.keys.insert(key.id, Arc::new(key));
         }
         load_verifiers(client, ledger_id, state, &loaded).await?;
     }
 }
 
-/// A row is believed if its MAC holds and it stands at the key's newest entry.
+/// A row is one of ours if its MAC holds.
 fn believe(
     row: &KeyRow,
     ledger_id: Uuid,
     keys: &KeyDirectory,
     names: &HashMap<String, Arc<str>>,
 ) -> Option<Key> {
-    let mac = keys.row_mac.of(
-        keys::TABLE,
-        ledger_id.as_bytes(),
-        row.key_id.as_bytes(),
-        row.position,
-        &row.state,
-    );
-    if !same_mac(&mac, &row.mac) || row.newest != Some(row.position) {
+    let id = (ledger_id.as_bytes(), row.key_id.as_bytes());
+    let mac = keys.row_mac.of(keys::TABLE, id.0, id.1, row.position, &row.state);
+    if !same_mac(&mac, &row.mac) {
         return None;
     }
     let key =
         decode_key(&row.state, |name| names.get(name).cloned().unwrap_or_else(|| name.into()))?;
     (key.id == row.key_id && key.position == row.position).then_some(key)
-}
-
-/// A row that isn't believed is folded again from the key's own signed entries.
-async fn rebuild(
-    client: &Client,
-    ledger_id: Uuid,
-    state: &State,
-    key_id: KeyId,
-) -> Result<Option<Arc<Key>>, StoreError> {
-    tracing::error!(keyledger.key.id = %key_id, "a projected row differs from the ledger and is not believed: run `keyledger verify`");
-    key_as_of(client, ledger_id, state, key_id, i64::MAX as u64).await
 }
 
 /// A key as its lifecycle entries up to a position left it.
@@ -219,6 +255,7 @@ async fn check_checkpoints(
     client: &Client,
     ledger_id: Uuid,
     state: &State,
+    size: u64,
     outside: Option<String>,
 ) -> Result<(), StoreError> {
     let ledger = state.ledger.as_ref().ok_or(StoreError::Damaged("no position 0".into()))?;
@@ -228,10 +265,10 @@ async fn check_checkpoints(
         let checkpoint = note::open(&text, &key).map_err(|e| {
             StoreError::Damaged(format!("a kept checkpoint is not of this ledger: {e}"))
         })?;
-        if checkpoint.size > state.next_position {
+        if checkpoint.size > size {
             return Err(StoreError::Damaged(format!(
                 "a checkpoint covers {} entries, but the ledger has {}: the newest ones are missing",
-                checkpoint.size, state.next_position
+                checkpoint.size, size
             )));
         }
         if tiles::root(client, ledger_id, checkpoint.size).await? != checkpoint.root {

@@ -114,6 +114,11 @@ impl Ledger {
             shed: AtomicU64::new(0),
             checkpoint: ArcSwapOption::empty(),
         });
+        // The projection may stand a little behind the head, or was not believed at all.
+        catch_up::without_lock(&ledger).await.map_err(|error| match error {
+            SequencerError::Stopped(why) => StoreError::Damaged(why),
+            other => StoreError::Unavailable(other.to_string()),
+        })?;
         tokio::spawn(run::run(Arc::downgrade(&ledger), waiting));
         tokio::spawn(checkpoint::run(Arc::downgrade(&ledger)));
         Ok(ledger)

@@ -5,9 +5,11 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keyledger_ledger::batch::{self, Batch, Head, Means};
+use keyledger_ledger::body::Kind;
 use keyledger_ledger::command::{Action, Answer, Command};
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::page::MAX_USES;
+use keyledger_ledger::record::ProjectionAt;
 use keyledger_ledger::refusals::MAX_RECORDS;
 use tokio::sync::{mpsc, oneshot};
 
@@ -19,6 +21,8 @@ use crate::store::{keys, requests, tiles};
 
 /// Most bytes that one batch writes, about.
 const MAX_BATCH_BYTES: usize = 2 << 20;
+/// How many entries may follow the position that projected rows are bound to.
+const BINDING_INTERVAL: u64 = 1_024;
 /// Most commands of one batch: their uses and the counts of refusals fit one page.
 const MAX_COMMANDS: usize = MAX_USES - MAX_RECORDS;
 /// How long one batch may take before its callers are told that the database can't be reached.
@@ -135,9 +139,12 @@ async fn write(
         seed: random(),
         refusals: folding.counted(),
     };
-    let batch = batch::run(&head, means, commands);
+    let mut batch = batch::run(&head, means, commands);
+    batch.head.rows = ledger.keys.row_mac.advance(head.rows, &head.state, &batch.head.state);
     // Beside the entries, written and not committed: a crash here leaves nothing, Postgres rolls back.
-    store_beside(ledger, &locked, &batch).await.inspect_err(|_| put_back_shed(ledger, shed))?;
+    store_beside(ledger, &locked, &head, &batch)
+        .await
+        .inspect_err(|_| put_back_shed(ledger, shed))?;
     // From here on the batch may be durable although nobody hears of it.
     *committing = true;
     locked.append_and_commit(&ledger.writer, ledger.id, &batch.entries).await?;
@@ -178,6 +185,7 @@ fn batch_time(head: &Head, clock_us: i64) -> Result<Time, SequencerError> {
 async fn store_beside(
     ledger: &Ledger,
     locked: &Locked,
+    before: &Head,
     batch: &Batch,
 ) -> Result<(), SequencerError> {
     let (client, id) = (locked.client(), ledger.id);
@@ -187,6 +195,16 @@ async fn store_beside(
     if !batch.changed_keys.is_empty() {
         keys::project(client, id, &batch.changed_keys, &ledger.keys.row_mac).await?;
     }
+    if is_binding_due(before, batch) {
+        let state = &batch.head.state;
+        let at = ProjectionAt {
+            position: state.next_position,
+            next_page: state.next_page,
+            next_start: state.next_start,
+        };
+        let mac = ledger.keys.row_mac.of_sum(id.as_bytes(), &at, batch.head.rows);
+        keys::bind(client, id, &at, &mac).await?;
+    }
     if !batch.secrets.is_empty() {
         keys::append_secrets(client, id, &batch.secrets).await?;
     }
@@ -194,6 +212,14 @@ async fn store_beside(
         requests::append(client, id, &batch.requests).await?;
     }
     Ok(())
+}
+
+/// The rows are bound to a new position whenever something changed, and so often that a replica that starts has little to
+/// read: entries from the bound position on are folded one by one.
+fn is_binding_due(before: &Head, batch: &Batch) -> bool {
+    let changes = batch.entries.iter().any(|e| !matches!(e.event.kind, Some(Kind::UsePage(_))));
+    let (old, new) = (before.state.next_position, batch.head.state.next_position);
+    changes || old / BINDING_INTERVAL != new / BINDING_INTERVAL
 }
 
 fn put_back_shed(ledger: &Ledger, shed: u64) {

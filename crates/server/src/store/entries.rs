@@ -6,7 +6,7 @@ use keyledger_ledger::batch::NewEntry;
 use keyledger_ledger::entry::Entry;
 use keyledger_ledger::id::KeyId;
 use keyledger_ledger::record::Columns;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{FromSql, ToSql};
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
@@ -187,16 +187,17 @@ pub(crate) async fn of_key(
     rows.iter().map(brief).collect()
 }
 
-/// Changes that are about no key (roles, ledgers, opening), oldest first.
+/// Changes before a position that are about no key (roles, ledgers, opening), oldest first.
 pub(crate) async fn about_no_key(
     client: &Client,
     ledger_id: Uuid,
+    before: u64,
 ) -> Result<Vec<StoredEntry>, StoreError> {
     let sql = format!(
         "/* entries::about_no_key */ SELECT {BRIEF} FROM entries
-         WHERE ledger_id = $1 AND key_id IS NULL AND kind <> 23 ORDER BY position"
+         WHERE ledger_id = $1 AND key_id IS NULL AND kind <> 23 AND position < $2 ORDER BY position"
     );
-    let rows = client.query(&sql, &[&ledger_id]).await?;
+    let rows = client.query(&sql, &[&ledger_id, &(before as i64)]).await?;
     rows.iter().map(brief).collect()
 }
 
@@ -258,29 +259,39 @@ pub(crate) async fn size(client: &Client, ledger_id: Uuid) -> Result<u64, StoreE
 }
 
 fn brief(row: &Row) -> Result<StoredEntry, StoreError> {
-    let position: i64 = row.get(0);
+    let position: i64 = column(row, 0)?;
     let entry = Entry {
-        payload_type: row.get(1),
-        body: row.get(2),
-        public_key_sha256: fixed(row.get(3), "public_key_sha256")?,
-        signature: fixed(row.get(4), "signature")?,
+        payload_type: column(row, 1)?,
+        body: column(row, 2)?,
+        public_key_sha256: fixed(column(row, 3)?, "public_key_sha256")?,
+        signature: fixed(column(row, 4)?, "signature")?,
     };
     Ok(StoredEntry { position: position as u64, entry })
 }
 
 fn full(row: &Row) -> Result<FullEntry, StoreError> {
     let StoredEntry { position, entry } = brief(row)?;
-    let uuid = |i: usize| row.get::<_, Option<Uuid>>(i).map(|u| KeyId::from_bytes(*u.as_bytes()));
-    let trace_id: Option<&[u8]> = row.get(12);
-    let columns = Columns {
-        kind: row.get(7),
-        time_us: row.get(8),
-        key_id: uuid(9),
-        stream_version: row.get(10),
-        caller_key_id: uuid(11),
-        trace_id: trace_id.map(|t| fixed(t, "trace_id")).transpose()?,
-        use_count: row.get(13),
-        leaf_hash: fixed(row.get(14), "leaf_hash")?,
+    let key_id = |i: usize| {
+        column::<Option<Uuid>>(row, i).map(|id| id.map(|u| KeyId::from_bytes(*u.as_bytes())))
     };
-    Ok(FullEntry { position, entry, sealed: row.get(5), uses: row.get(6), columns })
+    let trace_id: Option<&[u8]> = column(row, 12)?;
+    let columns = Columns {
+        kind: column(row, 7)?,
+        time_us: column(row, 8)?,
+        key_id: key_id(9)?,
+        stream_version: column(row, 10)?,
+        caller_key_id: key_id(11)?,
+        trace_id: trace_id.map(|t| fixed(t, "trace_id")).transpose()?,
+        use_count: column(row, 13)?,
+        leaf_hash: fixed(column(row, 14)?, "leaf_hash")?,
+    };
+    Ok(FullEntry { position, entry, sealed: column(row, 5)?, uses: column(row, 6)?, columns })
+}
+
+/// A column that somebody may have damaged: NULL where the schema had none is a finding, not a panic.
+fn column<'a, T: FromSql<'a>>(row: &'a Row, index: usize) -> Result<T, StoreError> {
+    row.try_get(index).map_err(|_| {
+        let name = row.columns().get(index).map_or("?", |c| c.name());
+        StoreError::Damaged(format!("column {name} of an entry can't be read"))
+    })
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use deadpool_postgres::Client;
 use keyledger_ledger::decide::SecretRow;
 use keyledger_ledger::id::KeyId;
-use keyledger_ledger::record::{RowMac, encode_key};
+use keyledger_ledger::record::{ProjectionAt, RowMac, encode_key};
 use keyledger_ledger::state::Key;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{StoreError, fixed};
@@ -20,8 +21,6 @@ pub(crate) struct KeyRow {
     pub(crate) position: u64,
     pub(crate) state: Vec<u8>,
     pub(crate) mac: Vec<u8>,
-    /// Position of the newest lifecycle entry of this key; `None` if there is none.
-    pub(crate) newest: Option<u64>,
 }
 
 /// Writes the rows of changed keys.
@@ -58,13 +57,10 @@ pub(crate) async fn rows_after(
     after: Uuid,
     limit: i64,
 ) -> Result<Vec<KeyRow>, StoreError> {
-    let sql = "/* keys::rows_after */
-        SELECT k.key_id, k.position, k.state, k.mac,
-               (SELECT e.position FROM entries e WHERE e.ledger_id = k.ledger_id AND e.key_id = k.key_id
-                ORDER BY e.stream_version DESC LIMIT 1)
-        FROM keys k WHERE k.ledger_id = $1 AND k.key_id > $2 ORDER BY k.key_id LIMIT $3";
-    let rows =
-        client.query(&client.prepare_cached(sql).await?, &[&ledger_id, &after, &limit]).await?;
+    let sql = "/* keys::rows_after */ SELECT key_id, position, state, mac FROM keys
+               WHERE ledger_id = $1 AND key_id > $2 ORDER BY key_id LIMIT $3";
+    let statement = client.prepare_cached(sql).await?;
+    let rows = client.query(&statement, &[&ledger_id, &after, &limit]).await?;
     Ok(rows
         .iter()
         .map(|r| KeyRow {
@@ -72,9 +68,41 @@ pub(crate) async fn rows_after(
             position: r.get::<_, i64>(1) as u64,
             state: r.get(2),
             mac: r.get(3),
-            newest: r.get::<_, Option<i64>>(4).map(|p| p as u64),
         })
         .collect())
+}
+
+/// Binds all rows of a ledger to a position.
+pub(crate) async fn bind(
+    client: &Client,
+    ledger_id: Uuid,
+    at: &ProjectionAt,
+    mac: &[u8; 32],
+) -> Result<(), StoreError> {
+    let sql =
+        "/* keys::bind */ INSERT INTO projections (ledger_id, position, next_page, next_start, mac)
+               VALUES ($1, $2, $3, $4, $5) ON CONFLICT (ledger_id) DO UPDATE
+               SET position = excluded.position, next_page = excluded.next_page,
+                   next_start = excluded.next_start, mac = excluded.mac";
+    let (position, page, start) = (at.position as i64, at.next_page as i64, at.next_start as i64);
+    let params: [&(dyn ToSql + Sync); 5] = [&ledger_id, &position, &page, &start, &mac.as_slice()];
+    client.execute(&client.prepare_cached(sql).await?, &params).await?;
+    Ok(())
+}
+
+/// The position that all rows are bound to, with its MAC.
+pub(crate) async fn binding(
+    client: &Client,
+    ledger_id: Uuid,
+) -> Result<Option<(ProjectionAt, Vec<u8>)>, StoreError> {
+    let sql = "/* keys::binding */ SELECT position, next_page, next_start, mac FROM projections
+               WHERE ledger_id = $1";
+    let row = client.query_opt(sql, &[&ledger_id]).await?;
+    Ok(row.map(|r| {
+        let number = |i: usize| r.get::<_, i64>(i) as u64;
+        let at = ProjectionAt { position: number(0), next_page: number(1), next_start: number(2) };
+        (at, r.get(3))
+    }))
 }
 
 /// Writes verifiers of new secrets.

@@ -1,0 +1,426 @@
+//! What holds for every sequence of commands, whatever they ask: the core alone, without a server.
+
+use std::collections::HashMap;
+
+use keyledger_ledger::apply::fold_key;
+use keyledger_ledger::batch::NewEntry;
+use keyledger_ledger::body::{DecisionReason, Event, Kind, RevocationKind};
+use keyledger_ledger::command::{
+    Action, Answer, Call, ChangeKind, Changed, Command, DAY, Expiry, RequestId, SECOND,
+};
+use keyledger_ledger::grant::Grant;
+use keyledger_ledger::id::{KeyId, Time};
+use keyledger_ledger::judge::{Credential, Identity, identify, standing};
+use keyledger_ledger::page::read_uses;
+use keyledger_ledger::record::{decode_key, encode_key};
+use keyledger_ledger::state::{Key, KeyStatus, Owner, State};
+use keyledger_ledger::token::{Secret, Token};
+use keyledger_ledger::verify::{Found, NoKeys, Verifier};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use crate::world::{World, change, grant, verify};
+
+/// A token, chosen among those that there are by then.
+#[derive(Clone, Copy, Debug)]
+enum Pick {
+    Admin,
+    /// One of a key that lives.
+    Live(usize),
+    /// Any that was ever presented or meant.
+    Any(usize),
+}
+
+/// What somebody asks for.
+#[derive(Clone, Debug)]
+enum Step {
+    Create { by: Pick, grants: Vec<Grant>, role: Option<usize>, life: Life },
+    Rotate { by: Pick, key: usize, overlap: i64 },
+    Revoke { by: Pick, key: usize },
+    Role { by: Pick, name: usize, grants: Vec<Grant> },
+    Check { by: Pick, token: Pick, permission: String, resource: String },
+    Read { by: Pick },
+    Refuse { by: Pick },
+    Authenticate { by: Pick },
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Life {
+    Default,
+    Seconds(i64),
+    Never,
+}
+
+/// Steps at the same time, after a wait, and whether the changes among them use a request id that was used before.
+#[derive(Clone, Debug)]
+struct Moment {
+    wait: i64,
+    steps: Vec<(Step, Option<u8>)>,
+}
+
+const PERMISSIONS: [&str; 4] = ["a.x", "a.y", "b.x", "keys.verify"];
+const RESOURCES: [&str; 5] = ["r", "r/1", "r/2", "r/1/deep", "keys"];
+
+fn grants() -> impl Strategy<Value = Vec<Grant>> {
+    let permission = prop_oneof![Just("a.x"), Just("a.*"), Just("b.x"), Just("*"), Just("keys.*")];
+    let resource = prop_oneof![Just("r/1"), Just("r/*"), Just("r/**"), Just("**"), Just("keys")];
+    let one = (permission, resource, prop::bool::weighted(0.2));
+    let one = one.prop_map(|(p, r, give_only)| grant(&[p], r, give_only));
+    // Many may hand keys out, so that chains of givers come up.
+    let manager = Just(grant(&["keys.*", "roles.*", "a.x"], "**", false));
+    prop_oneof![
+        3 => vec(one.clone(), 0..3),
+        2 => (manager, vec(one, 0..2)).prop_map(|(manager, others)| [vec![manager], others].concat()),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let life = prop_oneof![
+        2 => Just(Life::Default),
+        3 => (1i64..30).prop_map(Life::Seconds),
+        1 => Just(Life::Seconds(500 * 86_400)),
+        1 => Just(Life::Never),
+    ];
+    let by = || {
+        prop_oneof![
+            2 => Just(Pick::Admin),
+            5 => any::<usize>().prop_map(Pick::Live),
+            1 => any::<usize>().prop_map(Pick::Any),
+        ]
+    };
+    let overlap = prop_oneof![Just(0), 1i64..5 * SECOND, Just(31 * DAY)];
+    let (permission, resource) =
+        (prop::sample::select(&PERMISSIONS[..]), prop::sample::select(&RESOURCES[..]));
+    prop_oneof![
+        4 => (by(), grants(), prop::option::weighted(0.4, 0usize..2), life)
+            .prop_map(|(by, grants, role, life)| Step::Create { by, grants, role, life }),
+        3 => (by(), any::<usize>(), overlap).prop_map(|(by, key, overlap)| Step::Rotate { by, key, overlap }),
+        1 => (by(), any::<usize>()).prop_map(|(by, key)| Step::Revoke { by, key }),
+        2 => (by(), 0usize..2, grants()).prop_map(|(by, name, grants)| Step::Role { by, name, grants }),
+        5 => (by(), by(), permission, resource).prop_map(|(by, token, p, r)| {
+            Step::Check { by, token, permission: p.into(), resource: r.into() }
+        }),
+        1 => by().prop_map(|by| Step::Read { by }),
+        1 => by().prop_map(|by| Step::Refuse { by }),
+        1 => by().prop_map(|by| Step::Authenticate { by }),
+    ]
+}
+
+fn moments() -> impl Strategy<Value = Vec<Moment>> {
+    let wait = prop_oneof![15 => Just(0), 15 => 1i64..2 * SECOND, 1 => Just(100 * DAY)];
+    let steps = vec((step(), prop::option::weighted(0.2, 0u8..40)), 0..20);
+    vec((wait, steps).prop_map(|(wait, steps)| Moment { wait, steps }), 4..16)
+}
+
+/// A world, everything that was ever presented in it, and a verifier that follows it.
+struct Story {
+    world: World,
+    admin: Token,
+    /// Tokens of keys that live.
+    live: Vec<Token>,
+    /// Also those of keys that were not made, and one with a secret that is none.
+    tokens: Vec<Token>,
+    verifier: Verifier,
+    verified: usize,
+    /// Calls of others than Keyledger itself that must have left something.
+    asked: u64,
+}
+
+impl Story {
+    fn begin() -> Story {
+        let mut world = World::new("keys.example.test/system");
+        let admin = world.new_key();
+        let (owner, everything) =
+            (Owner::Service("admin".into()), vec![grant(&["*"], "**", false)]);
+        let create = world.create_key(&admin, owner, everything, vec![], Expiry::Never);
+        let create = world.by_itself(create, vec![]);
+        world.run(vec![create]);
+        let stranger = Token { key_id: admin.key_id, secret: Secret::new([7; 32]) };
+        let (live, tokens) = (vec![], vec![stranger]);
+        Story { world, admin, live, tokens, verifier: Verifier::default(), verified: 0, asked: 0 }
+    }
+
+    fn tell(&mut self, moment: Moment) {
+        self.world.now = self.world.now.plus_micros(moment.wait);
+        let commands: Vec<Command> =
+            moment.steps.into_iter().map(|step| self.command(step)).collect();
+        let before = self.world.head.state.clone();
+        let answers = self.world.run(commands.clone());
+        assert_eq!(answers.len(), commands.len());
+        self.check_entries();
+        for (command, answer) in commands.iter().zip(&answers) {
+            self.check_answer(&before, command, answer);
+        }
+        check_lives(&before, &self.world.head.state);
+        let live = self.tokens.iter().filter(|token| self.lives(token)).cloned().collect();
+        self.live = live;
+    }
+
+    fn lives(&self, token: &Token) -> bool {
+        let state = &self.world.head.state;
+        let credential = Credential::from_text(&token.reveal());
+        match identify(&credential, state, &self.world.peppers) {
+            Identity::Known { key_id, version } => {
+                standing(&state.keys[&key_id], version, self.world.now).is_ok()
+            }
+            _ => false,
+        }
+    }
+
+    fn command(&mut self, (step, request): (Step, Option<u8>)) -> Command {
+        match step {
+            Step::Create { by, grants, role, life } => {
+                let token = self.world.new_key();
+                self.tokens.push(token.clone());
+                let expiry = match life {
+                    Life::Default => Expiry::Default,
+                    Life::Seconds(seconds) => Expiry::After(seconds * SECOND),
+                    Life::Never => Expiry::Never,
+                };
+                let owner = Owner::User(self.world.draw());
+                let roles = role.map(role_name).into_iter().collect();
+                let kind = self.world.create_key(&token, owner, grants, roles, expiry);
+                self.change(by, request, "KeyService/CreateKey", "keys.create", kind)
+            }
+            Step::Rotate { by, key, overlap } => {
+                let key_id = self.about(key);
+                let token = Token { key_id, secret: Secret::new(self.world.draw()) };
+                self.tokens.push(token.clone());
+                let secret = self.world.new_secret(&token);
+                let kind = ChangeKind::RotateKey { key_id, overlap_micros: overlap, secret };
+                self.change(by, request, "KeyService/RotateKey", "keys.rotate", kind)
+            }
+            Step::Revoke { by, key } => {
+                let kind = RevocationKind::Unused;
+                let kind = ChangeKind::RevokeKey { key_id: self.about(key), kind };
+                self.change(by, request, "KeyService/RevokeKey", "keys.revoke", kind)
+            }
+            Step::Role { by, name, grants } => {
+                let kind = ChangeKind::CreateRole { name: role_name(name), grants };
+                self.change(by, request, "KeyService/CreateRole", "roles.create", kind)
+            }
+            Step::Check { by, token, permission, resource } => {
+                let token = self.token(token).reveal();
+                let call = self.call(by, "KeyService/VerifyKey", "keys.verify");
+                verify(call, &token, &permission, &resource, vec![])
+            }
+            Step::Read { by } => Command {
+                call: self.call(by, "KeyService/ListKeys", "keys.read"),
+                action: Action::Read,
+            },
+            Step::Refuse { by } => {
+                let action = Action::Refuse(DecisionReason::InvalidRequest);
+                Command { call: self.call(by, "KeyService/GetKey", "keys.read"), action }
+            }
+            Step::Authenticate { by } => Command {
+                call: self.call(by, "KeyService/WhoAmI", ""),
+                action: Action::Authenticate,
+            },
+        }
+    }
+
+    fn token(&self, pick: Pick) -> Token {
+        match pick {
+            Pick::Live(number) if !self.live.is_empty() => {
+                self.live[number % self.live.len()].clone()
+            }
+            Pick::Any(number) => self.tokens[number % self.tokens.len()].clone(),
+            Pick::Admin | Pick::Live(_) => self.admin.clone(),
+        }
+    }
+
+    /// The key that a change is about: never the admin's, or most stories would be over soon.
+    fn about(&self, number: usize) -> KeyId {
+        match self.live.len() {
+            0 => KeyId::from_bytes([7; 16]),
+            count => self.live[number % count].key_id,
+        }
+    }
+
+    fn call(&mut self, by: Pick, method: &'static str, permission: &'static str) -> Call {
+        let token = self.token(by).reveal();
+        self.world.call(&token, method, permission, "keys")
+    }
+
+    fn change(
+        &mut self,
+        by: Pick,
+        request: Option<u8>,
+        method: &'static str,
+        permission: &'static str,
+        kind: ChangeKind,
+    ) -> Command {
+        let mut call = self.call(by, method, permission);
+        // The same id with one of two requests: repeats and misuses both come up.
+        call.request = request.map(|n| RequestId { id: [n / 2; 16], digest: [n; 32] });
+        change(call, kind, vec![])
+    }
+
+    /// The verifier accepts every entry, and comes to the same state and the same root.
+    fn check_entries(&mut self) {
+        for entry in &self.world.entries[self.verified..] {
+            self.verifier.push(&found(entry), &mut NoKeys).expect("what the core writes verifies");
+        }
+        self.verified = self.world.entries.len();
+        assert!(self.verifier.state().same_fold(&self.world.head.state));
+        assert_eq!(self.verifier.root(), self.world.head.tiles.root());
+    }
+
+    fn check_answer(&mut self, before: &State, command: &Command, answer: &Answer) {
+        self.asked += u64::from(!matches!(
+            (&command.action, answer),
+            (Action::Authenticate, Answer::Allowed { .. })
+        ));
+        match answer {
+            Answer::Verdict(verdict) => {
+                let entry = self.entry(verdict.at.position);
+                let Some(Kind::UsePage(page)) = &entry.event.kind else { panic!("not a page") };
+                let uses = read_uses(page, &entry.uses).expect("the uses are the page's");
+                let left = &uses[verdict.at.index as usize].r#use;
+                assert_eq!(
+                    (left.reason, &left.method),
+                    (verdict.reason as i32, &command.call.method.to_string())
+                );
+                if verdict.reason == DecisionReason::Granted {
+                    let key = verdict.key.as_ref().expect("what is granted has a key");
+                    let key = &before.keys[&key.id];
+                    assert_eq!(key.status(self.world.now), KeyStatus::Active);
+                }
+            }
+            Answer::Changed { position, result } => {
+                let link = self.entry(*position).event.kind.as_ref().and_then(Kind::key_link);
+                if let Changed::Key(key) = result {
+                    assert_eq!(link.expect("it is about a key").key_id, key.id.as_bytes());
+                }
+            }
+            Answer::Replayed { position } => drop(self.entry(*position)),
+            Answer::Refused { refusal } | Answer::Folded { refusal } => {
+                let bug = matches!(refusal, keyledger_ledger::command::Refusal::Internal);
+                assert!(!bug, "{command:?} met a bug");
+            }
+            Answer::Allowed { .. } => {}
+        }
+    }
+
+    fn entry(&self, position: u64) -> &NewEntry {
+        let entry = &self.world.entries[position as usize];
+        assert_eq!(entry.position, position);
+        entry
+    }
+
+    /// Each call has left its entry or its use, or is one of those that a use counts.
+    fn check_that_all_is_recorded(&mut self) {
+        // The next second's page holds what was still only counted.
+        self.tell(Moment { wait: SECOND, steps: vec![] });
+        let called = |e: &&NewEntry| e.event.caller.is_some();
+        let changes = self.world.entries.iter().filter(called).count() as u64;
+        let uses = |e: &NewEntry| match &e.event.kind {
+            Some(Kind::UsePage(page)) => {
+                let uses = read_uses(page, &e.uses).expect("the uses are the page's");
+                uses.iter().map(|read| u64::from(read.r#use.count.max(1))).sum()
+            }
+            _ => 0,
+        };
+        let uses: u64 = self.world.entries.iter().map(uses).sum();
+        assert_eq!(changes + uses, self.asked);
+    }
+
+    /// Rows that are projected, and rows that are folded from a key's own entries alone, say the same as the state.
+    fn check_projections(&self) {
+        let state = &self.world.head.state;
+        let mut histories: HashMap<KeyId, Vec<(u64, [u8; 32], Event)>> = HashMap::new();
+        for entry in &self.world.entries {
+            let link = entry.event.kind.as_ref().and_then(Kind::key_link);
+            if let Some(id) = link.and_then(|l| KeyId::from_slice(&l.key_id)) {
+                let row = (entry.position, entry.leaf_hash, entry.event.clone());
+                histories.entry(id).or_default().push(row);
+            }
+        }
+        assert_eq!(histories.len(), state.keys.len());
+        for key in state.keys.values() {
+            let decoded = decode_key(&encode_key(key), |name| name.into());
+            assert_eq!(decoded.as_ref(), Some(&**key));
+            let folded =
+                fold_key(state, &histories[&key.id]).expect("its own entries fit each other");
+            assert_eq!(folded.as_ref(), Some(key));
+        }
+    }
+
+    /// Whatever a key allows, one single grant of the key that made it reaches; and it ends no later.
+    fn check_that_nobody_gave_more_than_they_hold(&self) {
+        let state = &self.world.head.state;
+        for key in state.keys.values() {
+            let Some(creator) = key.creator.map(|id| &state.keys[&id]) else { continue };
+            let (given, held) = (grants_of(state, key), grants_of(state, creator));
+            for (permission, resource) in PERMISSIONS.iter().flat_map(|p| RESOURCES.map(|r| (p, r)))
+            {
+                let asked = grant(&[permission], resource, false);
+                let gives = given.iter().any(|g| g.covers(&asked));
+                let holds = held.iter().any(|g| g.covers(&asked));
+                assert!(!gives || holds, "{} has {asked} from {}", key.id, creator.id);
+            }
+            let end = |key: &Key| key.expires.unwrap_or(Time(i64::MAX));
+            assert!(end(key) <= end(creator), "{} outlives {}", key.id, creator.id);
+        }
+    }
+}
+
+fn role_name(number: usize) -> String {
+    format!("role-{number}")
+}
+
+fn grants_of(state: &State, key: &Key) -> Vec<Grant> {
+    let of_roles = key.roles.iter().flat_map(|name| state.roles[name].grants.iter());
+    key.grants.iter().chain(of_roles).cloned().collect()
+}
+
+fn found(entry: &NewEntry) -> Found {
+    Found {
+        position: entry.position,
+        entry: entry.entry.clone(),
+        sealed: Some(entry.sealed.clone()),
+        uses: entry.uses.clone(),
+        columns: None,
+    }
+}
+
+/// A key keeps its end, whatever is done to it, and so does each of its secrets or it ends earlier. What has ended stays so.
+fn check_lives(before: &State, after: &State) {
+    for old in before.keys.values() {
+        let new = &after.keys[&old.id];
+        assert_eq!((new.expires, &new.grants, &new.roles), (old.expires, &old.grants, &old.roles));
+        assert!(old.revoked.is_none() || new.revoked == old.revoked);
+        let end = |key: &Key, expires: Option<Time>| {
+            let never = Time(i64::MAX);
+            expires.unwrap_or(never).min(key.expires.unwrap_or(never))
+        };
+        for version in &new.versions {
+            let earlier = old.versions.iter().find(|v| v.number == version.number);
+            if let Some(earlier) = earlier {
+                assert!(
+                    end(new, version.expires) <= end(old, earlier.expires),
+                    "a secret lives longer"
+                );
+            }
+        }
+        let numbers: Vec<u32> = new.versions.iter().map(|v| v.number).collect();
+        assert!(numbers.len() <= 2 && numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(192) })]
+
+    #[test]
+    fn every_sequence_of_commands_makes_a_ledger_that_verifies_and_gives_nobody_more_than_they_had(
+        moments in moments()
+    ) {
+        let mut story = Story::begin();
+        for moment in moments {
+            story.tell(moment);
+        }
+        story.check_that_all_is_recorded();
+        story.check_projections();
+        story.check_that_nobody_gave_more_than_they_hold();
+    }
+}
