@@ -16,7 +16,6 @@ impl Deployment {
         self.verify_ledgers().await;
         self.look_for_secrets().await;
         postgres().drop(&self.databases).await;
-        let _ = fs::remove_dir_all(&self.folder);
     }
 
     /// After a scenario that failed: says where to look, and frees what Postgres holds.

@@ -28,7 +28,7 @@
 //! - [`Link`] stands between one replica and Postgres, and can be frozen or cut.
 //!
 //! No retries, no sleeps to wait for something, no assertion about time: wait for what must happen, however long it takes.
-//! With `KEYLEDGER_TESTS_KEEP=1` the folder of the run stays.
+//! With `KEYLEDGER_TESTS_KEEP=1` the folder of the run stays, with all logs.
 
 mod caller;
 mod deployment;

@@ -4,6 +4,8 @@
 //! are killed: the guard of Postgres outlives us, and the shell around it removes the folder at the end. With
 //! `KEYLEDGER_TESTS_KEEP=1` it stays.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -57,7 +59,9 @@ pub(crate) struct OwnDatabases {
 
 impl Postgres {
     async fn start() -> Result<Postgres, String> {
-        let folder = tempfile::Builder::new().prefix("keyledger-tests-").tempdir();
+        let private = Permissions::from_mode(0o700);
+        let folder =
+            tempfile::Builder::new().prefix("keyledger-tests-").permissions(private).tempdir();
         let folder = folder.map_err(|e| format!("no temporary folder: {e}"))?.keep();
         let guard = GuardCommand {
             program: "/bin/sh".into(),

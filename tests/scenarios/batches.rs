@@ -1,12 +1,14 @@
 //! What holds for every sequence of commands, whatever they ask: the core alone, without a server.
 
+mod steps;
+
 use std::collections::HashMap;
 
 use keyledger_ledger::apply::fold_key;
 use keyledger_ledger::batch::NewEntry;
 use keyledger_ledger::body::{DecisionReason, Event, Kind, RevocationKind};
 use keyledger_ledger::command::{
-    Action, Answer, Call, ChangeKind, Changed, Command, DAY, Expiry, RequestId, SECOND,
+    Action, Answer, Call, ChangeKind, Changed, Command, Expiry, RequestId, SECOND,
 };
 use keyledger_ledger::grant::Grant;
 use keyledger_ledger::id::{KeyId, Time};
@@ -16,101 +18,10 @@ use keyledger_ledger::record::{decode_key, encode_key};
 use keyledger_ledger::state::{Key, KeyStatus, Owner, State};
 use keyledger_ledger::token::{Secret, Token};
 use keyledger_ledger::verify::{Found, NoKeys, Verifier};
-use proptest::collection::vec;
 use proptest::prelude::*;
 
 use crate::world::{World, change, grant, verify};
-
-/// A token, chosen among those that there are by then.
-#[derive(Clone, Copy, Debug)]
-enum Pick {
-    Admin,
-    /// One of a key that lives.
-    Live(usize),
-    /// Any that was ever presented or meant.
-    Any(usize),
-}
-
-/// What somebody asks for.
-#[derive(Clone, Debug)]
-enum Step {
-    Create { by: Pick, grants: Vec<Grant>, role: Option<usize>, life: Life },
-    Rotate { by: Pick, key: usize, overlap: i64 },
-    Revoke { by: Pick, key: usize },
-    Role { by: Pick, name: usize, grants: Vec<Grant> },
-    Check { by: Pick, token: Pick, permission: String, resource: String },
-    Read { by: Pick },
-    Refuse { by: Pick },
-    Authenticate { by: Pick },
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Life {
-    Default,
-    Seconds(i64),
-    Never,
-}
-
-/// Steps at the same time, after a wait, and whether the changes among them use a request id that was used before.
-#[derive(Clone, Debug)]
-struct Moment {
-    wait: i64,
-    steps: Vec<(Step, Option<u8>)>,
-}
-
-const PERMISSIONS: [&str; 4] = ["a.x", "a.y", "b.x", "keys.verify"];
-const RESOURCES: [&str; 5] = ["r", "r/1", "r/2", "r/1/deep", "keys"];
-
-fn grants() -> impl Strategy<Value = Vec<Grant>> {
-    let permission = prop_oneof![Just("a.x"), Just("a.*"), Just("b.x"), Just("*"), Just("keys.*")];
-    let resource = prop_oneof![Just("r/1"), Just("r/*"), Just("r/**"), Just("**"), Just("keys")];
-    let one = (permission, resource, prop::bool::weighted(0.2));
-    let one = one.prop_map(|(p, r, give_only)| grant(&[p], r, give_only));
-    // Many may hand keys out, so that chains of givers come up.
-    let manager = Just(grant(&["keys.*", "roles.*", "a.x"], "**", false));
-    prop_oneof![
-        3 => vec(one.clone(), 0..3),
-        2 => (manager, vec(one, 0..2)).prop_map(|(manager, others)| [vec![manager], others].concat()),
-    ]
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let life = prop_oneof![
-        2 => Just(Life::Default),
-        3 => (1i64..30).prop_map(Life::Seconds),
-        1 => Just(Life::Seconds(500 * 86_400)),
-        1 => Just(Life::Never),
-    ];
-    let by = || {
-        prop_oneof![
-            2 => Just(Pick::Admin),
-            5 => any::<usize>().prop_map(Pick::Live),
-            1 => any::<usize>().prop_map(Pick::Any),
-        ]
-    };
-    let overlap = prop_oneof![Just(0), 1i64..5 * SECOND, Just(31 * DAY)];
-    let (permission, resource) =
-        (prop::sample::select(&PERMISSIONS[..]), prop::sample::select(&RESOURCES[..]));
-    prop_oneof![
-        4 => (by(), grants(), prop::option::weighted(0.4, 0usize..2), life)
-            .prop_map(|(by, grants, role, life)| Step::Create { by, grants, role, life }),
-        3 => (by(), any::<usize>(), overlap).prop_map(|(by, key, overlap)| Step::Rotate { by, key, overlap }),
-        1 => (by(), any::<usize>()).prop_map(|(by, key)| Step::Revoke { by, key }),
-        2 => (by(), 0usize..2, grants()).prop_map(|(by, name, grants)| Step::Role { by, name, grants }),
-        5 => (by(), by(), permission, resource).prop_map(|(by, token, p, r)| {
-            Step::Check { by, token, permission: p.into(), resource: r.into() }
-        }),
-        1 => by().prop_map(|by| Step::Read { by }),
-        1 => by().prop_map(|by| Step::Refuse { by }),
-        1 => by().prop_map(|by| Step::Authenticate { by }),
-    ]
-}
-
-fn moments() -> impl Strategy<Value = Vec<Moment>> {
-    let wait = prop_oneof![15 => Just(0), 15 => 1i64..2 * SECOND, 1 => Just(100 * DAY)];
-    let steps = vec((step(), prop::option::weighted(0.2, 0u8..40)), 0..20);
-    vec((wait, steps).prop_map(|(wait, steps)| Moment { wait, steps }), 4..16)
-}
+use steps::{Life, Moment, PERMISSIONS, Pick, RESOURCES, Step, moments};
 
 /// A world, everything that was ever presented in it, and a verifier that follows it.
 struct Story {
@@ -293,7 +204,10 @@ impl Story {
                     assert_eq!(link.expect("it is about a key").key_id, key.id.as_bytes());
                 }
             }
-            Answer::Replayed { position } => drop(self.entry(*position)),
+            Answer::Replayed { position } => {
+                let id = command.call.request.expect("only a request is answered again").id;
+                assert_eq!(self.entry(*position).event.request_id, id);
+            }
             Answer::Refused { refusal } | Answer::Folded { refusal } => {
                 let bug = matches!(refusal, keyledger_ledger::command::Refusal::Internal);
                 assert!(!bug, "{command:?} met a bug");

@@ -26,4 +26,5 @@ mod streams;
 mod sweep;
 mod tampering;
 mod tidy;
+mod watched;
 mod world;

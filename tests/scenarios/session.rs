@@ -268,3 +268,21 @@ fn a_caller_learns_its_own_key_and_ledger() {
         assert_eq!(system.ledger.unwrap().number, 0);
     });
 }
+
+#[test]
+fn a_server_that_logs_all_it_can_logs_no_secret() {
+    scenario(async |d| {
+        let replica = d.replica_with("RUST_LOG", "trace").await;
+        let admin = replica.admin();
+        let made = admin.call(user_key("alice@example.com")).await.unwrap();
+        admin.call(check(&made.token)).await.unwrap();
+        let key_id = made.key.unwrap().key_id;
+        admin.call(rotate(&key_id, 60)).await.unwrap();
+        admin.call(revoke(&key_id)).await.unwrap();
+        admin.call(ListEventsRequest { key_id, ..Default::default() }).await.unwrap();
+        refused(replica.caller(&made.token).call(WhoAmIRequest {}).await)
+            .with(tonic::Code::Unauthenticated, ErrorReason::CredentialInvalid);
+        // What is looked through when this ends is really all.
+        assert!(replica.log().contains("\"TRACE\""), "{}", replica.log());
+    });
+}

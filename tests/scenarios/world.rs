@@ -14,6 +14,7 @@ use keyledger_ledger::grant::Grant;
 use keyledger_ledger::id::{KeyId, LedgerNumber, Time, Trace};
 use keyledger_ledger::judge::Credential;
 use keyledger_ledger::merkle::TileWriter;
+use keyledger_ledger::record::RowSum;
 use keyledger_ledger::refusals::Refusals;
 use keyledger_ledger::secret::{Pepper, Peppers};
 use keyledger_ledger::state::{Key, Owner, State, Version};
@@ -52,7 +53,11 @@ impl World {
             checkpoint_signer: SigningKey::from_bytes(&CHECKPOINT_SEED),
             peppers: Peppers::new(vec![Pepper::new(PEPPER_ID, PEPPER)]),
             now: START,
-            head: Head { state: State::default(), tiles: TileWriter::new() },
+            head: Head {
+                state: State::default(),
+                tiles: TileWriter::new(),
+                rows: RowSum::default(),
+            },
             entries: vec![],
             shed: 0,
             secrets: vec![],

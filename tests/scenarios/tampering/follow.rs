@@ -32,6 +32,7 @@ fn an_entry_written_behind_its_back_stops_a_ledger_on_a_running_replica() {
         let started = Kind::ServerStarted(ServerStarted {
             version: "9".into(),
             configuration_digest: vec![1; 32],
+            number: 0,
         });
         for (entry, why) in [
             (damaged, "the signature doesn't match the body"),

@@ -23,6 +23,8 @@ fn a_key_set_back_to_active_in_the_projection_is_refused() {
         let id = alice.key.as_ref().unwrap().key_id.clone();
         let vandal = Vandal::new(d, 1).await;
         let before = vandal.row(&id).await;
+        let oldest = before.clone();
+        vandal.run("CREATE TABLE old_binding AS SELECT * FROM projections").await;
         replica.admin().call(revoke(&id)).await.unwrap();
         assert_eq!(verdict_on(&replica, &alice.token).await, entry::DecisionReason::Revoked);
         covered_by_checkpoints(&vandal.client).await;
@@ -65,6 +67,37 @@ fn a_key_set_back_to_active_in_the_projection_is_refused() {
             assert!(replica.log().contains("is not believed"), "{what}");
             assert!(replica.stop().await.success());
         }
+        // Also if nothing beside the revocation says any more that it is about this key, and also if the binding of all rows
+        // is put back with the row.
+        vandal.run("CREATE TABLE new_binding AS SELECT * FROM projections").await;
+        let bind = |to: &str| {
+            format!(
+                "UPDATE projections p SET position = b.position, next_page = b.next_page,
+                        next_start = b.next_start, mac = b.mac
+                 FROM {to} b WHERE b.ledger_id = p.ledger_id"
+            )
+        };
+        let revocation = vandal.at(after.position);
+        vandal
+            .run(&format!(
+                "UPDATE entries SET key_id = NULL, stream_version = NULL WHERE {revocation}"
+            ))
+            .await;
+        vandal.set_row(&id, &oldest).await;
+        for binding in ["new_binding", "old_binding"] {
+            vandal.run(&bind(binding)).await;
+            let replica = d.replica().await;
+            let verdict = verdict_on(&replica, &alice.token).await;
+            assert_eq!(verdict, entry::DecisionReason::Revoked, "{binding}");
+            assert!(replica.stop().await.success());
+        }
+        vandal
+            .run(&format!(
+                "UPDATE entries SET key_id = '{id}', stream_version = 2 WHERE {revocation};
+                 {}; DROP TABLE old_binding, new_binding",
+                bind("new_binding")
+            ))
+            .await;
         vandal.set_row(&id, &after).await;
         vandal.is_good().await;
     });
@@ -85,10 +118,13 @@ fn a_replica_does_not_start_on_a_ledger_that_does_not_extend_its_checkpoint() {
             (format!("{delete} = {newest}"), "the newest ones are missing"),
             (format!("{delete} = 2"), "lacks hashes"),
             (format!("{delete} >= 0"), "the ledger is empty, but a checkpoint of it exists"),
-            (format!("UPDATE entries {flip} WHERE {}", vandal.at(2)), "position 2"),
+            (
+                format!("UPDATE entries {flip} WHERE {}", vandal.at(2)),
+                "doesn't extend its checkpoint",
+            ),
             (
                 format!("UPDATE entries {flip} WHERE {}", vandal.at(newest)),
-                "the signature doesn't match",
+                "doesn't extend its checkpoint",
             ),
             (
                 format!(

@@ -58,7 +58,7 @@ async fn load_snapshot(
         Ok(Some(head)) => Ok(head),
         Ok(None) | Err(StoreError::Damaged(_)) => {
             tracing::error!(%ledger_id,
-                "the projected rows differ from the ledger and are not believed: every entry is folded instead. \
+                "the projection differs from the ledger and is not believed: every entry is folded instead. \
                  Run `keyledger verify`");
             Ok(nothing_yet())
         }

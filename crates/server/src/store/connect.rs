@@ -18,6 +18,8 @@ use super::StoreError;
 /// Most connections of one pool. A replica has three: readers, writers, sealing.
 const MAX_CONNECTIONS: usize = 8;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a call waits for a connection that others use: about as long as it may take at all.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// A pool of connections to one database.
 #[derive(Clone)]
@@ -58,7 +60,7 @@ impl Database {
         let pool = Pool::builder(manager)
             .max_size(MAX_CONNECTIONS)
             .runtime(Runtime::Tokio1)
-            .wait_timeout(Some(CONNECT_TIMEOUT))
+            .wait_timeout(Some(WAIT_TIMEOUT))
             .create_timeout(Some(CONNECT_TIMEOUT))
             .recycle_timeout(Some(CONNECT_TIMEOUT))
             .build()
