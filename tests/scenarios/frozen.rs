@@ -266,7 +266,7 @@ fn frozen_tokens_are_still_those_of_their_keys() {
             let salt: [u8; 32] = fixed(&secret["salt"]);
             let commitment = keyledger_ledger::secret::commitment(&salt, &verifier);
             assert!(
-                signed_commitments(&frozen).contains(&commitment.to_vec()),
+                signed_commitments(&frozen).contains(commitment.as_slice()),
                 "version {version}"
             );
         }

@@ -132,7 +132,7 @@ fn telemetry_uses_only_the_names_of_one_list_and_all_of_them() {
             for part in line.split(|c: char| !(c.is_ascii_lowercase() || c == '.' || c == '_')) {
                 let attribute = part.starts_with("keyledger.") || part.starts_with("rpc.");
                 // `keyledger.key.id = …` and `record("keyledger.key.id", …)`; not file names such as `keyledger.v`.
-                if attribute && part.matches('.').count() >= 1 && known.iter().any(|k| *k == part) {
+                if attribute && part.matches('.').count() >= 1 && known.contains(&part) {
                     used.push(part.to_string());
                 } else if attribute && part.matches('.').count() == 2 {
                     panic!("{file} uses {part}, which names.rs doesn't list");
