@@ -26,16 +26,15 @@ enum State {
 pub(crate) struct Link {
     pub(crate) databases: Databases,
     state: watch::Sender<State>,
-    folder: PathBuf,
 }
 
 impl Link {
-    /// A link to both databases of a deployment. Its folder stands in /tmp: a socket's path holds 107 bytes.
+    /// A link to both databases of a deployment.
     pub(crate) fn new(deployment: &Deployment) -> Link {
         let url = &deployment.databases().ledger;
         let real = socket_folder(url).join(SOCKET);
-        let folder = tempfile::Builder::new().prefix("keyledger-link-").tempdir_in("/tmp");
-        let folder = folder.expect("a temporary folder").keep();
+        let folder = tempfile::Builder::new().prefix("link-").tempdir_in(&deployment.folder);
+        let folder = folder.expect("the scenario's folder is ours").keep();
         let listener = UnixListener::bind(folder.join(SOCKET)).expect("the folder is ours");
         let state = watch::Sender::new(State::Open);
         tokio::spawn(accept(listener, real, state.subscribe()));
@@ -48,7 +47,7 @@ impl Link {
         let names = &deployment.databases;
         let databases = Databases { ledger: url(&names.ledger), sealing: url(&names.sealing) };
         assert_ne!(socket_folder(&databases.ledger), postgres_folder());
-        Link { databases, state, folder }
+        Link { databases, state }
     }
 
     /// From now on nothing passes in either direction, and nobody is told.
@@ -64,12 +63,6 @@ impl Link {
     /// As if nothing had been. Sessions that were cut stay so.
     pub(crate) fn restore(&self) {
         self.state.send_replace(State::Open);
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

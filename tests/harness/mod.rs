@@ -11,10 +11,10 @@
 //!     scenario(async |d| {
 //!         let replica = d.replica().await;                      // a process: freeze(), thaw(), kill(), stop(), log()
 //!         let admin = replica.admin();                          // a Caller with the admin token of ledger `default`
-//!         let made = admin.call(service_key("robot")).await.unwrap();
-//!         let robot = replica.caller(&made.token);
-//!         refused(robot.call(GetKeyRequest::default()).await)   // status details, as programs read them
-//!             .with(Code::PermissionDenied, ErrorReason::PermissionDenied);
+//!         let made = admin.call(user_key("alice@example.com")).await.unwrap();
+//!         admin.call(revoke(&made.key.unwrap().key_id)).await.unwrap();
+//!         refused(replica.caller(&made.token).call(WhoAmIRequest {}).await)   // status details, as programs read them
+//!             .with(Code::Unauthenticated, ErrorReason::CredentialInvalid);
 //!     });
 //! }
 //! ```
@@ -46,6 +46,7 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 
 use futures_util::FutureExt;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
 
 pub(crate) use caller::Caller;
 pub(crate) use deployment::Deployment;
@@ -59,11 +60,15 @@ pub(crate) use trail::{Mark, Record, verdict};
 /// The program under test, built by cargo before the tests.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_keyledger-under-test");
 
+/// Most scenarios at once, however many threads there are: they share the connections of one Postgres.
+static PLACES: Semaphore = Semaphore::const_new(8);
+
 /// Tells a story on a deployment of its own, then checks what every scenario must leave behind.
 pub(crate) fn scenario(story: impl AsyncFnOnce(&Deployment)) {
     // Started before there is a runtime of ours: it takes seconds, once.
     postgres::postgres();
     runtime().block_on(async {
+        let _place = PLACES.acquire().await.expect("nobody closes it");
         let deployment = Deployment::new().await;
         match AssertUnwindSafe(story(&deployment)).catch_unwind().await {
             Ok(()) => deployment.finish().await,

@@ -1,8 +1,7 @@
 //! One real Postgres for a run of the tests, started by whoever needs it first, and two template databases, migrated once.
 //!
-//! Everything of a run lies in one folder under the system's folder for temporary files. It goes when we go, even if we
-//! are killed: the guard of Postgres outlives us, and the shell around it removes the folder at the end. With
-//! `KEYLEDGER_TESTS_KEEP=1` it stays.
+//! Everything of a run lies in one folder under /tmp. It goes when we go, even if we are killed: the guard of Postgres
+//! outlives us, and the shell around it removes the folder at the end. With `KEYLEDGER_TESTS_KEEP=1` it stays.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -60,8 +59,9 @@ pub(crate) struct OwnDatabases {
 impl Postgres {
     async fn start() -> Result<Postgres, String> {
         let private = Permissions::from_mode(0o700);
-        let folder =
-            tempfile::Builder::new().prefix("keyledger-tests-").permissions(private).tempdir();
+        let mut folder = tempfile::Builder::new();
+        // Not the system's own place for temporary files: a socket's path holds 107 bytes.
+        let folder = folder.prefix("keyledger-tests-").permissions(private).tempdir_in("/tmp");
         let folder = folder.map_err(|e| format!("no temporary folder: {e}"))?.keep();
         let guard = GuardCommand {
             program: "/bin/sh".into(),

@@ -16,14 +16,20 @@ pub(crate) enum Record {
 }
 
 impl Record {
+    /// Position, and index if it is a use: what an `AuditEvent` of it names.
+    pub(crate) fn address(&self) -> (u64, Option<u32>) {
+        match self {
+            Record::Change { position, .. } => (*position, None),
+            Record::Use { position, index, .. } => (*position, Some(*index)),
+        }
+    }
+
     /// The use, if it is one.
     #[track_caller]
     pub(crate) fn as_use(&self) -> &Use {
         match self {
             Record::Use { r#use, .. } => r#use,
-            Record::Change { position, event } => {
-                panic!("position {position} is a change: {event:?}")
-            }
+            Record::Change { event, .. } => panic!("{:?} is a change: {event:?}", self.address()),
         }
     }
 
@@ -32,9 +38,7 @@ impl Record {
     pub(crate) fn as_change(&self) -> &Event {
         match self {
             Record::Change { event, .. } => event,
-            Record::Use { position, index, r#use } => {
-                panic!("({position}, {index}) is a use: {use:?}")
-            }
+            Record::Use { r#use, .. } => panic!("{:?} is a use: {use:?}", self.address()),
         }
     }
 }

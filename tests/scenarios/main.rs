@@ -7,6 +7,7 @@ mod append_only;
 mod bad_input;
 mod batches;
 mod crash;
+mod event_pages;
 mod every_method;
 mod frozen;
 mod ledgers;

@@ -165,10 +165,8 @@ fn every_verdict_that_was_answered_is_in_the_ledger_where_the_answer_says() {
         let (_, left) = d.since_in_one(&mark).await;
         assert_eq!(left.len(), 300);
         for (i, answer) in &answers {
-            let at = |record: &&Record| {
-                matches!(record, Record::Use { position, index, .. }
-                    if (Some(*position), Some(*index)) == (answer.position, answer.index))
-            };
+            let address = (answer.position.unwrap(), answer.index);
+            let at = |record: &&Record| record.address() == address;
             let recorded = left.iter().find(at).expect("an answered use is in the ledger").as_use();
             assert_eq!(recorded.audience, format!("call-{i}"));
             assert_eq!(verdict(recorded), (answer.decision(), answer.reason()));

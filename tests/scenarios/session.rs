@@ -177,16 +177,10 @@ fn a_stream_gives_every_event_once_and_in_order() {
             let reply = stream.message().await.unwrap().expect("it doesn't end by itself");
             seen.extend(reply.event.map(|e| (e.position.unwrap(), e.index)));
         }
-        let recorded: Vec<(u64, Option<u32>)> = d.records(1).await.iter().map(address).collect();
+        let recorded: Vec<(u64, Option<u32>)> =
+            d.records(1).await.iter().map(Record::address).collect();
         assert_eq!(seen, recorded);
     });
-}
-
-fn address(record: &Record) -> (u64, Option<u32>) {
-    match record {
-        Record::Change { position, .. } => (*position, None),
-        Record::Use { position, index, .. } => (*position, Some(*index)),
-    }
 }
 
 #[test]

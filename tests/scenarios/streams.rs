@@ -204,9 +204,5 @@ async fn write_once(replica: &Replica) {
 }
 
 fn addresses(records: &[Record]) -> Vec<Address> {
-    let address = |record: &Record| match record {
-        Record::Change { position, .. } => (*position, None),
-        Record::Use { position, index, .. } => (*position, Some(*index)),
-    };
-    records.iter().map(address).collect()
+    records.iter().map(Record::address).collect()
 }
