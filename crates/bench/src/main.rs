@@ -23,9 +23,14 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 
 use figures::Figures;
 use options::{Cli, Command, Options, Output};
+
+/// The one of the `keyledger` binary; here for client and echo too.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

@@ -1,6 +1,7 @@
 //! Sealing: personal and free texts under the data key of the person they are about, or of the ledger's month when they
 //! are about no known person. AES-256-GCM; the salt of the commitment is sealed with the text.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
@@ -246,11 +247,28 @@ impl DataKey {
     }
 }
 
-/// Random bytes from the operating system.
+/// How many random bytes a thread asks for at once.
+const DRAWN: usize = 1_024;
+
+thread_local! {
+    /// Random bytes not yet handed out, and how many of them are gone. Each use of a key takes some: one system call each
+    /// would be felt.
+    static RANDOM: RefCell<(Zeroizing<[u8; DRAWN]>, usize)> =
+        RefCell::new((Zeroizing::new([0; DRAWN]), DRAWN));
+}
+
+/// Random bytes from the operating system. None is handed out twice, and none stays behind.
 pub(crate) fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-    bytes
+    const { assert!(N <= DRAWN) };
+    RANDOM.with_borrow_mut(|(drawn, used)| {
+        if DRAWN - *used < N {
+            getrandom::fill(drawn.as_mut_slice()).expect("the operating system gives random bytes");
+            *used = 0;
+        }
+        let (bytes, _) = drawn[*used..].split_first_chunk_mut::<N>().expect("N bytes are left");
+        *used += N;
+        std::mem::replace(bytes, [0; N])
+    })
 }
 
 fn aead_key(key: &[u8; 32]) -> LessSafeKey {

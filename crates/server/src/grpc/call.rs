@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use super::status::Failure;
 use crate::replica::{Replica, own_clock};
 use crate::sealing::About;
-use crate::sequencer::Ledger;
+use crate::sequencer::{Ledger, SequencerError};
 use crate::store::entries::{self, FullEntry};
 
 pub(crate) struct CallContext {
@@ -87,19 +87,25 @@ impl CallContext {
     }
 
     /// Asks for a verdict on the key behind a token.
-    pub(crate) async fn verify(self, check: Check) -> Result<CheckAnswer, Failure> {
+    pub(crate) fn verify(
+        self,
+        check: Check,
+    ) -> impl Future<Output = Result<Box<CheckAnswer>, Failure>> + Send + use<> {
         let command = Command { call: self.call, action: Action::Verify(Box::new(check)) };
-        match self.ledger.submit(command).await? {
-            Answer::Verdict(answer) => {
-                let span = tracing::Span::current();
-                span.record("keyledger.entry.position", answer.at.position);
-                if let Some(key) = &answer.key {
-                    span.record("keyledger.key.id", tracing::field::display(key.id));
+        let answer = self.ledger.submit(command);
+        async move {
+            match answer.await? {
+                Answer::Verdict(answer) => {
+                    let span = tracing::Span::current();
+                    span.record("keyledger.entry.position", answer.at.position);
+                    if let Some(key) = &answer.key {
+                        span.record("keyledger.key.id", tracing::field::display(key.id));
+                    }
+                    Ok(answer)
                 }
-                Ok(*answer)
+                Answer::Refused { refusal } => Err(refusal.into()),
+                _ => Err(Failure::Internal("a check was answered otherwise")),
             }
-            Answer::Refused { refusal } => Err(refusal.into()),
-            _ => Err(Failure::Internal("a check was answered otherwise")),
         }
     }
 
@@ -232,9 +238,11 @@ impl CallContext {
         Ok(opened.iter().map(|o| o.as_ref().and_then(|o| o.decode()).unwrap_or_default()).collect())
     }
 
-    async fn submit(&self, action: Action) -> Result<Answer, Failure> {
-        let command = Command { call: self.call.clone(), action };
-        Ok(self.ledger.submit(command).await?)
+    fn submit(
+        &self,
+        action: Action,
+    ) -> impl Future<Output = Result<Answer, SequencerError>> + Send + use<> {
+        self.ledger.submit(Command { call: self.call.clone(), action })
     }
 }
 

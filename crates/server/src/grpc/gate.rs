@@ -73,7 +73,7 @@ struct Arrival {
 
 /// A handler behind the gate.
 pub(crate) type Route = Arc<
-    dyn Fn(Arc<Gate>, &'static Method, HttpRequest) -> BoxFuture<'static, HttpResponse>
+    dyn Fn(Arc<Gate>, &'static Method, HttpRequest) -> BoxFuture<'static, super::Answer>
         + Send
         + Sync,
 >;
@@ -174,9 +174,8 @@ fn route(
         // One limit for all steps: also for a body that doesn't come.
         let limited = async move {
             let late = Failure::Deadline { changing: recorded == Recorded::Change };
-            tokio::time::timeout_at(end, work)
-                .await
-                .unwrap_or_else(|_| Status::from(late).into_http())
+            let response = tokio::time::timeout_at(end, work).await;
+            Ok(response.unwrap_or_else(|_| Status::from(late).into_http()))
         };
         Box::pin(limited.instrument(span))
     })
@@ -202,10 +201,11 @@ where
     tower::service_fn(move |message: Request<Req>| {
         decoded.store(true, Ordering::Relaxed);
         let (gate, arrival, run) = (gate.clone(), arrival.clone(), run.clone());
-        async move {
+        // In a place of its own: tonic moves the future about.
+        Box::pin(async move {
             let work = gate.pass(method, &arrival, message.into_inner(), recorded, check, run);
             work.await.map(Response::new).map_err(Status::from)
-        }
+        })
     })
 }
 
@@ -297,6 +297,27 @@ impl Gate {
         Run: Fn(CallContext, Checked) -> Fut,
         Fut: Future<Output = Result<Resp, Failure>>,
     {
+        // Whatever leads up to a handler has its own place, and is gone when the handler waits: thousands of calls may.
+        let ready = Box::pin(async move {
+            let (mut context, checked) =
+                self.checked(method, arrival, message, recorded, check).await?;
+            if recorded == Recorded::Before {
+                context.record_read().await?;
+            }
+            Ok::<_, Failure>(Box::pin(run(context, checked)))
+        });
+        ready.await?.await
+    }
+
+    /// The message as the handler takes it. One that doesn't hold is recorded as refused.
+    async fn checked<Req: Message, Checked>(
+        &self,
+        method: &'static Method,
+        arrival: &Arrival,
+        message: Req,
+        recorded: Recorded,
+        check: fn(Req) -> Result<Checked, Vec<Violation>>,
+    ) -> Result<(CallContext, Checked), Failure> {
         let call = self.call(method, arrival, method.resource(&message)).await?;
         let mut context = CallContext::new(
             self.replica.clone(),
@@ -307,17 +328,13 @@ impl Gate {
         if recorded == Recorded::Change {
             context.digest_request(&message);
         }
-        let checked = match check(message) {
-            Ok(checked) => checked,
+        match check(message) {
+            Ok(checked) => Ok((context, checked)),
             Err(violations) => {
-                Box::pin(context.refuse(DecisionReason::InvalidRequest)).await?;
-                return Err(violations.into());
+                context.refuse(DecisionReason::InvalidRequest).await?;
+                Err(violations.into())
             }
-        };
-        if recorded == Recorded::Before {
-            context.record_read().await?;
         }
-        run(context, checked).await
     }
 
     /// A body that could not be decoded, or was too large, is recorded like any other refusal.

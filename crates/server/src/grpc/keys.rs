@@ -4,7 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use keyledger_ledger::body::Texts;
-use keyledger_ledger::command::{ChangeKind, Changed, Check, CreateKey, Refusal};
+use keyledger_ledger::command::{ChangeKind, Changed, Check, CheckAnswer, CreateKey, Refusal};
 use keyledger_ledger::id::KeyId;
 use keyledger_ledger::judge::Credential;
 use keyledger_ledger::state::{Key, Owner};
@@ -131,6 +131,16 @@ pub(super) async fn verify_key(
     call: CallContext,
     r: VerifyKeyRequest,
 ) -> Result<VerifyKeyResponse, Failure> {
+    // What leads up to the question is gone while the answer is awaited.
+    let answer = Box::pin(ask(call, r)).await?;
+    Ok(show::verdict(&*answer.await?))
+}
+
+/// Puts the question of VerifyKey to the sequencer.
+async fn ask(
+    call: CallContext,
+    r: VerifyKeyRequest,
+) -> Result<impl Future<Output = Result<Box<CheckAnswer>, Failure>>, Failure> {
     let mut credential = match r.token.len() {
         0 => Credential::Missing,
         n if n > MAX_TOKEN => Credential::Malformed,
@@ -160,7 +170,7 @@ pub(super) async fn verify_key(
         audience: r.audience,
         texts: sealed,
     };
-    Ok(show::verdict(&call.verify(check).await?))
+    Ok(call.verify(check))
 }
 
 pub(super) async fn who_am_i(call: CallContext, _: ()) -> Result<WhoAmIResponse, Failure> {

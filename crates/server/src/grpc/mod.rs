@@ -55,18 +55,13 @@ impl Services {
             None => Either::Left(std::future::ready(Ok(
                 Status::from(Failure::NoSuchMethod).into_http()
             ))),
-            Some((method, route)) => {
-                let work = route(self.gate.clone(), method, request);
-                Either::Right(Box::pin(async move { Ok(work.await) }))
-            }
+            Some((method, route)) => Either::Right(route(self.gate.clone(), method, request)),
         }
     }
 }
 
-type Answered = Either<
-    Ready<Result<HttpResponse, Infallible>>,
-    BoxFuture<'static, Result<HttpResponse, Infallible>>,
->;
+type Answer = Result<HttpResponse, Infallible>;
+type Answered = Either<Ready<Answer>, BoxFuture<'static, Answer>>;
 
 /// `keyledger.v1.KeyService`, by its path.
 #[derive(Clone)]

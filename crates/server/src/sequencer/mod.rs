@@ -124,13 +124,19 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Waits until the command is durable, and tells what became of it.
-    pub(crate) async fn submit(&self, command: Command) -> Result<Answer, SequencerError> {
+    /// Waits until the command is durable, and tells what became of it. What waits holds nothing but its place.
+    pub(crate) fn submit(
+        &self,
+        command: Command,
+    ) -> impl Future<Output = Result<Answer, SequencerError>> + Send + use<> {
         let (sender, answer) = oneshot::channel();
-        self.enqueue(Waiting::Command(Box::new(command), sender))?;
-        answer
-            .await
-            .unwrap_or_else(|_| Err(SequencerError::Stopped("the sequencer has ended".into())))
+        let queued = self.enqueue(Waiting::Command(Box::new(command), sender));
+        async move {
+            queued?;
+            answer
+                .await
+                .unwrap_or_else(|_| Err(SequencerError::Stopped("the sequencer has ended".into())))
+        }
     }
 
     /// Returns when this replica knows everything that was durable before the call.
