@@ -40,10 +40,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", default_value = "6", value_parser = seconds)]
     rest: f64,
     /// Calls in flight: enough to saturate both.
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) in_flight: u32,
     /// Connections that they share.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) connections: u32,
     /// Ends with 1 if a ratio is below its floor: 0.55 at 100 keys, 0.45 at 10,000.
     #[arg(long)]
