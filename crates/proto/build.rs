@@ -27,6 +27,7 @@ fn main() -> io::Result<()> {
     let mut config = tonic_prost_build::Config::new();
     config.skip_debug(["keyledger.v1.CreateKeyResponse", "keyledger.v1.RotateKeyResponse"]);
     config.skip_debug(["keyledger.v1.OpenLedgerResponse", "keyledger.v1.VerifyKeyRequest"]);
+    config.skip_debug(["keyledger.v1.BatchVerifyKeysRequest", "keyledger.v1.LookupKeyRequest"]);
     tonic_prost_build::configure()
         .build_server(false)
         .extern_path(".keyledger.entry.v1", "::keyledger_ledger::body")

@@ -110,7 +110,7 @@ impl Story {
 
         self.wait(SECOND);
         let role = ChangeKind::CreateRole {
-            name: "log-reader".into(),
+            name: "error-readers".into(),
             grants: vec![grant(&["audit.read", "audit.export"], "logs/*", false)],
         };
         let texts = Texts {
@@ -126,7 +126,7 @@ impl Story {
             &person,
             owner,
             vec![grant(&["keys.verify"], "keys", false)],
-            vec!["log-reader".into()],
+            vec!["error-readers".into()],
             Expiry::After(30 * DAY),
         );
         let texts = Texts {
@@ -226,7 +226,7 @@ impl Story {
     fn refused_changes(&mut self) {
         self.wait(SECOND);
         let role = ChangeKind::CreateRole {
-            name: "log-reader".into(),
+            name: "error-readers".into(),
             grants: vec![grant(&["audit.read"], "**", false)],
         };
         let exists = self.change("KeyService/CreateRole", role, reason("once more"), self.month);

@@ -2,8 +2,10 @@
 
 use keyledger_proto::entry::Grant;
 use keyledger_proto::{
-    Client, CreateKeyRequest, CreateRoleRequest, Owner, RevokeKeyRequest, RotateKeyRequest,
-    VerifyKeyRequest, create_key_request, owner,
+    Client, CreateKeyRequest, CreateRoleRequest, Owner, PermissionOnResource, ResumeKeyRequest,
+    RetireRoleRequest, RevokeKeyRequest, RotateKeyRequest, SuspendKeyRequest,
+    TestPermissionsRequest, UpdateKeyRequest, UpdateRoleRequest, VerifyKeyRequest,
+    create_key_request, owner,
 };
 use prost_types::Duration;
 
@@ -49,7 +51,7 @@ pub(crate) fn role(name: &str, grants: Vec<Grant>) -> CreateRoleRequest {
         grants,
         description: "those who look at logs".into(),
         reason: "the audit team asked for it".into(),
-        request_id: String::new(),
+        ..CreateRoleRequest::default()
     }
 }
 
@@ -70,7 +72,7 @@ pub(crate) fn rotate(key_id: &str, overlap: i64) -> RotateKeyRequest {
         key_id: key_id.into(),
         overlap: Some(seconds(overlap)),
         reason: "monthly rotation".into(),
-        request_id: String::new(),
+        ..RotateKeyRequest::default()
     }
 }
 
@@ -79,6 +81,65 @@ pub(crate) fn revoke(key_id: &str) -> RevokeKeyRequest {
         key_id: key_id.into(),
         kind: keyledger_proto::entry::RevocationKind::OwnerLeft as i32,
         reason: "left the company".into(),
-        request_id: String::new(),
+        ..RevokeKeyRequest::default()
     }
+}
+
+pub(crate) fn suspend(key_id: &str) -> SuspendKeyRequest {
+    SuspendKeyRequest {
+        key_id: key_id.into(),
+        reason: "looks odd, being checked".into(),
+        ..SuspendKeyRequest::default()
+    }
+}
+
+pub(crate) fn resume(key_id: &str) -> ResumeKeyRequest {
+    ResumeKeyRequest {
+        key_id: key_id.into(),
+        reason: "was a false alarm".into(),
+        ..ResumeKeyRequest::default()
+    }
+}
+
+/// An update of the named fields. Whoever calls fills them in.
+pub(crate) fn update(key_id: &str, fields: &[&str]) -> UpdateKeyRequest {
+    UpdateKeyRequest {
+        key_id: key_id.into(),
+        update_mask: Some(mask(fields)),
+        reason: "the team moved offices".into(),
+        ..UpdateKeyRequest::default()
+    }
+}
+
+/// New grants for a role.
+pub(crate) fn update_role(name: &str, grants: Vec<Grant>) -> UpdateRoleRequest {
+    UpdateRoleRequest {
+        name: name.into(),
+        update_mask: Some(mask(&["grants"])),
+        grants,
+        reason: "the audit team asked for less".into(),
+        ..UpdateRoleRequest::default()
+    }
+}
+
+pub(crate) fn retire_role(name: &str) -> RetireRoleRequest {
+    RetireRoleRequest {
+        name: name.into(),
+        reason: "nobody does this any more".into(),
+        ..RetireRoleRequest::default()
+    }
+}
+
+/// What is asked of TestPermissions about one permission.
+pub(crate) fn test(key_id: &str, permission: &str, resource: &str) -> TestPermissionsRequest {
+    let asked = PermissionOnResource { permission: permission.into(), resource: resource.into() };
+    TestPermissionsRequest {
+        key_id: key_id.into(),
+        permissions: vec![asked],
+        ..TestPermissionsRequest::default()
+    }
+}
+
+pub(crate) fn mask(fields: &[&str]) -> prost_types::FieldMask {
+    prost_types::FieldMask { paths: fields.iter().map(|f| f.to_string()).collect() }
 }

@@ -64,6 +64,61 @@ impl Rpc for ListLedgersRequest {
     const PATH: &'static str = "/keyledger.v1.KeyService/ListLedgers";
 }
 
+impl Rpc for UpdateKeyRequest {
+    type Reply = UpdateKeyResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/UpdateKey";
+}
+
+impl Rpc for SuspendKeyRequest {
+    type Reply = SuspendKeyResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/SuspendKey";
+}
+
+impl Rpc for ResumeKeyRequest {
+    type Reply = ResumeKeyResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/ResumeKey";
+}
+
+impl Rpc for BatchVerifyKeysRequest {
+    type Reply = BatchVerifyKeysResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/BatchVerifyKeys";
+}
+
+impl Rpc for TestPermissionsRequest {
+    type Reply = TestPermissionsResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/TestPermissions";
+}
+
+impl Rpc for LookupKeyRequest {
+    type Reply = LookupKeyResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/LookupKey";
+}
+
+impl Rpc for WhoHasAccessRequest {
+    type Reply = WhoHasAccessResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/WhoHasAccess";
+}
+
+impl Rpc for ListPermissionsRequest {
+    type Reply = ListPermissionsResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/ListPermissions";
+}
+
+impl Rpc for GetRoleRequest {
+    type Reply = GetRoleResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/GetRole";
+}
+
+impl Rpc for UpdateRoleRequest {
+    type Reply = UpdateRoleResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/UpdateRole";
+}
+
+impl Rpc for RetireRoleRequest {
+    type Reply = RetireRoleResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/RetireRole";
+}
+
 impl Rpc for ListEventsRequest {
     type Reply = ListEventsResponse;
     const PATH: &'static str = "/keyledger.v1.AuditService/ListEvents";

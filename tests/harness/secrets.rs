@@ -10,8 +10,8 @@ use keyledger_ledger::token::Token;
 use prost_reflect::{DynamicMessage, MessageDescriptor, Value};
 
 /// String fields of requests that hold texts about people, or words that people chose.
-const TEXT_FIELDS: [&str; 6] =
-    ["reason", "purpose", "description", "user", "address", "user_agent"];
+const TEXT_FIELDS: [&str; 7] =
+    ["reason", "purpose", "description", "user", "responsible", "address", "user_agent"];
 /// Shorter ones would be found by chance in random bytes.
 const SHORTEST: usize = 6;
 /// The beginning of a long text stands for all of it.

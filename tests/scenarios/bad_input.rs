@@ -43,10 +43,50 @@ fn wrong_in_one_field() -> Vec<(&'static str, Value, &'static str)> {
     let rotate = |fields| ("KeyService/RotateKey", with(&rotation, fields));
     let revocation = json!({"key_id": SOME_KEY, "kind": 2, "reason": "left the company"});
     let revoke = |fields| ("KeyService/RevokeKey", with(&revocation, fields));
-    let a_role =
-        json!({"name": "auditor", "grants": grants(1), "reason": "the audit team asked for it"});
+    let a_role = json!({"name": "log-readers", "grants": grants(1), "reason": "the audit team asked for it"});
     let role = |fields| ("KeyService/CreateRole", with(&a_role, fields));
+    let an_update = |field: &str| {
+        json!({"key_id": SOME_KEY, "update_mask": field, "reason": "the team moved offices",
+               "purpose": "export", "ttl": "60s"})
+    };
+    let update = |field, fields| ("KeyService/UpdateKey", with(&an_update(field), fields));
+    let networks = |n: &[&str]| json!({"restrictions": {"networks": n}});
+    let labels = |name: &str, value: &str| json!({"labels": [{"name": name, "value": value}]});
+    let test = |permission: &str, resource: &str| {
+        let asked = json!([{"permission": permission, "resource": resource}]);
+        ("KeyService/TestPermissions", json!({"key_id": SOME_KEY, "permissions": asked}))
+    };
     let cases = vec![
+        (create(networks(&["203.0.113.7/24"])), "restrictions.networks[0]"),
+        (create(networks(&["10.0.0.0/8", "somewhere"])), "restrictions.networks[1]"),
+        (create(networks(&["10.0.0.0/8"; 65])), "restrictions"),
+        (create(json!({"restrictions": {"audiences": [""]}})), "restrictions.audiences[0]"),
+        (create(labels("Team", "x")), "labels[0].name"),
+        (create(labels("team", "two\nlines")), "labels[0].value"),
+        (create(json!({"responsible": "bob@example.com"})), "responsible"),
+        (create(json!({"roles": ["log-reader(*)"]})), "roles[0]"),
+        (update("", json!({})), "update_mask"),
+        (update("keyId", json!({})), "update_mask"),
+        (update("purpose", json!({"purpose": ""})), "purpose"),
+        (update("expiry", json!({"ttl": null})), "expiry"),
+        (update("expiry", json!({"ttl": "0s"})), "ttl"),
+        (update("purpose", json!({"reason": ""})), "reason"),
+        (("KeyService/SuspendKey", json!({"key_id": "x", "reason": "odd"})), "key_id"),
+        (("KeyService/ResumeKey", json!({"key_id": SOME_KEY, "reason": ""})), "reason"),
+        (("KeyService/UpdateRole", json!({"name": "x", "reason": "less"})), "update_mask"),
+        (("KeyService/RetireRole", json!({"name": "X", "reason": "gone"})), "name"),
+        (("KeyService/BatchVerifyKeys", json!({})), "requests"),
+        (
+            (
+                "KeyService/BatchVerifyKeys",
+                json!({"requests": [verify_key(), {"permission": "a.b"}]}),
+            ),
+            "requests[1].resource",
+        ),
+        (("KeyService/TestPermissions", json!({"key_id": SOME_KEY})), "permissions"),
+        (test("audit.*", "logs"), "permissions[0].permission"),
+        (test("audit.read", "logs/**"), "permissions[0].resource"),
+        (("KeyService/WhoHasAccess", json!({"permission": "*", "resource": "logs"})), "permission"),
         (create(json!({"reason": ""})), "reason"),
         (create(json!({"reason": " \u{3000}"})), "reason"),
         (create(json!({"reason": long(1025)})), "reason"),

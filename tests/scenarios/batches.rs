@@ -6,22 +6,24 @@ use std::collections::HashMap;
 
 use keyledger_ledger::apply::fold_key;
 use keyledger_ledger::batch::NewEntry;
-use keyledger_ledger::body::{DecisionReason, Event, Kind, RevocationKind};
+use keyledger_ledger::body::{self, DecisionReason, Event, Kind, RevocationKind};
 use keyledger_ledger::command::{
-    Action, Answer, Call, ChangeKind, Changed, Command, Expiry, RequestId, SECOND,
+    Action, Answer, Call, ChangeKind, Changed, Command, Expiry, RequestId, SECOND, UpdateKey,
 };
 use keyledger_ledger::grant::Grant;
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::judge::{Credential, Identity, identify, standing};
 use keyledger_ledger::page::read_uses;
 use keyledger_ledger::record::{decode_key, encode_key};
+use keyledger_ledger::restrict::Restrictions;
+use keyledger_ledger::roles;
 use keyledger_ledger::state::{Key, KeyStatus, Owner, State};
 use keyledger_ledger::token::{Secret, Token};
 use keyledger_ledger::verify::{Found, NoKeys, Verifier};
 use proptest::prelude::*;
 
 use crate::world::{World, change, grant, verify};
-use steps::{Life, Moment, PERMISSIONS, Pick, RESOURCES, Step, moments};
+use steps::{Life, Moment, PERMISSIONS, Pick, RESOURCES, Step, changes, moments};
 
 /// A world, everything that was ever presented in it, and a verifier that follows it.
 struct Story {
@@ -49,6 +51,60 @@ impl Story {
         let stranger = Token { key_id: admin.key_id, secret: Secret::new([7; 32]) };
         let (live, tokens) = (vec![], vec![stranger]);
         Story { world, admin, live, tokens, verifier: Verifier::default(), verified: 0, asked: 0 }
+    }
+
+    /// The same for one step, which may change what keys and roles are: whoever gave something held it just before.
+    fn tell_change(&mut self, moment: Moment) {
+        self.world.now = self.world.now.plus_micros(moment.wait);
+        let before = self.world.head.state.clone();
+        for step in moment.steps {
+            let command = self.command(step);
+            let answers = self.world.run(vec![command.clone()]);
+            self.check_entries();
+            self.check_answer(&before, &command, &answers[0]);
+            if let Answer::Changed { result, .. } = &answers[0] {
+                let caller = command.call.credential.key_id().and_then(|id| before.keys.get(&id));
+                let caller = caller.expect("a change has its caller");
+                self.check_that_it_was_held(&before, caller, &command, result);
+            }
+        }
+        let live = self.tokens.iter().filter(|token| self.lives(token)).cloned().collect();
+        self.live = live;
+    }
+
+    fn check_that_it_was_held(
+        &self,
+        before: &State,
+        caller: &Key,
+        command: &Command,
+        result: &Changed,
+    ) {
+        let Action::Change(change) = &command.action else { return };
+        let after = &self.world.head.state;
+        let (given, key) = match (&change.kind, result) {
+            // These give nothing.
+            (ChangeKind::SuspendKey { .. } | ChangeKind::RevokeKey { .. }, _) => return,
+            (ChangeKind::RetireRole { .. }, _) => return,
+            (_, Changed::Key(key)) => (grants_of(after, key), Some(key)),
+            (_, Changed::Role(role)) => (role.grants.to_vec(), None),
+            _ => return,
+        };
+        // Of a key that isn't changed in what it may do, nothing is given.
+        let untouched = matches!(&change.kind, ChangeKind::UpdateKey(u)
+            if u.grants.is_none() && u.roles.is_none() && u.expiry.is_none() && u.restrictions.is_none());
+        if untouched {
+            return;
+        }
+        let held = grants_of(before, caller);
+        for grant in given {
+            assert!(held.iter().any(|g| g.covers(&grant)), "{command:?} gave {grant}");
+        }
+        let Some(key) = key else { return };
+        let end = |key: &Key| key.expires.unwrap_or(Time(i64::MAX));
+        assert!(end(key) <= end(caller), "{command:?} gave a longer life");
+        let free = Restrictions::default();
+        let restrictions = |key: &Key| key.restrictions.as_deref().unwrap_or(&free).clone();
+        assert!(restrictions(key).inside(&restrictions(caller)), "{command:?} gave more places");
     }
 
     fn tell(&mut self, moment: Moment) {
@@ -83,11 +139,7 @@ impl Story {
             Step::Create { by, grants, role, life } => {
                 let token = self.world.new_key();
                 self.tokens.push(token.clone());
-                let expiry = match life {
-                    Life::Default => Expiry::Default,
-                    Life::Seconds(seconds) => Expiry::After(seconds * SECOND),
-                    Life::Never => Expiry::Never,
-                };
+                let expiry = expiry(life);
                 let owner = Owner::User(self.world.draw());
                 let roles = role.map(role_name).into_iter().collect();
                 let kind = self.world.create_key(&token, owner, grants, roles, expiry);
@@ -127,6 +179,44 @@ impl Story {
                 call: self.call(by, "KeyService/WhoAmI", ""),
                 action: Action::Authenticate,
             },
+            Step::Suspend { by, key } => {
+                let kind = ChangeKind::SuspendKey { key_id: self.about(key) };
+                self.change(by, request, "KeyService/SuspendKey", "keys.suspend", kind)
+            }
+            Step::Resume { by, key } => {
+                let kind = ChangeKind::ResumeKey { key_id: self.token(Pick::Any(key)).key_id };
+                self.change(by, request, "KeyService/ResumeKey", "keys.resume", kind)
+            }
+            Step::Update { by, key, fields } => {
+                let network = || ["203.0.113.0/24".to_string()].to_vec();
+                let restrictions = fields.restricted.map(|restricted| {
+                    let networks = if restricted { network() } else { vec![] };
+                    let body = body::Restrictions { networks, audiences: vec![] };
+                    Restrictions::from_body(Some(&body)).expect("it is a network")
+                });
+                let kind = ChangeKind::UpdateKey(UpdateKey {
+                    key_id: self.about(key),
+                    etag: String::new(),
+                    changed: vec![],
+                    grants: fields.grants,
+                    roles: fields.role.map(|role| role.map(role_name).into_iter().collect()),
+                    expiry: fields.life.map(expiry),
+                    restrictions,
+                    labels: None,
+                    responsible: None,
+                });
+                self.change(by, request, "KeyService/UpdateKey", "keys.update", kind)
+            }
+            Step::UpdateRole { by, name, grants } => {
+                let (name, etag) = (role_name(name), String::new());
+                let kind =
+                    ChangeKind::UpdateRole { name, etag, grants: Some(grants), described: false };
+                self.change(by, request, "KeyService/UpdateRole", "roles.update", kind)
+            }
+            Step::RetireRole { by, name } => {
+                let kind = ChangeKind::RetireRole { name: role_name(name), etag: String::new() };
+                self.change(by, request, "KeyService/RetireRole", "roles.retire", kind)
+            }
         }
     }
 
@@ -212,7 +302,7 @@ impl Story {
                 let bug = matches!(refusal, keyledger_ledger::command::Refusal::Internal);
                 assert!(!bug, "{command:?} met a bug");
             }
-            Answer::Allowed { .. } => {}
+            Answer::Allowed { .. } | Answer::Validated { .. } => {}
         }
     }
 
@@ -279,13 +369,20 @@ impl Story {
     }
 }
 
+fn expiry(life: Life) -> Expiry {
+    match life {
+        Life::Default => Expiry::Default,
+        Life::Seconds(seconds) => Expiry::After(seconds * SECOND),
+        Life::Never => Expiry::Never,
+    }
+}
+
 fn role_name(number: usize) -> String {
     format!("role-{number}")
 }
 
 fn grants_of(state: &State, key: &Key) -> Vec<Grant> {
-    let of_roles = key.roles.iter().flat_map(|name| state.roles[name].grants.iter());
-    key.grants.iter().chain(of_roles).cloned().collect()
+    roles::of_key(state, key).flat_map(|(grants, _)| grants.into_owned()).collect()
 }
 
 fn found(entry: &NewEntry) -> Found {
@@ -324,6 +421,18 @@ fn check_lives(before: &State, after: &State) {
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(192) })]
+
+    #[test]
+    fn whoever_creates_changes_rotates_or_resumes_a_key_or_makes_a_role_holds_all_that_it_gives(
+        moments in changes()
+    ) {
+        let mut story = Story::begin();
+        for moment in moments {
+            story.tell_change(moment);
+        }
+        story.check_that_all_is_recorded();
+        story.check_projections();
+    }
 
     #[test]
     fn every_sequence_of_commands_makes_a_ledger_that_verifies_and_gives_nobody_more_than_they_had(

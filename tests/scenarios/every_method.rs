@@ -44,11 +44,45 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
         "KeyService/ListKeys" => (Does::Read, ListKeysRequest::default().encode_to_vec()),
         "KeyService/RotateKey" => (Does::Change, rotate(&key_id, 60).encode_to_vec()),
         "KeyService/RevokeKey" => (Does::Change, revoke(&key_id).encode_to_vec()),
+        "KeyService/UpdateKey" => {
+            let request = UpdateKeyRequest {
+                purpose: "export warnings".into(),
+                ..update(&key_id, &["purpose"])
+            };
+            (Does::Change, request.encode_to_vec())
+        }
+        "KeyService/SuspendKey" => (Does::Change, suspend(&key_id).encode_to_vec()),
+        "KeyService/ResumeKey" => (Does::Change, resume(&key_id).encode_to_vec()),
+        "KeyService/BatchVerifyKeys" => {
+            let requests = vec![check(&target.token)];
+            (Does::Check, BatchVerifyKeysRequest { requests }.encode_to_vec())
+        }
+        "KeyService/TestPermissions" => {
+            (Does::Read, test(&key_id, "audit.read", "logs/error").encode_to_vec())
+        }
+        "KeyService/LookupKey" => {
+            (Does::Read, LookupKeyRequest { token: target.token.clone() }.encode_to_vec())
+        }
+        "KeyService/WhoHasAccess" => {
+            let (permission, resource) = ("audit.read".into(), "logs/error".into());
+            let request = WhoHasAccessRequest { permission, resource, ..Default::default() };
+            (Does::Read, request.encode_to_vec())
+        }
+        "KeyService/ListPermissions" => (Does::Read, ListPermissionsRequest {}.encode_to_vec()),
+        "KeyService/GetRole" => {
+            (Does::Read, GetRoleRequest { name: "auditor".into() }.encode_to_vec())
+        }
+        "KeyService/UpdateRole" => {
+            let request = update_role("error-readers", vec![grant("audit.read", "logs/error")]);
+            (Does::Change, request.encode_to_vec())
+        }
+        "KeyService/RetireRole" => (Does::Change, retire_role("error-readers").encode_to_vec()),
         "KeyService/VerifyKey" => (Does::Check, check(&target.token).encode_to_vec()),
         "KeyService/WhoAmI" => (Does::Read, WhoAmIRequest {}.encode_to_vec()),
-        "KeyService/CreateRole" => {
-            (Does::Change, role("auditor", vec![grant("audit.read", "logs/**")]).encode_to_vec())
-        }
+        "KeyService/CreateRole" => (
+            Does::Change,
+            role("error-readers", vec![grant("audit.read", "logs/**")]).encode_to_vec(),
+        ),
         "KeyService/ListRoles" => (Does::Read, ListRolesRequest::default().encode_to_vec()),
         "KeyService/OpenLedger" => {
             let reason = "a new tenant".into();

@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod access;
 mod append_only;
 mod bad_input;
 mod batches;
@@ -11,6 +12,7 @@ mod event_pages;
 mod every_method;
 mod frozen;
 mod ledgers;
+mod lifecycle;
 mod offline;
 mod outage;
 mod paging;

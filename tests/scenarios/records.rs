@@ -27,6 +27,9 @@ fn a_change_leaves_its_entry_and_everything_else_leaves_one_use() {
             // A target of its own for each, since some end it.
             let target = Target::new(&admin).await;
             let target_id = KeyId::parse(&target.key_id).unwrap();
+            if method.name == "KeyService/ResumeKey" {
+                admin.call(suspend(&target.key_id)).await.unwrap();
+            }
             let opens = method.name == "KeyService/OpenLedger";
             let (caller, ledger) = if opens { (&system, 0) } else { (&admin, 1) };
             let (does, message) = good_request(&method, &target);

@@ -48,7 +48,7 @@ fn a_role_and_a_ledger_are_made_once_however_often_they_are_asked_for() {
         let replica = d.replica().await;
         let create = CreateRoleRequest {
             request_id: new_id(),
-            ..role("auditor", vec![grant("audit.read", "logs/**")])
+            ..role("log-readers", vec![grant("audit.read", "logs/**")])
         };
         let first = replica.admin().call(create.clone()).await.unwrap();
         assert_eq!(replica.admin().call(create).await.unwrap(), first);
@@ -102,11 +102,11 @@ fn a_request_that_was_refused_may_be_made_again_with_its_id() {
         let admin = d.replica().await.admin();
         let create = CreateKeyRequest {
             request_id: new_id(),
-            roles: vec!["auditor".into()],
+            roles: vec!["log-readers".into()],
             ..user_key("alice@example.com")
         };
         refused(admin.call(create.clone()).await).with(Code::NotFound, ErrorReason::RoleNotFound);
-        admin.call(role("auditor", vec![grant("audit.read", "logs/**")])).await.unwrap();
+        admin.call(role("log-readers", vec![grant("audit.read", "logs/**")])).await.unwrap();
         let made = admin.call(create).await.unwrap();
         assert!(!made.token.is_empty());
     });

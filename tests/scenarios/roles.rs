@@ -12,20 +12,20 @@ fn a_key_may_do_what_its_roles_allow() {
     scenario(async |d| {
         let admin = d.replica().await.admin();
         let grants = vec![grant("audit.read", "logs/*")];
-        let made = admin.call(role("log-reader", grants.clone())).await.unwrap();
+        let made = admin.call(role("log-readers", grants.clone())).await.unwrap();
         let shown = made.role.unwrap();
-        assert_eq!((shown.name.as_str(), &shown.grants), ("log-reader", &grants));
+        assert_eq!((shown.name.as_str(), &shown.grants), ("log-readers", &grants));
         assert_eq!(shown.description, "those who look at logs");
 
         let with_role = CreateKeyRequest {
             grants: vec![grant("audit.export", "logs/error")],
-            roles: vec!["log-reader".into()],
+            roles: vec!["log-readers".into()],
             ..user_key("alice@example.com")
         };
         let key = admin.call(with_role).await.unwrap();
         let verdict = admin.call(check(&key.token)).await.unwrap();
         assert_eq!(verdict.decision(), Decision::Allow);
-        assert_eq!(verdict.matched_role, "log-reader");
+        assert_eq!(verdict.matched_role, "log-readers");
         assert_eq!(verdict.matched_grant, Some(grants[0].clone()));
         let own = VerifyKeyRequest { permission: "audit.export".into(), ..check(&key.token) };
         let verdict = admin.call(own).await.unwrap();
@@ -33,7 +33,11 @@ fn a_key_may_do_what_its_roles_allow() {
         let neither = VerifyKeyRequest { resource: "logs/error/fatal".into(), ..check(&key.token) };
         let verdict = admin.call(neither).await.unwrap();
         assert_eq!(verdict.reason(), DecisionReason::NoGrant);
-        assert_eq!(admin.call(ListRolesRequest::default()).await.unwrap().roles, [shown]);
+        let listed = admin.call(ListRolesRequest::default()).await.unwrap().roles;
+        let own: Vec<Role> = listed.into_iter().filter(|r| !r.predefined).collect();
+        assert_eq!(own, std::slice::from_ref(&shown));
+        let get = GetRoleRequest { name: "log-readers".into() };
+        assert_eq!(admin.call(get).await.unwrap().role, Some(shown));
     });
 }
 
@@ -41,8 +45,8 @@ fn a_key_may_do_what_its_roles_allow() {
 fn a_role_has_one_meaning_for_ever() {
     scenario(async |d| {
         let admin = d.replica().await.admin();
-        admin.call(role("log-reader", vec![grant("audit.read", "logs/*")])).await.unwrap();
-        let other = role("log-reader", vec![grant("audit.read", "**")]);
+        admin.call(role("log-readers", vec![grant("audit.read", "logs/*")])).await.unwrap();
+        let other = role("log-readers", vec![grant("audit.read", "**")]);
         refused(admin.call(other).await).with(Code::AlreadyExists, ErrorReason::RoleExists);
         let unknown =
             CreateKeyRequest { roles: vec!["writer".into()], ..user_key("alice@example.com") };

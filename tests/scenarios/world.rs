@@ -1,6 +1,7 @@
 //! A ledger in memory: the core alone makes entries of commands. Keys, times and random bytes are the same each time.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ed25519_dalek::SigningKey;
 use keyledger_ledger::batch::{self, Batch, Head, KnownRequest, Means, NewEntry, internal_call};
@@ -16,6 +17,7 @@ use keyledger_ledger::judge::Credential;
 use keyledger_ledger::merkle::TileWriter;
 use keyledger_ledger::record::RowSum;
 use keyledger_ledger::refusals::Refusals;
+use keyledger_ledger::restrict::Restrictions;
 use keyledger_ledger::secret::{Pepper, Peppers};
 use keyledger_ledger::state::{Key, Owner, State, Version};
 use keyledger_ledger::text::Sealed;
@@ -29,6 +31,9 @@ const ENTRY_SEED: [u8; 32] = [0xe1; 32];
 const CHECKPOINT_SEED: [u8; 32] = [0xc1; 32];
 pub(crate) const PEPPER_ID: u32 = 1;
 pub(crate) const PEPPER: [u8; 32] = [0x9e; 32];
+
+/// Where calls come from.
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 
 pub(crate) struct World {
     pub(crate) checkpoint_signer: SigningKey,
@@ -133,7 +138,7 @@ impl World {
             permission,
             resource: resource.into(),
             trace: Trace { trace_id: self.draw(), span_id: self.draw() },
-            network: [4, 203, 0, 113, 0, 0, 0],
+            peer: Some(PEER),
             request: None,
             texts: vec![],
             salt: self.draw(),
@@ -149,7 +154,17 @@ impl World {
         expiry: Expiry,
     ) -> ChangeKind {
         let (key_id, secret) = (token.key_id, self.new_secret(token));
-        ChangeKind::CreateKey(CreateKey { key_id, owner, grants, roles, expiry, secret })
+        ChangeKind::CreateKey(CreateKey {
+            key_id,
+            owner,
+            grants,
+            roles,
+            expiry,
+            restrictions: Restrictions::default(),
+            labels: vec![],
+            responsible: None,
+            secret,
+        })
     }
 
     /// Something that Keyledger itself does.
@@ -160,7 +175,7 @@ impl World {
 }
 
 pub(crate) fn change(call: Call, kind: ChangeKind, texts: Vec<Sealed>) -> Command {
-    Command { call, action: Action::Change(Box::new(Change { kind, texts })) }
+    Command { call, action: Action::Change(Box::new(Change::new(kind, texts))) }
 }
 
 pub(crate) fn verify(
@@ -176,6 +191,7 @@ pub(crate) fn verify(
         resource: resource.into(),
         audience: "exports".into(),
         texts,
+        address: None,
     };
     Command { call, action: Action::Verify(Box::new(check)) }
 }

@@ -16,6 +16,9 @@ pub(crate) struct Change {
     /// Without it a new one is made, and named if the call fails.
     #[arg(long, value_name = "UUID")]
     request_id: Option<Uuid>,
+    /// Only say what would become of it: nothing is changed, and no token is made.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 impl Change {
@@ -48,6 +51,14 @@ pub(crate) fn add_token(facts: &mut Facts<'_>, token: &str) {
     match token {
         "" => facts.add("token", &format!("({NOT_AGAIN})")),
         token => facts.add_in("token", token, Tone::Strong),
+    }
+}
+
+/// Says that what is shown above is not so.
+pub(crate) fn print_dry_run(screen: &Screen, change: &Change) -> std::io::Result<()> {
+    match change.dry_run {
+        true => screen.line("\nA dry run: nothing was changed."),
+        false => Ok(()),
     }
 }
 

@@ -1,10 +1,13 @@
-//! `keyledger keys`: issue, show, rotate, revoke and check keys.
+//! `keyledger keys`: issue, show, change, rotate, stop, revoke and check keys.
 
+mod access;
 mod check;
 mod create;
 mod revoke;
 mod rotate;
 mod show;
+mod suspend;
+mod update;
 
 pub(crate) use show::owner;
 
@@ -19,7 +22,7 @@ use crate::paging::Paging;
 use crate::screen::Screen;
 use crate::token::Usual;
 
-/// Issue, show, rotate, revoke and check provisioning keys.
+/// Issue, show, change, rotate, stop, revoke and check provisioning keys.
 #[derive(clap::Args)]
 pub(crate) struct Keys {
     #[command(flatten)]
@@ -35,9 +38,14 @@ enum Command {
     Create(create::Create),
     Get(Get),
     List(List),
+    Update(update::Update),
     Rotate(rotate::Rotate),
+    Suspend(suspend::Suspend),
+    Resume(suspend::Resume),
     Revoke(revoke::Revoke),
     Verify(check::Check),
+    Test(access::Test),
+    Who(access::Who),
     Whoami(WhoAmI),
 }
 
@@ -83,7 +91,12 @@ impl Keys {
             Command::Create(create) => create.run(&session, &screen).await?,
             Command::Get(get) => get.run(&session, &screen).await?,
             Command::List(list) => list.run(&session, &screen).await?,
+            Command::Update(update) => update.run(&session, &screen).await?,
             Command::Rotate(rotate) => rotate.run(&session, &screen).await?,
+            Command::Suspend(suspend) => suspend.run(&session, &screen).await?,
+            Command::Resume(resume) => resume.run(&session, &screen).await?,
+            Command::Test(test) => return test.run(&session, &screen).await,
+            Command::Who(who) => who.run(&session, &screen).await?,
             Command::Revoke(revoke) => revoke.run(&session, &screen).await?,
             Command::Whoami(who) => who.run(&session, &screen).await?,
             Command::Verify(_) => unreachable!("it has returned above"),

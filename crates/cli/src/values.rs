@@ -3,6 +3,7 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use keyledger_ledger::grant::Grant;
+use keyledger_ledger::restrict::{Network, RestrictionError};
 use keyledger_proto::entry;
 
 use crate::json::enum_value_name;
@@ -27,6 +28,18 @@ pub(crate) fn parse_grant(text: &str) -> Result<Grant, String> {
 pub(crate) fn parse_give_grant(text: &str) -> Result<Grant, String> {
     let grant = entry::Grant { give_only: true, ..parse_grant(text)?.to_body() };
     Grant::from_body(&grant).map_err(|e| e.to_string())
+}
+
+/// `203.0.113.0/24`
+pub(crate) fn parse_network(text: &str) -> Result<String, String> {
+    let network: Network = text.parse().map_err(|e: RestrictionError| e.to_string())?;
+    Ok(network.to_string())
+}
+
+/// `team=billing`
+pub(crate) fn parse_label(text: &str) -> Result<entry::Label, String> {
+    let (name, value) = text.split_once('=').ok_or("a label is `<name>=<value>`")?;
+    Ok(entry::Label { name: name.into(), value: value.into() })
 }
 
 /// `90d`, `12h`, `3600s`, `1h 30m`. A day has 24 hours.

@@ -9,8 +9,10 @@ use crate::grant::{Grant, PatternError};
 use crate::id::{KeyId, LedgerNumber, Time};
 use crate::merkle::Hash;
 use crate::page;
+use crate::restrict::{RestrictionError, Restrictions};
+use crate::roles;
 use crate::state::{
-    Key, KeyStatus, LedgerInfo, Owner, RegisteredLedger, Revoked, Role, State, Version,
+    Key, KeyStatus, Label, LedgerInfo, Owner, RegisteredLedger, Revoked, Role, State, Version,
 };
 
 /// Why an entry doesn't fit the state before it.
@@ -28,6 +30,8 @@ pub enum ApplyError {
     Field(&'static str),
     #[error("a grant is malformed: {0}")]
     Grant(#[from] PatternError),
+    #[error("a restriction is malformed: {0}")]
+    Restriction(#[from] RestrictionError),
     #[error("the key exists already")]
     KeyExists,
     #[error("the key doesn't exist")]
@@ -36,11 +40,11 @@ pub enum ApplyError {
     Chain,
     #[error("its number is not the next one: an entry of its kind was left out, or written twice")]
     Number,
-    #[error("the key had ended before")]
-    KeyEnded,
+    #[error("the key's state doesn't allow it")]
+    KeyState,
     #[error("the role exists already")]
     RoleExists,
-    #[error("the role doesn't exist")]
+    #[error("the role doesn't exist, or was retired")]
     NoSuchRole,
     #[error("the ledger is registered already")]
     LedgerExists,
@@ -64,7 +68,12 @@ pub fn apply(state: &mut State, leaf_hash: Hash, event: &Event) -> Result<(), Ap
         Kind::KeyCreated(e) => create_key(state, &at, e)?,
         Kind::KeyRotated(e) => rotate_key(state, &at, e)?,
         Kind::KeyRevoked(e) => revoke_key(state, &at, e)?,
+        Kind::KeyUpdated(e) => update_key(state, &at, e)?,
+        Kind::KeySuspended(e) => suspend_key(state, &at, e)?,
+        Kind::KeyResumed(e) => resume_key(state, &at, e)?,
         Kind::RoleCreated(e) => create_role(state, &at, e)?,
+        Kind::RoleUpdated(e) => update_role(state, &at, e)?,
+        Kind::RoleRetired(e) => retire_role(state, &at, e)?,
         Kind::ServerStarted(e) => start_server(state, e)?,
         Kind::UsePage(e) => count_page(state, e)?,
     }
@@ -90,6 +99,9 @@ pub fn fold_key(
             Some(Kind::KeyCreated(e)) => create_key(&mut scratch, &at, e)?,
             Some(Kind::KeyRotated(e)) => rotate_key(&mut scratch, &at, e)?,
             Some(Kind::KeyRevoked(e)) => revoke_key(&mut scratch, &at, e)?,
+            Some(Kind::KeyUpdated(e)) => update_key(&mut scratch, &at, e)?,
+            Some(Kind::KeySuspended(e)) => suspend_key(&mut scratch, &at, e)?,
+            Some(Kind::KeyResumed(e)) => resume_key(&mut scratch, &at, e)?,
             _ => return Err(ApplyError::Chain),
         }
     }
@@ -196,26 +208,27 @@ fn create_key(state: &mut State, at: &At, e: &body::KeyCreated) -> Result<(), Ap
     if link.stream_version != 1 || !link.previous_leaf_hash.is_empty() {
         return Err(ApplyError::Chain);
     }
-    let roles = e.roles.iter().map(|name| role_name(state, name)).collect::<Result<_, _>>()?;
-    let expires = (e.expire_time_us != 0).then_some(Time(e.expire_time_us));
-    if expires.is_some_and(|end| end <= at.time) {
-        return Err(ApplyError::Field("expire_time_us"));
-    }
     let version = version(e.version.as_ref(), at, 1)?;
     let key = Key {
         id,
         owner: owner(e.owner.as_ref())?,
         creator: at.caller,
         grants: grants(&e.grants)?,
-        roles,
+        roles: role_names(state, &e.roles)?,
         created: at.time,
-        expires,
+        expires: expiry(at, e.expire_time_us)?,
+        suspended: None,
         revoked: None,
+        restrictions: restrictions(e.restrictions.as_ref())?,
+        labels: labels(&e.labels)?,
+        responsible: responsible(&e.responsible_ref)?,
         versions: vec![version],
         stream_version: 1,
         leaf_hash: at.leaf_hash,
         position: at.position,
         created_position: at.position,
+        purpose_position: at.position,
+        responsible_position: at.position,
     };
     state.keys.insert(id, Arc::new(key));
     Ok(())
@@ -224,7 +237,7 @@ fn create_key(state: &mut State, at: &At, e: &body::KeyCreated) -> Result<(), Ap
 fn rotate_key(state: &mut State, at: &At, e: &body::KeyRotated) -> Result<(), ApplyError> {
     let mut key = next_in_chain(state, at, e.link.as_ref())?;
     if key.status(at.time) != KeyStatus::Active {
-        return Err(ApplyError::KeyEnded);
+        return Err(ApplyError::KeyState);
     }
     let mut previous = key.newest_version().clone();
     let new = version(e.version.as_ref(), at, previous.number + 1)?;
@@ -241,10 +254,59 @@ fn rotate_key(state: &mut State, at: &At, e: &body::KeyRotated) -> Result<(), Ap
 fn revoke_key(state: &mut State, at: &At, e: &body::KeyRevoked) -> Result<(), ApplyError> {
     let mut key = next_in_chain(state, at, e.link.as_ref())?;
     if key.revoked.is_some() {
-        return Err(ApplyError::KeyEnded);
+        return Err(ApplyError::KeyState);
     }
     let kind = RevocationKind::try_from(e.kind).ok().filter(|k| *k != RevocationKind::Unspecified);
     key.revoked = Some(Revoked { kind: kind.ok_or(ApplyError::Field("kind"))?, time: at.time });
+    state.keys.insert(key.id, Arc::new(key));
+    Ok(())
+}
+
+fn update_key(state: &mut State, at: &At, e: &body::KeyUpdated) -> Result<(), ApplyError> {
+    let mut key = next_in_chain(state, at, e.link.as_ref())?;
+    if !matches!(key.status(at.time), KeyStatus::Active | KeyStatus::Suspended) {
+        return Err(ApplyError::KeyState);
+    }
+    let new_responsible = responsible(&e.responsible_ref)?;
+    if new_responsible != key.responsible || e.changed.iter().any(|c| c == "responsible") {
+        key.responsible_position = at.position;
+    }
+    if e.changed.iter().any(|c| c == "purpose") {
+        key.purpose_position = at.position;
+    }
+    key.grants = grants(&e.grants)?;
+    key.roles = role_names(state, &e.roles)?;
+    key.expires = expiry(at, e.expire_time_us)?;
+    key.restrictions = restrictions(e.restrictions.as_ref())?;
+    key.labels = labels(&e.labels)?;
+    key.responsible = new_responsible;
+    // A secret never outlives its key.
+    for version in &mut key.versions {
+        version.expires = match (version.expires, key.expires) {
+            (Some(own), Some(end)) => Some(own.min(end)),
+            (own, _) => own,
+        };
+    }
+    state.keys.insert(key.id, Arc::new(key));
+    Ok(())
+}
+
+fn suspend_key(state: &mut State, at: &At, e: &body::KeySuspended) -> Result<(), ApplyError> {
+    let mut key = next_in_chain(state, at, e.link.as_ref())?;
+    if key.status(at.time) != KeyStatus::Active {
+        return Err(ApplyError::KeyState);
+    }
+    key.suspended = Some(at.time);
+    state.keys.insert(key.id, Arc::new(key));
+    Ok(())
+}
+
+fn resume_key(state: &mut State, at: &At, e: &body::KeyResumed) -> Result<(), ApplyError> {
+    let mut key = next_in_chain(state, at, e.link.as_ref())?;
+    if key.status(at.time) != KeyStatus::Suspended {
+        return Err(ApplyError::KeyState);
+    }
+    key.suspended = None;
     state.keys.insert(key.id, Arc::new(key));
     Ok(())
 }
@@ -272,10 +334,39 @@ fn create_role(state: &mut State, at: &At, e: &body::RoleCreated) -> Result<(), 
         name: name.clone(),
         grants: grants(&e.grants)?,
         created: at.time,
+        retired: None,
         position: at.position,
+        leaf_hash: at.leaf_hash,
+        described_position: at.position,
     };
     state.roles.insert(name, Arc::new(role));
     Ok(())
+}
+
+fn update_role(state: &mut State, at: &At, e: &body::RoleUpdated) -> Result<(), ApplyError> {
+    let mut role = next_of_role(state, at, &e.name)?;
+    role.grants = grants(&e.grants)?;
+    if e.described {
+        role.described_position = at.position;
+    }
+    state.roles.insert(role.name.clone(), Arc::new(role));
+    Ok(())
+}
+
+fn retire_role(state: &mut State, at: &At, e: &body::RoleRetired) -> Result<(), ApplyError> {
+    let mut role = next_of_role(state, at, &e.name)?;
+    role.retired = Some(at.time);
+    state.roles.insert(role.name.clone(), Arc::new(role));
+    Ok(())
+}
+
+/// The live role that an entry continues, with the entry counted in.
+fn next_of_role(state: &State, at: &At, name: &str) -> Result<Role, ApplyError> {
+    let live = state.roles.get(name).filter(|r| r.retired.is_none());
+    let mut role = live.map(|r| Role::clone(r)).ok_or(ApplyError::NoSuchRole)?;
+    role.position = at.position;
+    role.leaf_hash = at.leaf_hash;
+    Ok(role)
 }
 
 fn start_server(state: &mut State, e: &body::ServerStarted) -> Result<(), ApplyError> {
@@ -332,8 +423,43 @@ fn grants(grants: &[body::Grant]) -> Result<Box<[Grant]>, ApplyError> {
     Ok(grants.iter().map(Grant::from_body).collect::<Result<_, _>>()?)
 }
 
-fn role_name(state: &State, name: &str) -> Result<Arc<str>, ApplyError> {
-    state.roles.get(name).map(|role| role.name.clone()).ok_or(ApplyError::NoSuchRole)
+/// The names that a key holds roles by; those of the ledger's own are shared among keys.
+fn role_names(state: &State, names: &[String]) -> Result<Box<[Arc<str>]>, ApplyError> {
+    let name = |name: &String| match state.roles.get(name.as_str()) {
+        Some(role) => Ok(role.name.clone()),
+        None if roles::grants(state, name).is_some() => Ok(name.as_str().into()),
+        None => Err(ApplyError::NoSuchRole),
+    };
+    names.iter().map(name).collect()
+}
+
+fn expiry(at: &At, micros: i64) -> Result<Option<Time>, ApplyError> {
+    let expires = (micros != 0).then_some(Time(micros));
+    match expires.is_some_and(|end| end <= at.time) {
+        true => Err(ApplyError::Field("expire_time_us")),
+        false => Ok(expires),
+    }
+}
+
+fn restrictions(
+    restrictions: Option<&body::Restrictions>,
+) -> Result<Option<Box<Restrictions>>, ApplyError> {
+    let restrictions = Restrictions::from_body(restrictions)?;
+    Ok((!restrictions.is_empty()).then(|| Box::new(restrictions)))
+}
+
+fn labels(labels: &[body::Label]) -> Result<Box<[Label]>, ApplyError> {
+    if !labels.is_sorted_by(|a, b| a.name < b.name) {
+        return Err(ApplyError::Field("labels"));
+    }
+    Ok(labels.iter().map(Label::from_body).collect())
+}
+
+fn responsible(reference: &[u8]) -> Result<Option<[u8; 16]>, ApplyError> {
+    match reference {
+        [] => Ok(None),
+        reference => bytes(reference, "responsible_ref").map(Some),
+    }
 }
 
 fn bytes<const N: usize>(bytes: &[u8], field: &'static str) -> Result<[u8; N], ApplyError> {

@@ -14,16 +14,17 @@ use crate::apply::apply;
 use crate::body::{self, Decision, DecisionReason, Event, Kind, SealedColumn, Use};
 use crate::command::{
     Action, Answer, Call, Change, ChangeKind, Changed, Check, CheckAnswer, Command, CreateKey,
-    EXPLAIN, Refusal, UseAddress,
+    EXPLAIN, Refusal, UpdateKey, UseAddress,
 };
 use crate::decide::{SecretRow, decide};
 use crate::entry::{Entry, EntryError, EntrySigner};
 use crate::id::{KeyId, Time};
-use crate::judge::{self, Credential, Identity, identify};
+use crate::judge::{self, Asked, Credential, Identity, identify};
 use crate::merkle::{Hash, Tile, TileWriter};
 use crate::page::PageWriter;
 use crate::record::RowSum;
-use crate::refusals::{Group, Refusals, Who};
+use crate::refusals::{Group, Refusals, Who, network_of};
+use crate::restrict::{Circumstances, OWN_AUDIENCE, Source};
 use crate::secret::Peppers;
 use crate::state::{Key, State};
 use crate::text::Sealed;
@@ -181,14 +182,15 @@ impl Run<'_> {
                 refused(key_id, 0, reason, Refusal::Unauthenticated)
             }
             Identity::Known { key_id, version } => {
-                let verdict = judge::judge(
-                    self.state(),
-                    key_id,
-                    version,
-                    call.permission,
-                    &call.resource,
-                    self.means.now,
-                );
+                let asked = Asked {
+                    permission: call.permission,
+                    resource: &call.resource,
+                    circumstances: Circumstances {
+                        from: source(call.peer),
+                        audience: Some(OWN_AUDIENCE).filter(|_| !call.permission.is_empty()),
+                    },
+                };
+                let verdict = judge::judge(self.state(), key_id, version, asked, self.means.now);
                 match verdict.reason {
                     DecisionReason::Granted => {
                         Ok(Authorised { key: self.state().keys.get(&key_id).cloned(), version })
@@ -215,7 +217,8 @@ impl Run<'_> {
 
     /// Records that a caller was refused: by a use of its own or, if there are many, by a count in the next second's page.
     fn record_refusal(&mut self, call: Call, r#use: Use, refusal: Refusal) -> Answer {
-        let who = KeyId::from_slice(&r#use.key_id).map_or(Who::Network(call.network), Who::Key);
+        let who = KeyId::from_slice(&r#use.key_id)
+            .map_or_else(|| Who::Network(network_of(call.peer)), Who::Key);
         let reason = DecisionReason::try_from(r#use.reason).expect("we wrote it");
         let group = Group { method: call.method, who, reason };
         if !self.means.refusals.admit(group, self.means.now, call.trace) {
@@ -241,14 +244,16 @@ impl Run<'_> {
         let (key_id, version, verdict) =
             match identify(&check.credential, self.state(), self.means.peppers) {
                 Identity::Known { key_id, version } => {
-                    let verdict = judge::judge(
-                        self.state(),
-                        key_id,
-                        version,
-                        &check.permission,
-                        &check.resource,
-                        self.means.now,
-                    );
+                    let asked = Asked {
+                        permission: &check.permission,
+                        resource: &check.resource,
+                        circumstances: Circumstances {
+                            from: source(check.address),
+                            audience: Some(&check.audience),
+                        },
+                    };
+                    let verdict =
+                        judge::judge(self.state(), key_id, version, asked, self.means.now);
                     (Some(key_id), version, verdict)
                 }
                 Identity::Unknown { key_id, reason } => {
@@ -288,11 +293,18 @@ impl Run<'_> {
             .is_none_or(|key| judge::matching_grant(self.state(), key, EXPLAIN, "keys").is_some())
     }
 
-    fn change(&mut self, call: Call, change: Change) -> Answer {
+    fn change(&mut self, mut call: Call, change: Change) -> Answer {
+        // A key may always end itself.
+        if ends_itself(&call, &change) {
+            call.permission = "";
+        }
         let caller = match self.authorise(&call) {
             Ok(caller) => caller,
             Err(refused) => return self.refuse(call, refused),
         };
+        if change.validate_only {
+            return self.validate(call, &caller, &change);
+        }
         if let Some(known) = self.known_request(&call, &caller) {
             return self.replay(call, &caller, known);
         }
@@ -322,29 +334,55 @@ impl Run<'_> {
         Answer::Replayed { position: known.position }
     }
 
+    /// A dry run: the change is made on a copy of the state, and the copy is dropped.
+    fn validate(&mut self, call: Call, caller: &Authorised, change: &Change) -> Answer {
+        let tried = self.decide_event(&call, caller, change).and_then(|(event, _)| {
+            let mut state = self.state().clone();
+            apply(&mut state, [0; 32], &event).map_err(|_| Refusal::Internal)?;
+            Ok(changed(&state, &change.kind))
+        });
+        match tried {
+            Ok(result) => {
+                let r#use = caller_use(&call, caller, DecisionReason::Validated);
+                self.add_use(r#use, call.salt, call.texts);
+                Answer::Validated { result }
+            }
+            Err(refusal) => {
+                let r#use = caller_use(&call, caller, refusal.recorded_reason());
+                self.record_refusal(call, r#use, refusal)
+            }
+        }
+    }
+
+    /// The event that a change would be, and the verifier of the secret that it makes.
+    fn decide_event(
+        &self,
+        call: &Call,
+        caller: &Authorised,
+        change: &Change,
+    ) -> Result<(Event, Option<SecretRow>), Refusal> {
+        let key = caller.key.as_deref();
+        let decided = decide(self.state(), self.means.peppers, key, change, self.means.now)?;
+        let mut event = self.event(decided.kind, change);
+        event.trace_id = call.trace.trace_id_bytes();
+        event.span_id = call.trace.span_id_bytes();
+        event.caller = key.map(|key| caller_of(key, caller.version));
+        event.request_id = call.request.map_or(vec![], |r| r.id.to_vec());
+        event.texts = change.texts.iter().chain(&call.texts).map(Sealed::to_body).collect();
+        Ok((event, decided.secret))
+    }
+
     fn decide_and_write(
         &mut self,
         call: &Call,
         caller: &Authorised,
         change: &Change,
     ) -> Result<Answer, Refusal> {
-        let decided = decide(
-            self.state(),
-            self.means.peppers,
-            caller.key.as_deref(),
-            change,
-            self.means.now,
-        )?;
-        let texts: Vec<&Sealed> = change.texts.iter().chain(&call.texts).collect();
-        let mut event = self.event(decided.kind, change);
-        event.trace_id = call.trace.trace_id_bytes();
-        event.span_id = call.trace.span_id_bytes();
-        event.caller = caller.key.as_ref().map(|key| caller_of(key, caller.version));
-        event.request_id = call.request.map_or(vec![], |r| r.id.to_vec());
-        event.texts = texts.iter().map(|t| t.to_body()).collect();
-        let sealed = sealed_column(texts.iter().map(|t| t.bytes.clone()).collect());
+        let (event, secret) = self.decide_event(call, caller, change)?;
+        let texts = change.texts.iter().chain(&call.texts);
+        let sealed = sealed_column(texts.map(|t| t.bytes.clone()).collect());
         let position = self.append(event, sealed, vec![])?;
-        if let Some(secret) = decided.secret {
+        if let Some(secret) = secret {
             self.batch
                 .head
                 .state
@@ -357,7 +395,12 @@ impl Run<'_> {
             self.means.known.insert((key.id, request.id), known);
             self.batch.requests.push(NewRequest { caller: key.id, id: request.id, known });
         }
-        Ok(Answer::Changed { position, result: self.changed(&change.kind) })
+        let result = changed(self.state(), &change.kind);
+        if let Changed::Key(key) = &result {
+            self.batch.changed_keys.retain(|k| k.id != key.id);
+            self.batch.changed_keys.push(key.clone());
+        }
+        Ok(Answer::Changed { position, result })
     }
 
     fn event(&self, kind: Kind, change: &Change) -> Event {
@@ -388,36 +431,6 @@ impl Run<'_> {
         head.tiles.append(leaf_hash, &mut self.batch.full_tiles);
         self.batch.entries.push(NewEntry { position, entry, leaf_hash, event, sealed, uses });
         Ok(position)
-    }
-
-    /// What the change left in the state; notes its projection rows.
-    fn changed(&mut self, kind: &ChangeKind) -> Changed {
-        let state = &self.batch.head.state;
-        match kind {
-            ChangeKind::CreateKey(CreateKey { key_id, .. })
-            | ChangeKind::RotateKey { key_id, .. }
-            | ChangeKind::RevokeKey { key_id, .. } => {
-                let key = state
-                    .keys
-                    .get(key_id)
-                    .expect("the entry just applied is about this key")
-                    .clone();
-                self.batch.changed_keys.retain(|k| k.id != key.id);
-                self.batch.changed_keys.push(key.clone());
-                Changed::Key(key)
-            }
-            ChangeKind::CreateRole { name, .. } => Changed::Role(
-                state
-                    .roles
-                    .get(name.as_str())
-                    .expect("the entry just applied is about this role")
-                    .clone(),
-            ),
-            ChangeKind::RegisterLedger(_) => Changed::Ledger(
-                *state.registered.keys().next_back().expect("a ledger was just registered"),
-            ),
-            ChangeKind::OpenLedger(_) | ChangeKind::StartServer { .. } => Changed::Nothing,
-        }
     }
 
     /// Adds a use to the open page. Its position is that of the page only if no change comes in between: so it is asked
@@ -455,6 +468,44 @@ impl Run<'_> {
     }
 }
 
+/// What a change left in the state.
+fn changed(state: &State, kind: &ChangeKind) -> Changed {
+    let key = |id: &KeyId| {
+        let key = state.keys.get(id).expect("the entry just applied is about this key");
+        Changed::Key(key.clone())
+    };
+    let role = |name: &str| {
+        let role = state.roles.get(name).expect("the entry just applied is about this role");
+        Changed::Role(role.clone())
+    };
+    match kind {
+        ChangeKind::CreateKey(CreateKey { key_id, .. })
+        | ChangeKind::UpdateKey(UpdateKey { key_id, .. })
+        | ChangeKind::RotateKey { key_id, .. }
+        | ChangeKind::SuspendKey { key_id }
+        | ChangeKind::ResumeKey { key_id }
+        | ChangeKind::RevokeKey { key_id, .. } => key(key_id),
+        ChangeKind::CreateRole { name, .. }
+        | ChangeKind::UpdateRole { name, .. }
+        | ChangeKind::RetireRole { name, .. } => role(name),
+        ChangeKind::RegisterLedger(_) => Changed::Ledger(
+            *state.registered.keys().next_back().expect("a ledger was just registered"),
+        ),
+        ChangeKind::OpenLedger(_) | ChangeKind::StartServer { .. } => Changed::Nothing,
+    }
+}
+
+fn ends_itself(call: &Call, change: &Change) -> bool {
+    match &change.kind {
+        ChangeKind::RevokeKey { key_id, .. } => call.credential.key_id() == Some(*key_id),
+        _ => false,
+    }
+}
+
+fn source(address: Option<std::net::IpAddr>) -> Source {
+    address.map_or(Source::Unknown, Source::Address)
+}
+
 struct RefusedCaller {
     key_id: Option<KeyId>,
     version: u32,
@@ -468,7 +519,9 @@ fn caller_of(key: &Key, version: u32) -> body::Caller {
 
 fn call_use(call: &Call, reason: DecisionReason) -> Use {
     let decision = match reason {
-        DecisionReason::Granted | DecisionReason::Replayed => Decision::Allow,
+        DecisionReason::Granted | DecisionReason::Replayed | DecisionReason::Validated => {
+            Decision::Allow
+        }
         _ => Decision::Deny,
     };
     Use {
@@ -503,7 +556,7 @@ pub fn internal_call(method: &'static str) -> Call {
         permission: "",
         resource: String::new(),
         trace: crate::id::Trace::default(),
-        network: [0; 7],
+        peer: None,
         request: None,
         texts: vec![],
         salt: [0; 16],

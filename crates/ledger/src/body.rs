@@ -26,7 +26,7 @@ pub struct Event {
     pub request_id: Vec<u8>,
     #[prost(message, repeated, tag = "8")]
     pub texts: Vec<SealedText>,
-    #[prost(oneof = "Kind", tags = "16, 17, 18, 19, 20, 21, 22, 23")]
+    #[prost(oneof = "Kind", tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28")]
     pub kind: Option<Kind>,
 }
 
@@ -48,6 +48,16 @@ pub enum Kind {
     ServerStarted(ServerStarted),
     #[prost(message, tag = "23")]
     UsePage(UsePage),
+    #[prost(message, tag = "24")]
+    KeyUpdated(KeyUpdated),
+    #[prost(message, tag = "25")]
+    KeySuspended(KeySuspended),
+    #[prost(message, tag = "26")]
+    KeyResumed(KeyResumed),
+    #[prost(message, tag = "27")]
+    RoleUpdated(RoleUpdated),
+    #[prost(message, tag = "28")]
+    RoleRetired(RoleRetired),
 }
 
 impl Kind {
@@ -62,6 +72,11 @@ impl Kind {
             Kind::RoleCreated(_) => 21,
             Kind::ServerStarted(_) => 22,
             Kind::UsePage(_) => 23,
+            Kind::KeyUpdated(_) => 24,
+            Kind::KeySuspended(_) => 25,
+            Kind::KeyResumed(_) => 26,
+            Kind::RoleUpdated(_) => 27,
+            Kind::RoleRetired(_) => 28,
         }
     }
 
@@ -76,6 +91,11 @@ impl Kind {
             Kind::RoleCreated(_) => "role.created",
             Kind::ServerStarted(_) => "server.started",
             Kind::UsePage(_) => "use.page",
+            Kind::KeyUpdated(_) => "key.updated",
+            Kind::KeySuspended(_) => "key.suspended",
+            Kind::KeyResumed(_) => "key.resumed",
+            Kind::RoleUpdated(_) => "role.updated",
+            Kind::RoleRetired(_) => "role.retired",
         }
     }
 
@@ -85,9 +105,14 @@ impl Kind {
             Kind::KeyCreated(e) => e.link.as_ref(),
             Kind::KeyRotated(e) => e.link.as_ref(),
             Kind::KeyRevoked(e) => e.link.as_ref(),
+            Kind::KeyUpdated(e) => e.link.as_ref(),
+            Kind::KeySuspended(e) => e.link.as_ref(),
+            Kind::KeyResumed(e) => e.link.as_ref(),
             Kind::LedgerOpened(_)
             | Kind::LedgerRegistered(_)
             | Kind::RoleCreated(_)
+            | Kind::RoleUpdated(_)
+            | Kind::RoleRetired(_)
             | Kind::ServerStarted(_)
             | Kind::UsePage(_) => None,
         }
@@ -126,6 +151,8 @@ pub struct Texts {
     pub client_user_agent: String,
     #[prost(string, tag = "7")]
     pub peer_address: String,
+    #[prost(string, tag = "8")]
+    pub responsible: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -218,6 +245,60 @@ pub struct KeyCreated {
     pub expire_time_us: i64,
     #[prost(message, optional, tag = "6")]
     pub version: Option<SecretVersion>,
+    #[prost(message, optional, tag = "7")]
+    pub restrictions: Option<Restrictions>,
+    #[prost(message, repeated, tag = "8")]
+    pub labels: Vec<Label>,
+    #[prost(bytes = "vec", tag = "9")]
+    pub responsible_ref: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct Restrictions {
+    #[prost(string, repeated, tag = "1")]
+    pub networks: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    pub audiences: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct Label {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct KeyUpdated {
+    #[prost(message, optional, tag = "1")]
+    pub link: Option<KeyLink>,
+    #[prost(string, repeated, tag = "2")]
+    pub changed: Vec<String>,
+    #[prost(message, repeated, tag = "3")]
+    pub grants: Vec<Grant>,
+    #[prost(string, repeated, tag = "4")]
+    pub roles: Vec<String>,
+    #[prost(int64, tag = "5")]
+    pub expire_time_us: i64,
+    #[prost(message, optional, tag = "6")]
+    pub restrictions: Option<Restrictions>,
+    #[prost(message, repeated, tag = "7")]
+    pub labels: Vec<Label>,
+    #[prost(bytes = "vec", tag = "8")]
+    pub responsible_ref: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct KeySuspended {
+    #[prost(message, optional, tag = "1")]
+    pub link: Option<KeyLink>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct KeyResumed {
+    #[prost(message, optional, tag = "1")]
+    pub link: Option<KeyLink>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -256,6 +337,22 @@ pub struct RoleCreated {
     pub name: String,
     #[prost(message, repeated, tag = "2")]
     pub grants: Vec<Grant>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct RoleUpdated {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, repeated, tag = "2")]
+    pub grants: Vec<Grant>,
+    #[prost(bool, tag = "3")]
+    pub described: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct RoleRetired {
+    #[prost(string, tag = "1")]
+    pub name: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -321,6 +418,10 @@ pub enum DecisionReason {
     Refused = 13,
     ExceedsOwnRights = 14,
     Replayed = 15,
+    Suspended = 16,
+    Network = 17,
+    Audience = 18,
+    Validated = 19,
 }
 
 impl DecisionReason {
@@ -342,6 +443,10 @@ impl DecisionReason {
             DecisionReason::Refused => "DECISION_REASON_REFUSED",
             DecisionReason::ExceedsOwnRights => "DECISION_REASON_EXCEEDS_OWN_RIGHTS",
             DecisionReason::Replayed => "DECISION_REASON_REPLAYED",
+            DecisionReason::Suspended => "DECISION_REASON_SUSPENDED",
+            DecisionReason::Network => "DECISION_REASON_NETWORK",
+            DecisionReason::Audience => "DECISION_REASON_AUDIENCE",
+            DecisionReason::Validated => "DECISION_REASON_VALIDATED",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Commands: what callers ask of a ledger, as values. Everything slow or random about them (parsing, digests, sealing, new
 //! secrets) has been done before; what is left is decided under the lock.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::body::{DecisionReason, RevocationKind};
@@ -8,8 +9,8 @@ use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time, Trace};
 use crate::judge::Credential;
 use crate::page::UseSalt;
-use crate::refusals::Network;
-use crate::state::{Key, Owner, Role};
+use crate::restrict::Restrictions;
+use crate::state::{Key, Label, Owner, Role};
 use crate::text::Sealed;
 use crate::token::Secret;
 
@@ -25,6 +26,10 @@ pub const MAX_OVERLAP: i64 = 30 * DAY;
 pub const WITHOUT_EXPIRY: &str = "keys.create-without-expiry";
 /// Permission to be told why exactly a key is not valid.
 pub const EXPLAIN: &str = "keys.explain";
+/// Permission to move the end of a key's life to a later time.
+pub const EXTEND: &str = "keys.extend";
+/// Permission to end a key. Each key may end itself without it.
+pub const REVOKE: &str = "keys.revoke";
 
 /// One call, as the sequencer takes it.
 #[derive(Clone, Debug)]
@@ -44,8 +49,8 @@ pub struct Call {
     /// On what. Ends in `/**` if the call needs the permission on something below.
     pub resource: String,
     pub trace: Trace,
-    /// Where it came from, as far as equal refusals are told apart.
-    pub network: Network,
+    /// The address it came from, if it came over a network.
+    pub peer: Option<IpAddr>,
     pub request: Option<RequestId>,
     /// Texts about the caller, such as its network address.
     pub texts: Vec<Sealed>,
@@ -80,6 +85,8 @@ pub struct Check {
     pub permission: String,
     pub resource: String,
     pub audience: String,
+    /// The address that the token was presented from, as the caller saw it.
+    pub address: Option<IpAddr>,
     /// Texts about the client whose token is checked.
     pub texts: Vec<Sealed>,
 }
@@ -89,6 +96,14 @@ pub struct Check {
 pub struct Change {
     pub kind: ChangeKind,
     pub texts: Vec<Sealed>,
+    /// Only says what would become of it (AIP-163): nothing is changed, and the caller's use is recorded.
+    pub validate_only: bool,
+}
+
+impl Change {
+    pub fn new(kind: ChangeKind, texts: Vec<Sealed>) -> Change {
+        Change { kind, texts, validate_only: false }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -99,7 +114,28 @@ pub enum ChangeKind {
     CreateKey(CreateKey),
     RotateKey { key_id: KeyId, overlap_micros: i64, secret: NewSecret },
     RevokeKey { key_id: KeyId, kind: RevocationKind },
+    UpdateKey(UpdateKey),
+    SuspendKey { key_id: KeyId },
+    ResumeKey { key_id: KeyId },
     CreateRole { name: String, grants: Vec<Grant> },
+    UpdateRole { name: String, etag: String, grants: Option<Vec<Grant>>, described: bool },
+    RetireRole { name: String, etag: String },
+}
+
+/// What is to be changed of a key; `None` stays as it is.
+#[derive(Clone, Debug)]
+pub struct UpdateKey {
+    pub key_id: KeyId,
+    /// Empty: whatever the key is now.
+    pub etag: String,
+    /// What was asked for, as field paths of the request. `purpose` is changed in the texts alone.
+    pub changed: Vec<String>,
+    pub grants: Option<Vec<Grant>>,
+    pub roles: Option<Vec<String>>,
+    pub expiry: Option<Expiry>,
+    pub restrictions: Option<Restrictions>,
+    pub labels: Option<Vec<Label>>,
+    pub responsible: Option<Option<[u8; 16]>>,
 }
 
 /// Position 0 of a ledger.
@@ -128,6 +164,10 @@ pub struct CreateKey {
     pub grants: Vec<Grant>,
     pub roles: Vec<String>,
     pub expiry: Expiry,
+    pub restrictions: Restrictions,
+    /// In the order of their names, each once.
+    pub labels: Vec<Label>,
+    pub responsible: Option<[u8; 16]>,
     pub secret: NewSecret,
 }
 
@@ -173,6 +213,10 @@ pub enum Answer {
     Verdict(Box<CheckAnswer>),
     Changed {
         position: u64,
+        result: Changed,
+    },
+    /// The change could be made, and wasn't: a dry run.
+    Validated {
         result: Changed,
     },
     /// The change was made before, at this position.
@@ -234,7 +278,12 @@ pub enum Refusal {
         state: crate::state::KeyStatus,
     },
     RoleExists,
+    RoleRetired,
+    /// A role that every ledger has can't be changed.
+    RolePredefined,
     LedgerExists,
+    /// It was changed since the caller looked.
+    EtagMismatch,
     RequestIdReused,
     /// The lifetime is out of range: field and what is wrong.
     Lifetime {
@@ -261,7 +310,10 @@ impl Refusal {
             | Refusal::RoleNotFound { .. }
             | Refusal::KeyState { .. }
             | Refusal::RoleExists
+            | Refusal::RoleRetired
+            | Refusal::RolePredefined
             | Refusal::LedgerExists
+            | Refusal::EtagMismatch
             | Refusal::RequestIdReused
             | Refusal::SystemLedgerOnly
             | Refusal::Earlier

@@ -3,16 +3,20 @@
 //! The ladder of each change goes from the cheapest, most specific refusal to the event. Who calls and whether they hold
 //! the permission that stands on the method has been judged before (see [`crate::batch`]).
 
+use std::sync::Arc;
+
 use crate::body::{self, Kind, OwnerKind};
 use crate::command::{
-    Change, ChangeKind, CreateKey, DAY, DEFAULT_LIFE, Expiry, MAX_LIFE, MAX_OVERLAP, NewSecret,
-    OpenLedger, Refusal, RegisterLedger, WITHOUT_EXPIRY,
+    Change, ChangeKind, CreateKey, DAY, DEFAULT_LIFE, EXTEND, Expiry, MAX_LIFE, MAX_OVERLAP,
+    NewSecret, OpenLedger, Refusal, RegisterLedger, UpdateKey, WITHOUT_EXPIRY,
 };
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time};
 use crate::judge;
+use crate::restrict::Restrictions;
+use crate::roles;
 use crate::secret::{self, Peppers, Verifier};
-use crate::state::{Key, KeyStatus, Owner, State};
+use crate::state::{Key, KeyStatus, Label, Owner, Role, State};
 
 /// What a change will write.
 #[derive(Clone, Debug)]
@@ -55,9 +59,16 @@ pub fn decide(
             rotate_key(state, peppers, caller, *key_id, *overlap_micros, secret, now)
         }
         ChangeKind::RevokeKey { key_id, kind } => revoke_key(state, *key_id, *kind).map(only),
+        ChangeKind::UpdateKey(c) => update_key(state, caller, c, now).map(only),
+        ChangeKind::SuspendKey { key_id } => suspend_key(state, *key_id, now).map(only),
+        ChangeKind::ResumeKey { key_id } => resume_key(state, caller, *key_id, now).map(only),
         ChangeKind::CreateRole { name, grants } => {
             create_role(state, caller, name, grants).map(only)
         }
+        ChangeKind::UpdateRole { name, etag, grants, described } => {
+            update_role(state, caller, name, etag, grants.as_deref(), *described).map(only)
+        }
+        ChangeKind::RetireRole { name, etag } => retire_role(state, name, etag).map(only),
     }
 }
 
@@ -101,8 +112,7 @@ fn create_key(
     now: Time,
 ) -> Result<Decided, Refusal> {
     let expires = expiry(state, caller, c.expiry, now)?;
-    let roles = roles(state, &c.roles)?;
-    check_hands_on(state, caller, c.grants.iter().chain(roles))?;
+    check_gives(state, caller, &c.grants, &c.roles, Some(&c.restrictions))?;
     if state.keys.contains_key(&c.key_id) {
         return Err(Refusal::Internal);
     }
@@ -118,6 +128,9 @@ fn create_key(
         roles: c.roles.clone(),
         expire_time_us: expires.map_or(0, Time::micros),
         version: Some(version),
+        restrictions: c.restrictions.to_body(),
+        labels: c.labels.iter().map(Label::to_body).collect(),
+        responsible_ref: c.responsible.map_or(vec![], |r| r.to_vec()),
     });
     Ok(Decided { kind, secret: Some(secret) })
 }
@@ -137,13 +150,7 @@ fn rotate_key(
         return Err(lifetime("overlap", "must be 0 to 30 days".into()));
     }
     // Whoever rotates learns the new secret, and so gains what the key may do.
-    let roles = key
-        .roles
-        .iter()
-        .filter_map(|name| state.roles.get(name))
-        .flat_map(|role| role.grants.iter());
-    check_hands_on(state, caller, key.grants.iter().chain(roles))?;
-    check_expiry_inside(caller, key.expires)?;
+    check_gives_key(state, caller, key)?;
     let number = key.newest_version().number + 1;
     let (version, secret) = new_version(peppers, key_id, number, secret)?;
     let overlap_end = now.plus_micros(overlap_micros);
@@ -167,20 +174,146 @@ fn revoke_key(state: &State, key_id: KeyId, kind: body::RevocationKind) -> Resul
     Ok(Kind::KeyRevoked(body::KeyRevoked { link: Some(next_link(key)), kind: kind as i32 }))
 }
 
+fn suspend_key(state: &State, key_id: KeyId, now: Time) -> Result<Kind, Refusal> {
+    let key = find(state, key_id)?;
+    require_active(key, now)?;
+    Ok(Kind::KeySuspended(body::KeySuspended { link: Some(next_link(key)) }))
+}
+
+/// Whoever resumes a key gives again what it may do.
+fn resume_key(
+    state: &State,
+    caller: Option<&Key>,
+    key_id: KeyId,
+    now: Time,
+) -> Result<Kind, Refusal> {
+    let key = find(state, key_id)?;
+    match key.status(now) {
+        KeyStatus::Suspended => {}
+        state => return Err(Refusal::KeyState { state }),
+    }
+    check_gives_key(state, caller, key)?;
+    Ok(Kind::KeyResumed(body::KeyResumed { link: Some(next_link(key)) }))
+}
+
+fn update_key(
+    state: &State,
+    caller: Option<&Key>,
+    c: &UpdateKey,
+    now: Time,
+) -> Result<Kind, Refusal> {
+    let key = find(state, c.key_id)?;
+    match key.status(now) {
+        KeyStatus::Active | KeyStatus::Suspended => {}
+        state => return Err(Refusal::KeyState { state }),
+    }
+    check_etag(&c.etag, &key.etag())?;
+    let own_roles = || key.roles.iter().map(|r| r.to_string()).collect::<Vec<_>>();
+    let unrestricted = Restrictions::default();
+    let grants = c.grants.as_deref().unwrap_or(&key.grants);
+    let roles = c.roles.clone().unwrap_or_else(own_roles);
+    let restrictions =
+        c.restrictions.as_ref().or(key.restrictions.as_deref()).unwrap_or(&unrestricted);
+    let expires = match c.expiry {
+        None => key.expires,
+        Some(asked) => new_end(state, caller, key, asked, now)?,
+    };
+    // What may be used, or when, or from where: whoever changes one of them answers for the key as it will be.
+    if c.grants.is_some() || c.roles.is_some() || c.restrictions.is_some() || c.expiry.is_some() {
+        let given = c.roles.clone().unwrap_or_else(|| live_roles(state, key));
+        check_gives(state, caller, grants, &given, Some(restrictions))?;
+        check_expiry_inside(caller, expires)?;
+    }
+    let labels = c.labels.as_deref().unwrap_or(&key.labels);
+    let responsible = c.responsible.unwrap_or(key.responsible);
+    Ok(Kind::KeyUpdated(body::KeyUpdated {
+        link: Some(next_link(key)),
+        changed: c.changed.clone(),
+        grants: grants.iter().map(Grant::to_body).collect(),
+        roles,
+        expire_time_us: expires.map_or(0, Time::micros),
+        restrictions: restrictions.to_body(),
+        labels: labels.iter().map(Label::to_body).collect(),
+        responsible_ref: responsible.map_or(vec![], |r| r.to_vec()),
+    }))
+}
+
+/// A later end than before needs a permission of its own.
+fn new_end(
+    state: &State,
+    caller: Option<&Key>,
+    key: &Key,
+    asked: Expiry,
+    now: Time,
+) -> Result<Option<Time>, Refusal> {
+    let end = expiry(state, caller, asked, now)?;
+    let later = match (key.expires, end) {
+        (Some(old), Some(new)) => new > old,
+        (Some(_), None) => true,
+        (None, _) => false,
+    };
+    let resource = format!("keys/{}", key.id);
+    let may = caller.is_none_or(|c| judge::matching_grant(state, c, EXTEND, &resource).is_some());
+    match later && !may {
+        true => Err(Refusal::PermissionDenied { permission: EXTEND.into(), resource }),
+        false => Ok(end),
+    }
+}
+
 fn create_role(
     state: &State,
     caller: Option<&Key>,
     name: &str,
     grants: &[Grant],
 ) -> Result<Kind, Refusal> {
-    if state.roles.contains_key(name) {
+    if state.roles.contains_key(name) || roles::is_predefined(name) {
         return Err(Refusal::RoleExists);
     }
-    check_hands_on(state, caller, grants.iter())?;
+    check_hands_on(state, caller, grants)?;
     Ok(Kind::RoleCreated(body::RoleCreated {
         name: name.to_string(),
         grants: grants.iter().map(Grant::to_body).collect(),
     }))
+}
+
+fn update_role(
+    state: &State,
+    caller: Option<&Key>,
+    name: &str,
+    etag: &str,
+    grants: Option<&[Grant]>,
+    described: bool,
+) -> Result<Kind, Refusal> {
+    let role = live_role(state, name)?;
+    check_etag(etag, &role.etag())?;
+    if let Some(grants) = grants {
+        check_hands_on(state, caller, grants)?;
+    }
+    Ok(Kind::RoleUpdated(body::RoleUpdated {
+        name: name.to_string(),
+        grants: grants.unwrap_or(&role.grants).iter().map(Grant::to_body).collect(),
+        described,
+    }))
+}
+
+fn retire_role(state: &State, name: &str, etag: &str) -> Result<Kind, Refusal> {
+    check_etag(etag, &live_role(state, name)?.etag())?;
+    Ok(Kind::RoleRetired(body::RoleRetired { name: name.to_string() }))
+}
+
+/// A role of the ledger's own that still gives something.
+fn live_role<'a>(state: &'a State, name: &str) -> Result<&'a Role, Refusal> {
+    match state.roles.get(name) {
+        Some(role) if role.retired.is_none() => Ok(role),
+        Some(_) => Err(Refusal::RoleRetired),
+        None if roles::is_predefined(name) => Err(Refusal::RolePredefined),
+        None => Err(Refusal::RoleNotFound { name: name.into() }),
+    }
+}
+
+/// Empty: the caller didn't ask for it (AIP-154).
+fn check_etag(asked: &str, current: &str) -> Result<(), Refusal> {
+    if asked.is_empty() || asked == current { Ok(()) } else { Err(Refusal::EtagMismatch) }
 }
 
 fn find(state: &State, key_id: KeyId) -> Result<&Key, Refusal> {
@@ -194,33 +327,52 @@ fn require_active(key: &Key, now: Time) -> Result<(), Refusal> {
     }
 }
 
-fn roles<'a>(
-    state: &'a State,
-    names: &'a [String],
-) -> Result<impl Iterator<Item = &'a Grant> + use<'a>, Refusal> {
-    if let Some(name) = names.iter().find(|name| !state.roles.contains_key(name.as_str())) {
-        return Err(Refusal::RoleNotFound { name: name.clone() });
-    }
-    Ok(names
-        .iter()
-        .filter_map(|name| state.roles.get(name.as_str()))
-        .flat_map(|role| role.grants.iter()))
-}
-
-/// A key never gives more than it holds: each grant lies inside one single grant of its own, else the call is refused.
-fn check_hands_on<'a>(
+/// A key never gives more than it holds, and nothing that is accepted where it isn't itself.
+fn check_gives(
     state: &State,
     caller: Option<&Key>,
-    mut given: impl Iterator<Item = &'a Grant>,
+    grants: &[Grant],
+    roles: &[String],
+    restrictions: Option<&Restrictions>,
 ) -> Result<(), Refusal> {
+    let mut from_roles = vec![];
+    for name in roles {
+        let retired = state.roles.get(name.as_str()).is_some_and(|r| r.retired.is_some());
+        let given = roles::grants(state, name).filter(|_| !retired);
+        from_roles.push(given.ok_or_else(|| Refusal::RoleNotFound { name: name.clone() })?);
+    }
+    check_hands_on(state, caller, grants)?;
+    from_roles.iter().try_for_each(|grants| check_hands_on(state, caller, grants))?;
+    let own = caller.and_then(|key| key.restrictions.as_ref());
+    let free = Restrictions::default();
+    match own.is_none_or(|own| restrictions.unwrap_or(&free).inside(own)) {
+        true => Ok(()),
+        false => Err(Refusal::ExceedsOwnRights {
+            what: "networks or audiences beyond the caller's own".into(),
+        }),
+    }
+}
+
+/// The same for a key as it is.
+fn check_gives_key(state: &State, caller: Option<&Key>, key: &Key) -> Result<(), Refusal> {
+    let roles = live_roles(state, key);
+    check_gives(state, caller, &key.grants, &roles, key.restrictions.as_deref())?;
+    check_expiry_inside(caller, key.expires)
+}
+
+/// The roles of a key that still give something.
+fn live_roles(state: &State, key: &Key) -> Vec<String> {
+    let live = |name: &&Arc<str>| state.roles.get(*name).is_none_or(|r| r.retired.is_none());
+    key.roles.iter().filter(live).map(|name| name.to_string()).collect()
+}
+
+/// Each grant lies inside one single grant of the caller's, else the call is refused.
+fn check_hands_on(state: &State, caller: Option<&Key>, given: &[Grant]) -> Result<(), Refusal> {
     let Some(caller) = caller else { return Ok(()) };
-    let from_roles = caller
-        .roles
-        .iter()
-        .filter_map(|name| state.roles.get(name))
-        .flat_map(|role| role.grants.iter());
-    let own: Vec<&Grant> = caller.grants.iter().chain(from_roles).collect();
-    match given.find(|grant| !own.iter().any(|mine| mine.covers(grant))) {
+    let held = |grant: &Grant| {
+        roles::of_key(state, caller).any(|(own, _)| own.iter().any(|mine| mine.covers(grant)))
+    };
+    match given.iter().find(|grant| !held(grant)) {
         Some(grant) => Err(Refusal::ExceedsOwnRights { what: format!("the grant {grant}") }),
         None => Ok(()),
     }

@@ -3,6 +3,8 @@
 use crate::body::DecisionReason;
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time};
+use crate::restrict::Circumstances;
+use crate::roles;
 use crate::secret::{Peppers, same};
 use crate::state::{Key, KeyStatus, State};
 use crate::token::{Secret, Token};
@@ -126,6 +128,7 @@ pub fn standing(key: &Key, version: u32, now: Time) -> Result<(), DecisionReason
     match key.status(now) {
         KeyStatus::Revoked => return Err(DecisionReason::Revoked),
         KeyStatus::Expired => return Err(DecisionReason::Expired),
+        KeyStatus::Suspended => return Err(DecisionReason::Suspended),
         KeyStatus::Active => {}
     }
     match key.versions.iter().find(|v| v.number == version) {
@@ -149,23 +152,16 @@ pub fn matching_grant(state: &State, key: &Key, permission: &str, resource: &str
         Some(prefix) => g.allows_below(permission, prefix),
         None => g.allows(permission, resource),
     };
-    if let Some(grant) = key.grants.iter().find(allows) {
-        return Some(Match { grant: grant.clone(), role: None });
-    }
-    key.roles.iter().filter_map(|name| state.roles.get(name)).find_map(|role| {
-        let grant = role.grants.iter().find(allows)?;
-        Some(Match { grant: grant.clone(), role: Some(role.name.to_string()) })
+    roles::of_key(state, key).find_map(|(grants, role)| {
+        let grant = grants.iter().find(allows)?;
+        Some(Match { grant: grant.clone(), role: role.map(|name| name.to_string()) })
     })
 }
 
 /// Whether one single usable grant of the key, or of its roles, covers all of `wanted`.
 pub fn holds(state: &State, key: &Key, wanted: &Grant) -> bool {
-    let from_roles = key
-        .roles
-        .iter()
-        .filter_map(|name| state.roles.get(name))
-        .flat_map(|role| role.grants.iter());
-    key.grants.iter().chain(from_roles).any(|grant| !grant.is_give_only() && grant.covers(wanted))
+    let covers = |grant: &Grant| !grant.is_give_only() && grant.covers(wanted);
+    roles::of_key(state, key).any(|(grants, _)| grants.iter().any(covers))
 }
 
 /// The verdict on one use.
@@ -181,24 +177,29 @@ impl Verdict {
     }
 }
 
-/// Judges a use by a key whose secret matched. An empty permission asks only whether the key stands.
-pub fn judge(
-    state: &State,
-    key_id: KeyId,
-    version: u32,
-    permission: &str,
-    resource: &str,
-    now: Time,
-) -> Verdict {
+/// What is asked of a key.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Empty: only whether the key is accepted.
+    pub permission: &'a str,
+    pub resource: &'a str,
+    pub circumstances: Circumstances<'a>,
+}
+
+/// Judges a use by a key whose secret matched: does it stand, is it accepted so, may it.
+pub fn judge(state: &State, key_id: KeyId, version: u32, asked: Asked<'_>, now: Time) -> Verdict {
     let denied = |reason| Verdict { reason, matched: None };
     let Some(key) = state.keys.get(&key_id) else { return denied(DecisionReason::UnknownKey) };
     if let Err(reason) = standing(key, version, now) {
         return denied(reason);
     }
-    if permission.is_empty() {
+    if let Some(Err(reason)) = key.restrictions.as_ref().map(|r| r.check(asked.circumstances)) {
+        return denied(reason);
+    }
+    if asked.permission.is_empty() {
         return Verdict { reason: DecisionReason::Granted, matched: None };
     }
-    match matching_grant(state, key, permission, resource) {
+    match matching_grant(state, key, asked.permission, asked.resource) {
         Some(matched) => Verdict { reason: DecisionReason::Granted, matched: Some(matched) },
         None => denied(DecisionReason::NoGrant),
     }

@@ -21,6 +21,8 @@ pub mod page;
 pub mod proof;
 pub mod record;
 pub mod refusals;
+pub mod restrict;
+pub mod roles;
 pub mod secret;
 pub mod state;
 pub mod text;

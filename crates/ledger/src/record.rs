@@ -16,7 +16,8 @@ use crate::body::{self, Event, Kind, OwnerKind, RevocationKind};
 use crate::grant::Grant;
 use crate::id::{KeyId, Time};
 use crate::merkle::Hash;
-use crate::state::{Key, Owner, Revoked, State, Version};
+use crate::restrict::Restrictions;
+use crate::state::{Key, Label, Owner, Revoked, Role, State, Version};
 
 /// The columns of an entry that serve queries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,10 +122,16 @@ impl RowMac {
                 }
             }
         }
-        // Roles and ledgers are only ever added, and their entries are read and verified: the position is enough.
+        // The entries of roles and ledgers are read and verified: the position of the newest is enough.
+        let role = |r: &Role| self.of("tag roles", &[0; 16], r.name.as_bytes(), r.position, &[]);
         for item in old.roles.diff(&new.roles) {
-            if let DiffItem::Add(name, role) = item {
-                sum.add(self.of("tag roles", &[0; 16], name.as_bytes(), role.position, &[]), true);
+            match item {
+                DiffItem::Add(_, r) => sum.add(role(r), true),
+                DiffItem::Remove(_, r) => sum.add(role(r), false),
+                DiffItem::Update { old: (_, a), new: (_, b) } => {
+                    sum.add(role(a), false);
+                    sum.add(role(b), true);
+                }
             }
         }
         for item in old.registered.diff(&new.registered) {
@@ -188,6 +195,20 @@ struct KeyRecord {
     position: u64,
     #[prost(uint64, tag = "14")]
     created_position: u64,
+    #[prost(int64, optional, tag = "15")]
+    suspended_us: Option<i64>,
+    #[prost(message, optional, tag = "16")]
+    restrictions: Option<body::Restrictions>,
+    #[prost(message, repeated, tag = "17")]
+    labels: Vec<body::Label>,
+    #[prost(bytes = "vec", tag = "18")]
+    responsible: Vec<u8>,
+    /// Absent where it is the position of the creation.
+    #[prost(uint64, optional, tag = "19")]
+    purpose_position: Option<u64>,
+    /// Absent where it is the position of the creation.
+    #[prost(uint64, optional, tag = "20")]
+    responsible_position: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -225,8 +246,18 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
         leaf_hash: key.leaf_hash.to_vec(),
         position: key.position,
         created_position: key.created_position,
+        suspended_us: key.suspended.map(Time::micros),
+        restrictions: key.restrictions.as_ref().and_then(|r| r.to_body()),
+        labels: key.labels.iter().map(Label::to_body).collect(),
+        responsible: key.responsible.map_or(vec![], |r| r.to_vec()),
+        purpose_position: later(key, key.purpose_position),
+        responsible_position: later(key, key.responsible_position),
     }
     .encode_to_vec()
+}
+
+fn later(key: &Key, position: u64) -> Option<u64> {
+    (position != key.created_position).then_some(position)
 }
 
 fn encode_version(version: &Version) -> VersionRecord {
@@ -271,6 +302,18 @@ pub fn decode_key(bytes: &[u8], intern: impl Fn(&str) -> Arc<str>) -> Option<Key
         leaf_hash: record.leaf_hash.try_into().ok()?,
         position: record.position,
         created_position: record.created_position,
+        suspended: record.suspended_us.map(Time),
+        restrictions: match Restrictions::from_body(record.restrictions.as_ref()).ok()? {
+            r if r.is_empty() => None,
+            r => Some(Box::new(r)),
+        },
+        labels: record.labels.iter().map(Label::from_body).collect(),
+        responsible: match record.responsible.as_slice() {
+            [] => None,
+            reference => Some(reference.try_into().ok()?),
+        },
+        purpose_position: record.purpose_position.unwrap_or(record.created_position),
+        responsible_position: record.responsible_position.unwrap_or(record.created_position),
     })
 }
 

@@ -5,6 +5,7 @@
 //! are never folded: they are answers to a caller who may ask.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use crate::body::{Decision, DecisionReason, Use};
 use crate::id::{KeyId, Time, Trace};
@@ -36,6 +37,21 @@ pub enum Who {
 
 /// The first bits of an address: 24 of IPv4, 48 of IPv6. Never stored.
 pub type Network = [u8; 7];
+
+/// The network of an address, as far as equal refusals are told apart.
+pub fn network_of(address: Option<IpAddr>) -> Network {
+    match address.map(|a| a.to_canonical()) {
+        None => [0; 7],
+        Some(IpAddr::V4(v4)) => {
+            let [a, b, c, _] = v4.octets();
+            [4, a, b, c, 0, 0, 0]
+        }
+        Some(IpAddr::V6(v6)) => {
+            let [a, b, c, d, e, f, ..] = v6.octets();
+            [6, a, b, c, d, e, f]
+        }
+    }
+}
 
 /// Counts of the running second, and of those before that no page holds yet.
 #[derive(Clone, Debug, Default)]

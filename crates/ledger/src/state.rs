@@ -8,10 +8,11 @@ use std::sync::Arc;
 use ed25519_dalek::VerifyingKey;
 use imbl::OrdMap;
 
-use crate::body::RevocationKind;
+use crate::body::{self, RevocationKind};
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time};
 use crate::merkle::Hash;
+use crate::restrict::Restrictions;
 use crate::secret::Verifier;
 
 #[derive(Clone, Default)]
@@ -73,7 +74,15 @@ pub struct Key {
     pub roles: Box<[Arc<str>]>,
     pub created: Time,
     pub expires: Option<Time>,
+    /// Since when it is suspended, if it is.
+    pub suspended: Option<Time>,
     pub revoked: Option<Revoked>,
+    /// `None` where nothing is restricted: most keys.
+    pub restrictions: Option<Box<Restrictions>>,
+    /// In the order of their names, each once.
+    pub labels: Box<[Label]>,
+    /// Random reference to the person responsible for a service's key.
+    pub responsible: Option<[u8; 16]>,
     /// The newest secret, and the one before it as long as it may still live. Oldest first, one or two.
     pub versions: Vec<Version>,
     pub stream_version: u32,
@@ -81,8 +90,19 @@ pub struct Key {
     pub leaf_hash: Hash,
     /// Position of the newest lifecycle entry.
     pub position: u64,
-    /// Position of the entry that created it, where its texts lie.
+    /// Position of the entry that created it, where its owner's name lies.
     pub created_position: u64,
+    /// Position of the entry in whose texts its purpose lies.
+    pub purpose_position: u64,
+    /// Position of the entry in whose texts the name of the responsible person lies.
+    pub responsible_position: u64,
+}
+
+/// A name and a value by which people find keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    pub name: Box<str>,
+    pub value: Box<str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,13 +126,31 @@ pub struct Role {
     pub name: Arc<str>,
     pub grants: Box<[Grant]>,
     pub created: Time,
+    /// Since when it gives nothing any more.
+    pub retired: Option<Time>,
+    /// Position of its newest entry.
     pub position: u64,
+    /// Leaf hash of its newest entry.
+    pub leaf_hash: Hash,
+    /// Position of the entry in whose texts its description lies.
+    pub described_position: u64,
+}
+
+impl Label {
+    pub fn from_body(label: &body::Label) -> Label {
+        Label { name: label.name.as_str().into(), value: label.value.as_str().into() }
+    }
+
+    pub fn to_body(&self) -> body::Label {
+        body::Label { name: self.name.to_string(), value: self.value.to_string() }
+    }
 }
 
 /// Where a key stands at a given time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyStatus {
     Active,
+    Suspended,
     Revoked,
     Expired,
 }
@@ -123,13 +161,30 @@ impl Key {
         match (self.revoked, self.expires) {
             (Some(_), _) => KeyStatus::Revoked,
             (None, Some(end)) if end <= now => KeyStatus::Expired,
+            (None, _) if self.suspended.is_some() => KeyStatus::Suspended,
             (None, _) => KeyStatus::Active,
         }
+    }
+
+    /// What an update must name to be made only if nothing has changed in between (AIP-154).
+    pub fn etag(&self) -> String {
+        etag(&self.leaf_hash)
     }
 
     pub fn newest_version(&self) -> &Version {
         self.versions.last().expect("a key has at least one version from its creation on")
     }
+}
+
+impl Role {
+    /// What an update must name to be made only if nothing has changed in between (AIP-154).
+    pub fn etag(&self) -> String {
+        etag(&self.leaf_hash)
+    }
+}
+
+fn etag(leaf_hash: &Hash) -> String {
+    leaf_hash[..8].iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl State {

@@ -12,11 +12,12 @@ use crate::body::{
 };
 use crate::entry::{Entry, EntryError};
 use crate::id::{KeyId, Time};
-use crate::judge;
+use crate::judge::{self, Asked};
 use crate::merkle::{Hash, Tile, TileWriter};
 use crate::note::{Checkpoint, NoteError, NoteKey};
 use crate::page::{self, PageError, ReadUse};
 use crate::record::Columns;
+use crate::restrict::{Circumstances, OWN_AUDIENCE, Source};
 use crate::state::State;
 use crate::text::Opened;
 
@@ -259,13 +260,26 @@ impl Verifier {
         if u.reason != DecisionReason::Granted as i32 {
             return true;
         }
-        let judged = |key_id: &[u8], version, permission: &str, resource: &str| {
-            KeyId::from_slice(key_id).is_some_and(|id| {
-                judge::judge(&self.state, id, version, permission, resource, now).allowed()
-            })
+        let judged = |key_id: &[u8], version, asked: Asked<'_>| {
+            KeyId::from_slice(key_id)
+                .is_some_and(|id| judge::judge(&self.state, id, version, asked, now).allowed())
         };
-        let caller_stands = u.caller.as_ref().is_none_or(|c| judged(&c.key_id, c.version, "", ""));
-        caller_stands && judged(&u.key_id, u.version, &u.permission, &u.resource)
+        let circumstances = |audience| Circumstances { from: Source::Judged, audience };
+        // Who calls for itself presents its key to Keyledger; who is checked, to whom the caller says.
+        let called = Some(OWN_AUDIENCE);
+        let audience = match &u.caller {
+            Some(_) => Some(u.audience.as_str()),
+            None => called.filter(|_| !u.permission.is_empty()),
+        };
+        let asked = Asked {
+            permission: &u.permission,
+            resource: &u.resource,
+            circumstances: circumstances(audience),
+        };
+        let standing = Asked { permission: "", resource: "", circumstances: circumstances(called) };
+        let caller_stands =
+            u.caller.as_ref().is_none_or(|c| judged(&c.key_id, c.version, standing));
+        caller_stands && judged(&u.key_id, u.version, asked)
     }
 
     fn check_texts(

@@ -10,6 +10,7 @@ pub use keyledger_ledger::body as entry;
 
 pub mod methods;
 pub mod parse;
+pub mod permissions;
 pub mod show;
 
 /// The descriptors of everything we serve, with comments and options.

@@ -25,6 +25,8 @@ pub struct Method {
     pub name: String,
     /// Empty: any valid key may call.
     pub permission: String,
+    /// The resource as it stands in the option, such as `keys/{key_id}`.
+    pub template: String,
     resource: Vec<Part>,
     input: MessageDescriptor,
 }
@@ -64,6 +66,7 @@ pub fn all() -> Vec<Method> {
                 name: format!("{}/{}", service.name(), method.name()),
                 permission: text("permission"),
                 resource: parse_template(&text("resource")),
+                template: text("resource"),
                 input: method.input(),
             }
         })

@@ -3,7 +3,10 @@
 use keyledger_ledger::body::{self, Event, Kind, OwnerKind, Texts, Use};
 use keyledger_ledger::command::CheckAnswer;
 use keyledger_ledger::id::{KeyId, Time};
+use keyledger_ledger::judge::Verdict;
+use keyledger_ledger::roles::Predefined;
 use keyledger_ledger::state::{self, Key, KeyStatus, LedgerInfo, RegisteredLedger, Role};
+use prost::Message;
 use uuid::Uuid;
 
 use crate::{
@@ -27,11 +30,12 @@ pub fn timestamp(time: Time) -> prost_types::Timestamp {
 pub fn key(key: &Key, texts: &Texts, now: Time) -> crate::Key {
     let state = match key.status(now) {
         KeyStatus::Active => KeyState::Active,
+        KeyStatus::Suspended => KeyState::Suspended,
         KeyStatus::Revoked => KeyState::Revoked,
         KeyStatus::Expired => KeyState::Expired,
     };
-    let active = state == KeyState::Active;
-    let live = |v: &&state::Version| active && v.expires.is_none_or(|end| now < end);
+    let lives = matches!(state, KeyState::Active | KeyState::Suspended);
+    let live = |v: &&state::Version| lives && v.expires.is_none_or(|end| now < end);
     crate::Key {
         key_id: key.id.to_string(),
         state: state as i32,
@@ -48,6 +52,11 @@ pub fn key(key: &Key, texts: &Texts, now: Time) -> crate::Key {
             .map(|r| Revocation { kind: r.kind as i32, time: Some(timestamp(r.time)) }),
         stream_version: key.stream_version,
         position: Some(key.position),
+        restrictions: key.restrictions.as_ref().and_then(|r| r.to_body()),
+        labels: key.labels.iter().map(|l| l.to_body()).collect(),
+        responsible: texts.responsible.clone(),
+        suspend_time: key.suspended.map(timestamp),
+        etag: key.etag(),
     }
 }
 
@@ -74,6 +83,22 @@ pub fn role(role: &Role, texts: &Texts) -> crate::Role {
         description: texts.description.clone(),
         create_time: Some(timestamp(role.created)),
         position: Some(role.position),
+        retire_time: role.retired.map(timestamp),
+        etag: role.etag(),
+        predefined: false,
+        parameter: String::new(),
+    }
+}
+
+/// A role that every ledger has.
+pub fn predefined_role(role: &Predefined) -> crate::Role {
+    crate::Role {
+        name: role.name.into(),
+        grants: role.shown_grants().iter().map(|g| g.to_body()).collect(),
+        description: role.description.into(),
+        predefined: true,
+        parameter: role.parameter.unwrap_or_default().into(),
+        ..crate::Role::default()
     }
 }
 
@@ -99,10 +124,16 @@ pub fn registered_ledger(ledger: &RegisteredLedger) -> Ledger {
 pub fn verdict(answer: &CheckAnswer) -> VerifyKeyResponse {
     use body::{Decision, DecisionReason as R};
     let granted = answer.reason == R::Granted;
-    // With a good secret in hand, NO_GRANT tells nothing about other keys.
-    let valid = granted || answer.reason == R::NoGrant;
+    // With a good secret in hand, these tell nothing about other keys.
+    let valid = granted || matches!(answer.reason, R::NoGrant | R::Network | R::Audience);
     let reason = match answer.reason {
-        R::UnknownKey | R::Foreign | R::WrongSecret | R::Revoked | R::Expired | R::Superseded
+        R::UnknownKey
+        | R::Foreign
+        | R::WrongSecret
+        | R::Revoked
+        | R::Expired
+        | R::Superseded
+        | R::Suspended
             if !answer.explain =>
         {
             R::NotValid
@@ -122,6 +153,26 @@ pub fn verdict(answer: &CheckAnswer) -> VerifyKeyResponse {
     }
 }
 
+/// What would become of one permission.
+pub fn permission_test(verdict: &Verdict) -> crate::PermissionTest {
+    let decision = if verdict.allowed() { body::Decision::Allow } else { body::Decision::Deny };
+    crate::PermissionTest {
+        decision: decision as i32,
+        reason: verdict.reason as i32,
+        matched_grant: verdict.matched.as_ref().map(|m| m.grant.to_body()),
+        matched_role: verdict.matched.as_ref().and_then(|m| m.role.clone()).unwrap_or_default(),
+    }
+}
+
+/// The texts of one entry as one: they lie apart only because they are about several people.
+pub fn merged(texts: &[Texts]) -> Texts {
+    let mut all = Texts::default();
+    for text in texts.iter().rev() {
+        all.merge(text.encode_to_vec().as_slice()).expect("texts that were just encoded");
+    }
+    all
+}
+
 /// A change as an event of the log.
 pub fn change_event(position: u64, leaf_hash: &[u8], event: &Event, texts: &[Texts]) -> AuditEvent {
     let kind = event.kind.as_ref();
@@ -129,8 +180,7 @@ pub fn change_event(position: u64, leaf_hash: &[u8], event: &Event, texts: &[Tex
         Some(Kind::KeyCreated(created)) => created.owner.as_ref().and_then(|o| o.owner.as_ref()),
         _ => None,
     };
-    let empty = Texts::default();
-    let about = texts.first().unwrap_or(&empty);
+    let about = merged(texts);
     AuditEvent {
         position: Some(position),
         r#type: kind.map_or("", Kind::name).to_string(),
@@ -146,11 +196,7 @@ pub fn change_event(position: u64, leaf_hash: &[u8], event: &Event, texts: &[Tex
             }),
         }),
         purpose: about.purpose.clone(),
-        address: texts
-            .iter()
-            .map(|t| t.peer_address.clone())
-            .find(|a| !a.is_empty())
-            .unwrap_or_default(),
+        address: about.peer_address.clone(),
         trace_id: hex(&event.trace_id),
         span_id: hex(&event.span_id),
         leaf_hash: leaf_hash.to_vec(),

@@ -110,7 +110,7 @@ async fn register(system: &Ledger, name: &str, origin: &str) -> Result<(), Serve
         name: name.into(),
         origin: origin.into(),
     });
-    match by_itself(system, Change { kind, texts: vec![] }).await? {
+    match by_itself(system, Change::new(kind, vec![])).await? {
         Answer::Changed { result: Changed::Ledger(_), .. }
         | Answer::Refused { refusal: Refusal::LedgerExists } => Ok(()),
         other => {

@@ -11,6 +11,7 @@ use keyledger_ledger::command::{
 };
 use keyledger_ledger::grant::Grant;
 use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
+use keyledger_ledger::restrict::Restrictions;
 use keyledger_ledger::state::{Key, Owner, RegisteredLedger};
 use keyledger_ledger::token::{Secret, Token};
 use uuid::Uuid;
@@ -137,7 +138,7 @@ pub(crate) async fn open(
         checkpoint_public_key: ledger.keys.checkpoint_signer.verifying_key().to_bytes(),
     });
     // Another replica may do the same at the same time: then it was opened, which is all we want.
-    match by_itself(ledger, Change { kind, texts: vec![] }).await? {
+    match by_itself(ledger, Change::new(kind, vec![])).await? {
         Answer::Changed { .. } | Answer::Refused { refusal: Refusal::LedgerExists } => Ok(()),
         other => Err(SequencerError::Stopped(format!("position 0 was not written: {other:?}"))),
     }
@@ -166,10 +167,13 @@ pub(crate) async fn create_admin(
         owner: Owner::Service("keyledger-admin".into()),
         grants: vec![grant],
         roles: vec![],
+        restrictions: Restrictions::default(),
+        labels: vec![],
+        responsible: None,
         expiry: Expiry::Never,
         secret,
     });
-    match by_itself(ledger, Change { kind, texts: vec![sealed] }).await? {
+    match by_itself(ledger, Change::new(kind, vec![sealed])).await? {
         Answer::Changed { result: Changed::Key(key), .. } => Ok((token, key)),
         other => Err(SequencerError::Stopped(format!("the admin key was not made: {other:?}"))),
     }

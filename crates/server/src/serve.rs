@@ -70,7 +70,7 @@ pub async fn serve(
         version: env!("CARGO_PKG_VERSION").into(),
         configuration_digest: config.digest(),
     };
-    by_itself(&replica.system, Change { kind: started, texts: vec![] }).await?;
+    by_itself(&replica.system, Change::new(started, vec![])).await?;
 
     let listener =
         TcpListener::bind(config.listen).await.map_err(|e| ServeError::Listen(config.listen, e))?;

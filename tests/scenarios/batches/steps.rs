@@ -28,6 +28,22 @@ pub(super) enum Step {
     Read { by: Pick },
     Refuse { by: Pick },
     Authenticate { by: Pick },
+    Suspend { by: Pick, key: usize },
+    Resume { by: Pick, key: usize },
+    Update { by: Pick, key: usize, fields: Fields },
+    UpdateRole { by: Pick, name: usize, grants: Vec<Grant> },
+    RetireRole { by: Pick, name: usize },
+}
+
+/// What is to be changed of a key.
+#[derive(Clone, Debug)]
+pub(super) struct Fields {
+    pub(super) grants: Option<Vec<Grant>>,
+    /// Whether it holds a role, and which.
+    pub(super) role: Option<Option<usize>>,
+    pub(super) life: Option<Life>,
+    /// Whether it is restricted to a network.
+    pub(super) restricted: Option<bool>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +106,40 @@ fn step() -> impl Strategy<Value = Step> {
         1 => by().prop_map(|by| Step::Refuse { by }),
         1 => by().prop_map(|by| Step::Authenticate { by }),
     ]
+}
+
+fn by() -> impl Strategy<Value = Pick> {
+    prop_oneof![
+        1 => Just(Pick::Admin),
+        5 => any::<usize>().prop_map(Pick::Live),
+    ]
+}
+
+fn fields() -> impl Strategy<Value = Fields> {
+    let life =
+        prop_oneof![Just(Life::Default), (1i64..60).prop_map(Life::Seconds), Just(Life::Never)];
+    let role = prop::option::of(prop::option::of(0usize..2));
+    (prop::option::of(grants()), role, prop::option::of(life), prop::option::of(any::<bool>()))
+        .prop_map(|(grants, role, life, restricted)| Fields { grants, role, life, restricted })
+}
+
+/// Any step, and those that change what keys and roles are.
+fn changing_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => step(),
+        2 => (by(), any::<usize>()).prop_map(|(by, key)| Step::Suspend { by, key }),
+        3 => (by(), any::<usize>()).prop_map(|(by, key)| Step::Resume { by, key }),
+        6 => (by(), any::<usize>(), fields()).prop_map(|(by, key, fields)| Step::Update { by, key, fields }),
+        3 => (by(), 0usize..2, grants()).prop_map(|(by, name, grants)| Step::UpdateRole { by, name, grants }),
+        1 => (by(), 0usize..2).prop_map(|(by, name)| Step::RetireRole { by, name }),
+    ]
+}
+
+/// One step at a time, so that each can be held against the state just before it.
+pub(super) fn changes() -> impl Strategy<Value = Vec<Moment>> {
+    let wait = prop_oneof![15 => Just(0), 15 => 1i64..2 * SECOND, 1 => Just(100 * DAY)];
+    let one = (wait, changing_step());
+    vec(one.prop_map(|(wait, step)| Moment { wait, steps: vec![(step, None)] }), 10..60)
 }
 
 pub(super) fn moments() -> impl Strategy<Value = Vec<Moment>> {

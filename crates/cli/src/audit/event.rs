@@ -92,11 +92,18 @@ fn about(kind: &Kind) -> Option<String> {
         Kind::LedgerOpened(opened) => Some(format!("ledger {}", opened.name)),
         Kind::LedgerRegistered(registered) => Some(format!("ledger {}", registered.name)),
         Kind::RoleCreated(role) => Some(format!("role {}", role.name)),
+        Kind::RoleUpdated(role) => Some(format!("role {}", role.name)),
+        Kind::RoleRetired(role) => Some(format!("role {}", role.name)),
+        Kind::KeyUpdated(updated) => Some(updated.changed.join(" and ")),
         Kind::ServerStarted(server) => Some(format!("version {}", server.version)),
         Kind::KeyRevoked(revoked) => {
             Some(words(&enum_value_name("keyledger.entry.v1.RevocationKind", revoked.kind)))
         }
-        Kind::KeyCreated(_) | Kind::KeyRotated(_) | Kind::UsePage(_) => None,
+        Kind::KeyCreated(_)
+        | Kind::KeyRotated(_)
+        | Kind::KeySuspended(_)
+        | Kind::KeyResumed(_)
+        | Kind::UsePage(_) => None,
     }
 }
 

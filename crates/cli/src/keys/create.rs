@@ -2,6 +2,7 @@
 
 use keyledger_ledger::grant::Grant;
 use keyledger_proto::create_key_request::Expiry;
+use keyledger_proto::entry::{Label, Restrictions};
 use keyledger_proto::{CreateKeyRequest, Owner, owner};
 
 use super::show;
@@ -9,7 +10,9 @@ use crate::change::{self, Change, TokenOnly};
 use crate::connection::Session;
 use crate::json::{self, Output};
 use crate::screen::Screen;
-use crate::values::{parse_duration, parse_give_grant, parse_grant, parse_time};
+use crate::values::{
+    parse_duration, parse_give_grant, parse_grant, parse_label, parse_network, parse_time,
+};
 
 /// Create a key and print its token, which is shown once and never again.
 ///
@@ -35,6 +38,8 @@ pub(super) struct Create {
     #[command(flatten)]
     expiry: ExpiryArgs,
     #[command(flatten)]
+    conditions: ConditionArgs,
+    #[command(flatten)]
     change: Change,
     #[command(flatten)]
     token_only: TokenOnly,
@@ -58,10 +63,36 @@ struct OwnerArgs {
     service: Option<String>,
 }
 
+/// Under which conditions a key is accepted, and by what it is found.
+#[derive(clap::Args)]
+pub(super) struct ConditionArgs {
+    /// Network that the key may be used from, in CIDR notation: `203.0.113.0/24`. May be repeated, up to 64 times.
+    #[arg(long = "network", value_name = "CIDR", value_parser = parse_network)]
+    networks: Vec<String>,
+    /// Audience that the key may be presented to, at most 128 bytes; Keyledger itself is `keyledger`. May be repeated, up to
+    /// 32 times.
+    #[arg(long = "audience", value_name = "TEXT")]
+    audiences: Vec<String>,
+    /// By what people find the key: `team=billing`. Kept in the clear. May be repeated, up to 32 times.
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_label)]
+    pub labels: Vec<Label>,
+    /// Person responsible for a service's key, 1 to 256 bytes. Kept sealed, erasable.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub responsible: String,
+}
+
+impl ConditionArgs {
+    pub(super) fn restrictions(&self) -> Option<Restrictions> {
+        let (networks, audiences) = (self.networks.clone(), self.audiences.clone());
+        let any = !networks.is_empty() || !audiences.is_empty();
+        any.then_some(Restrictions { networks, audiences })
+    }
+}
+
 /// When the key ends: 90 days from now if nothing is said.
 #[derive(clap::Args)]
 #[group(multiple = false)]
-struct ExpiryArgs {
+pub(super) struct ExpiryArgs {
     /// Life from now on, 1 second to 400 days: `90d`, `12h`, `3600s`. Without it and its alternatives: 90 days.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     ttl: Option<prost_types::Duration>,
@@ -76,6 +107,7 @@ struct ExpiryArgs {
 impl Create {
     pub(super) async fn run(self, session: &Session, screen: &Screen) -> anyhow::Result<()> {
         let (token_only, output) = (self.token_only.token_only, self.output);
+        let change = self.change.clone();
         let request = self.request();
         let request_id = request.request_id.clone();
         let reply = session.keys().create_key(session.call(request)).await;
@@ -87,8 +119,11 @@ impl Create {
             return json::print_reply(screen, "CreateKeyResponse", &reply);
         }
         let mut facts = show::facts(screen, &reply.key.unwrap_or_default());
-        change::add_token(&mut facts, &reply.token);
+        if !change.dry_run {
+            change::add_token(&mut facts, &reply.token);
+        }
         facts.print()?;
+        change::print_dry_run(screen, &change)?;
         Ok(change::print_once(screen, &reply.token)?)
     }
 
@@ -102,6 +137,10 @@ impl Create {
             roles: self.roles,
             request_id: self.change.request_id(),
             reason: self.change.reason,
+            validate_only: self.change.dry_run,
+            restrictions: self.conditions.restrictions(),
+            labels: self.conditions.labels,
+            responsible: self.conditions.responsible,
         }
     }
 }
@@ -114,7 +153,7 @@ impl OwnerArgs {
 }
 
 impl ExpiryArgs {
-    fn expiry(self) -> Option<Expiry> {
+    pub(super) fn expiry(self) -> Option<Expiry> {
         let never = self.no_expiry.then_some(Expiry::NoExpiry(true));
         self.ttl.map(Expiry::Ttl).or(self.expires.map(Expiry::ExpireTime)).or(never)
     }

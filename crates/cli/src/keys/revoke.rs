@@ -4,7 +4,7 @@ use keyledger_proto::RevokeKeyRequest;
 use uuid::Uuid;
 
 use super::show;
-use crate::change::Change;
+use crate::change::{self, Change};
 use crate::connection::Session;
 use crate::json::{self, Output};
 use crate::screen::Screen;
@@ -33,14 +33,16 @@ impl Revoke {
         let request = RevokeKeyRequest {
             key_id: self.key_id.to_string(),
             kind: self.kind,
-            reason: self.change.reason,
+            reason: self.change.reason.clone(),
             request_id: request_id.clone(),
+            validate_only: self.change.dry_run,
         };
         let reply = session.keys().revoke_key(session.call(request)).await;
         let reply = reply.map_err(|s| session.change_failure(&s, &request_id))?.into_inner();
         if self.output.is_json() {
             return json::print_reply(screen, "RevokeKeyResponse", &reply);
         }
-        Ok(show::facts(screen, &reply.key.unwrap_or_default()).print()?)
+        show::facts(screen, &reply.key.unwrap_or_default()).print()?;
+        Ok(change::print_dry_run(screen, &self.change)?)
     }
 }

@@ -35,8 +35,9 @@ impl Rotate {
         let request = RotateKeyRequest {
             key_id: self.key_id.to_string(),
             overlap: Some(self.overlap),
-            reason: self.change.reason,
+            reason: self.change.reason.clone(),
             request_id: request_id.clone(),
+            validate_only: self.change.dry_run,
         };
         let reply = session.keys().rotate_key(session.call(request)).await;
         let reply = reply.map_err(|s| session.change_failure(&s, &request_id))?.into_inner();
@@ -47,8 +48,11 @@ impl Rotate {
             return json::print_reply(screen, "RotateKeyResponse", &reply);
         }
         let mut facts = show::facts(screen, &reply.key.unwrap_or_default());
-        change::add_token(&mut facts, &reply.token);
+        if !self.change.dry_run {
+            change::add_token(&mut facts, &reply.token);
+        }
         facts.print()?;
+        change::print_dry_run(screen, &self.change)?;
         Ok(change::print_once(screen, &reply.token)?)
     }
 }

@@ -16,10 +16,16 @@ pub(super) fn facts<'a>(screen: &'a Screen, key: &Key) -> Facts<'a> {
     facts.add("purpose", &key.purpose);
     facts.add_lines("grants", grants(key));
     facts.add("roles", &key.roles.join(", "));
+    let restrictions = key.restrictions.clone().unwrap_or_default();
+    facts.add("only from", &restrictions.networks.join(", "));
+    facts.add("only for", &restrictions.audiences.join(", "));
+    facts.add_lines("labels", key.labels.iter().map(|l| format!("{}={}", l.name, l.value)));
+    facts.add("responsible", &key.responsible);
     facts.add("created", &key.create_time.as_ref().map(show_time).unwrap_or_default());
     facts.add("created by", &key.creator_key_id);
     facts.add("expires", &key.expire_time.as_ref().map_or("never".into(), show_time));
     facts.add_lines("secrets", key.versions.iter().map(version));
+    facts.add("suspended", &key.suspend_time.as_ref().map(show_time).unwrap_or_default());
     facts.add("revoked", &revocation(key));
     facts.add("position", &position(key));
     facts

@@ -15,12 +15,14 @@ use keyledger_ledger::judge::{self, Identity};
 use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::text::Sealed;
 use keyledger_ledger::verify::Opening;
+use keyledger_proto::parse::Common;
+use keyledger_proto::show;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::status::Failure;
 use crate::replica::{Replica, own_clock};
-use crate::sealing::About;
+use crate::sealing::{About, random};
 use crate::sequencer::{Ledger, SequencerError};
 use crate::store::entries::{self, FullEntry};
 
@@ -36,6 +38,10 @@ pub(crate) struct CallContext {
 pub(crate) enum Outcome {
     Done {
         position: u64,
+        result: Changed,
+    },
+    /// It could be made, and wasn't: a dry run.
+    Validated {
         result: Changed,
     },
     /// It was made before, at this position.
@@ -86,6 +92,17 @@ impl CallContext {
         }
     }
 
+    /// The same call again, for one more question: it leaves a use of its own.
+    pub(crate) fn again(&self) -> CallContext {
+        CallContext {
+            replica: self.replica.clone(),
+            ledger: self.ledger.clone(),
+            caller: self.caller.clone(),
+            call: Call { salt: random(), ..self.call.clone() },
+            digest: self.digest,
+        }
+    }
+
     /// Asks for a verdict on the key behind a token.
     pub(crate) fn verify(
         self,
@@ -114,10 +131,11 @@ impl CallContext {
         &mut self,
         kind: ChangeKind,
         texts: Vec<Sealed>,
-        request_id: Option<[u8; 16]>,
+        common: &Common,
     ) -> Result<Outcome, Failure> {
-        self.call.request = request_id.map(|id| RequestId { id, digest: self.digest });
-        match self.submit(Action::Change(Box::new(Change { kind, texts }))).await? {
+        self.call.request = common.request_id.map(|id| RequestId { id, digest: self.digest });
+        let change = Change { kind, texts, validate_only: common.validate_only };
+        match self.submit(Action::Change(Box::new(change))).await? {
             Answer::Changed { position, result } => {
                 let span = tracing::Span::current();
                 span.record("keyledger.entry.position", position);
@@ -126,6 +144,7 @@ impl CallContext {
                 }
                 Ok(Outcome::Done { position, result })
             }
+            Answer::Validated { result } => Ok(Outcome::Validated { result }),
             Answer::Replayed { position } => Ok(Outcome::Replayed { position }),
             Answer::Refused { refusal } => Err(refusal.into()),
             _ => Err(Failure::Internal("a change was answered otherwise")),
@@ -213,8 +232,7 @@ impl CallContext {
         drop(client);
         let mut all = HashMap::new();
         for entry in &entries {
-            let texts = self.open_entry(entry).await?;
-            all.insert(entry.position, texts.into_iter().next().unwrap_or_default());
+            all.insert(entry.position, show::merged(&self.open_entry(entry).await?));
         }
         Ok(all)
     }

@@ -20,7 +20,6 @@ use keyledger_ledger::body::{DecisionReason, Texts};
 use keyledger_ledger::command::{Action, Answer, Call, Command, Refusal};
 use keyledger_ledger::id::{LedgerNumber, Trace};
 use keyledger_ledger::judge::{self, Credential, Identity};
-use keyledger_ledger::refusals::Network;
 use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::text::Sealed;
 use keyledger_proto::methods::Method;
@@ -373,7 +372,7 @@ impl Gate {
             permission: &method.permission,
             resource,
             trace: arrival.trace,
-            network: arrival.peer.map_or([0; 7], network),
+            peer: arrival.peer,
             request: None,
             texts: self.caller_texts(method, arrival).await?,
             salt: random(),
@@ -418,20 +417,6 @@ fn peer(request: &Parts) -> Option<IpAddr> {
             .and_then(|i| i.get_ref().remote_addr())
     };
     plain.or_else(tls).map(|address| address.ip())
-}
-
-/// 24 bits of an IPv4 address, 48 of an IPv6 one: as far as equal refusals are told apart.
-fn network(address: IpAddr) -> Network {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            [4, a, b, c, 0, 0, 0]
-        }
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, e, f, ..] = v6.octets();
-            [6, a, b, c, d, e, f]
-        }
-    }
 }
 
 /// The caller's deadline less a little, so that our answer comes before its own.

@@ -3,16 +3,16 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use keyledger_ledger::body::Texts;
-use keyledger_ledger::command::{ChangeKind, Changed, Check, CheckAnswer, CreateKey, Refusal};
+use keyledger_ledger::body::{DecisionReason, Texts};
+use keyledger_ledger::command::{ChangeKind, Changed, CreateKey, Refusal, UpdateKey};
 use keyledger_ledger::id::KeyId;
-use keyledger_ledger::judge::Credential;
 use keyledger_ledger::state::{Key, Owner};
+use keyledger_ledger::text::Sealed;
 use keyledger_ledger::token::Token;
-use keyledger_proto::parse::{self, MAX_TOKEN, OwnerName};
+use keyledger_proto::parse::{self, Common, OwnerName};
 use keyledger_proto::{
-    CreateKeyResponse, GetKeyResponse, ListKeysRequest, ListKeysResponse, RevokeKeyResponse,
-    RotateKeyResponse, VerifyKeyRequest, VerifyKeyResponse, WhoAmIResponse, show,
+    CreateKeyResponse, GetKeyResponse, ListKeysRequest, ListKeysResponse, ResumeKeyResponse,
+    RevokeKeyResponse, RotateKeyResponse, SuspendKeyResponse, UpdateKeyResponse, show,
 };
 
 use super::call::{CallContext, Outcome};
@@ -34,8 +34,9 @@ pub(super) async fn create_key(
         .map(|l| l.number)
         .ok_or(Failure::Internal("no ledger"))?;
     let key_id = KeyId::new(own_clock(), number, u64::from_be_bytes(random()));
-    let mut texts = Texts { purpose: r.purpose, reason: r.reason, ..Texts::default() };
-    let (owner, sealed) = match r.owner {
+    let mut texts =
+        Texts { purpose: r.purpose, reason: r.common.reason.clone(), ..Texts::default() };
+    let (owner, mut sealed) = match r.owner {
         OwnerName::Service(name) => {
             (Owner::Service(name.into()), call.seal(About::Nobody, &texts).await?)
         }
@@ -45,6 +46,8 @@ pub(super) async fn create_key(
             (Owner::User(sealed[0].subject_ref), sealed)
         }
     };
+    let responsible = seal_responsible(&call, r.responsible.as_deref(), &mut sealed).await?;
+    texts.responsible = r.responsible.unwrap_or_default();
     let secret = new_secret();
     let token = Token { key_id, secret: secret.secret.clone() };
     let kind = ChangeKind::CreateKey(CreateKey {
@@ -53,41 +56,122 @@ pub(super) async fn create_key(
         grants: r.grants,
         roles: r.roles,
         expiry: r.expiry,
+        restrictions: r.restrictions,
+        labels: r.labels,
+        responsible,
         secret,
     });
-    let outcome = call.change(kind, sealed, r.request_id).await?;
-    let (key, position, fresh) = changed_key(&call, outcome).await?;
-    let token = if fresh { token.reveal() } else { String::new() };
-    Ok(CreateKeyResponse { key: Some(key), token, position: Some(position) })
+    let outcome = call.change(kind, sealed, &r.common).await?;
+    let changed = changed_key(&call, outcome, &texts).await?;
+    let token = if changed.fresh { token.reveal() } else { String::new() };
+    Ok(CreateKeyResponse { key: Some(changed.key), token, position: changed.position })
+}
+
+pub(super) async fn update_key(
+    mut call: CallContext,
+    r: parse::UpdateKey,
+) -> Result<UpdateKeyResponse, Failure> {
+    let mut texts = Texts {
+        purpose: r.purpose.unwrap_or_default(),
+        reason: r.common.reason.clone(),
+        ..Texts::default()
+    };
+    let about = find_anywhere(&call, r.key_id).await?;
+    if let (Some(Some(_)), Some(Owner::User(_))) =
+        (&r.responsible, about.as_ref().map(|k| &k.owner))
+    {
+        let description = "must be empty: a person's key is that person's responsibility".into();
+        let violation = parse::Violation { field: "responsible".into(), description };
+        call.refuse(DecisionReason::InvalidRequest).await?;
+        return Err(vec![violation].into());
+    }
+    let mut sealed = call.seal_about_key(about.as_deref(), &texts).await?;
+    let responsible = match &r.responsible {
+        None => None,
+        Some(name) => Some(seal_responsible(&call, name.as_deref(), &mut sealed).await?),
+    };
+    texts.responsible = r.responsible.flatten().unwrap_or_default();
+    let kind = ChangeKind::UpdateKey(UpdateKey {
+        key_id: r.key_id,
+        etag: r.etag,
+        changed: r.changed,
+        grants: r.grants,
+        roles: r.roles,
+        expiry: r.expiry,
+        restrictions: r.restrictions,
+        labels: r.labels,
+        responsible,
+    });
+    let outcome = call.change(kind, sealed, &r.common).await?;
+    let changed = changed_key(&call, outcome, &texts).await?;
+    Ok(UpdateKeyResponse { key: Some(changed.key), position: changed.position })
+}
+
+/// Seals the name of the person responsible for a key, if there is one, under that person's key. Returns the reference.
+async fn seal_responsible(
+    call: &CallContext,
+    name: Option<&str>,
+    sealed: &mut Vec<Sealed>,
+) -> Result<Option<[u8; 16]>, Failure> {
+    let Some(name) = name else { return Ok(None) };
+    let texts = Texts { responsible: name.into(), ..Texts::default() };
+    let about_them = call.seal(About::Person(name), &texts).await?;
+    let reference = about_them[0].subject_ref;
+    sealed.extend(about_them);
+    Ok(Some(reference))
 }
 
 pub(super) async fn rotate_key(
     mut call: CallContext,
     r: parse::RotateKey,
 ) -> Result<RotateKeyResponse, Failure> {
-    let texts = Texts { reason: r.reason, ..Texts::default() };
-    let about = find_anywhere(&call, r.key_id).await?;
-    let sealed = call.seal_about_key(about.as_deref(), &texts).await?;
     let secret = new_secret();
     let token = Token { key_id: r.key_id, secret: secret.secret.clone() };
     let kind = ChangeKind::RotateKey { key_id: r.key_id, overlap_micros: r.overlap_micros, secret };
-    let outcome = call.change(kind, sealed, r.request_id).await?;
-    let (key, position, fresh) = changed_key(&call, outcome).await?;
-    let token = if fresh { token.reveal() } else { String::new() };
-    Ok(RotateKeyResponse { key: Some(key), token, position: Some(position) })
+    let changed = change_key(&mut call, r.key_id, kind, &r.common).await?;
+    let token = if changed.fresh { token.reveal() } else { String::new() };
+    Ok(RotateKeyResponse { key: Some(changed.key), token, position: changed.position })
 }
 
 pub(super) async fn revoke_key(
     mut call: CallContext,
     r: parse::RevokeKey,
 ) -> Result<RevokeKeyResponse, Failure> {
-    let texts = Texts { reason: r.reason, ..Texts::default() };
-    let about = find_anywhere(&call, r.key_id).await?;
-    let sealed = call.seal_about_key(about.as_deref(), &texts).await?;
     let kind = ChangeKind::RevokeKey { key_id: r.key_id, kind: r.kind };
-    let outcome = call.change(kind, sealed, r.request_id).await?;
-    let (key, position, _) = changed_key(&call, outcome).await?;
-    Ok(RevokeKeyResponse { key: Some(key), position: Some(position) })
+    let changed = change_key(&mut call, r.key_id, kind, &r.common).await?;
+    Ok(RevokeKeyResponse { key: Some(changed.key), position: changed.position })
+}
+
+pub(super) async fn suspend_key(
+    mut call: CallContext,
+    r: parse::KeyChange,
+) -> Result<SuspendKeyResponse, Failure> {
+    let kind = ChangeKind::SuspendKey { key_id: r.key_id };
+    let changed = change_key(&mut call, r.key_id, kind, &r.common).await?;
+    Ok(SuspendKeyResponse { key: Some(changed.key), position: changed.position })
+}
+
+pub(super) async fn resume_key(
+    mut call: CallContext,
+    r: parse::KeyChange,
+) -> Result<ResumeKeyResponse, Failure> {
+    let kind = ChangeKind::ResumeKey { key_id: r.key_id };
+    let changed = change_key(&mut call, r.key_id, kind, &r.common).await?;
+    Ok(ResumeKeyResponse { key: Some(changed.key), position: changed.position })
+}
+
+/// A change whose only text is its reason, which is about the owner of the key.
+async fn change_key(
+    call: &mut CallContext,
+    key_id: KeyId,
+    kind: ChangeKind,
+    common: &Common,
+) -> Result<ChangedKey, Failure> {
+    let texts = Texts { reason: common.reason.clone(), ..Texts::default() };
+    let about = find_anywhere(call, key_id).await?;
+    let sealed = call.seal_about_key(about.as_deref(), &texts).await?;
+    let outcome = call.change(kind, sealed, common).await?;
+    changed_key(call, outcome, &texts).await
 }
 
 pub(super) async fn get_key(call: CallContext, key_id: KeyId) -> Result<GetKeyResponse, Failure> {
@@ -117,76 +201,27 @@ pub(super) async fn list_keys(
     keys.truncate(size);
     let next =
         keys.last().filter(|_| more).map(|k| page_token::write(&["ListKeys"], k.id.as_bytes()));
-    let texts = call.texts_at(&keys.iter().map(|k| k.created_position).collect::<Vec<_>>()).await?;
-    let (empty, now) = (Texts::default(), call.now());
-    let show = |k: &Arc<Key>| show::key(k, texts.get(&k.created_position).unwrap_or(&empty), now);
+    let texts = key_texts(&call, &keys).await?;
+    let now = call.now();
+    let show = |(k, texts): (&Arc<Key>, &Texts)| show::key(k, texts, now);
     Ok(ListKeysResponse {
-        keys: keys.iter().map(show).collect(),
+        keys: keys.iter().zip(&texts).map(show).collect(),
         next_page_token: next.unwrap_or_default(),
         position: Some(head.state.next_position),
     })
 }
 
-pub(super) async fn verify_key(
-    call: CallContext,
-    r: VerifyKeyRequest,
-) -> Result<VerifyKeyResponse, Failure> {
-    // What leads up to the question is gone while the answer is awaited.
-    let answer = Box::pin(ask(call, r)).await?;
-    Ok(show::verdict(&*answer.await?))
-}
-
-/// Puts the question of VerifyKey to the sequencer.
-async fn ask(
-    call: CallContext,
-    r: VerifyKeyRequest,
-) -> Result<impl Future<Output = Result<Box<CheckAnswer>, Failure>>, Failure> {
-    let mut credential = match r.token.len() {
-        0 => Credential::Missing,
-        n if n > MAX_TOKEN => Credential::Malformed,
-        _ => Credential::from_text(&r.token),
-    };
-    let subject = match credential.key_id() {
-        Some(key_id) => find_anywhere(&call, key_id).await?,
-        None => None,
-    };
-    // The digest is computed before the lock; only if it matches nothing here it is computed again under it.
-    credential.identify(&call.head().state, &call.replica.keys.peppers);
-    let client = r.client.unwrap_or_default();
-    let texts = Texts {
-        reason: r.reason,
-        client_address: client.address,
-        client_user_agent: client.user_agent,
-        ..Texts::default()
-    };
-    let sealed = match texts == Texts::default() {
-        true => vec![],
-        false => call.seal_about_key(subject.as_deref(), &texts).await?,
-    };
-    let check = Check {
-        credential,
-        permission: r.permission,
-        resource: r.resource,
-        audience: r.audience,
-        texts: sealed,
-    };
-    Ok(call.verify(check))
-}
-
-pub(super) async fn who_am_i(call: CallContext, _: ()) -> Result<WhoAmIResponse, Failure> {
-    let key = show_key(&call, call.caller()?).await?;
-    let ledger = call.head().state.ledger.as_deref().map(show::ledger);
-    Ok(WhoAmIResponse { key: Some(key), ledger })
-}
-
-fn find(call: &CallContext, key_id: KeyId) -> Option<Arc<Key>> {
+pub(super) fn find(call: &CallContext, key_id: KeyId) -> Option<Arc<Key>> {
     tracing::Span::current().record("keyledger.key.id", tracing::field::display(key_id));
     call.head().state.keys.get(&key_id).cloned()
 }
 
 /// Also a key that was made through another replica a moment ago: what is said about its owner is sealed under the owner's
 /// key, and that can't be made good later.
-async fn find_anywhere(call: &CallContext, key_id: KeyId) -> Result<Option<Arc<Key>>, Failure> {
+pub(super) async fn find_anywhere(
+    call: &CallContext,
+    key_id: KeyId,
+) -> Result<Option<Arc<Key>>, Failure> {
     if let Some(key) = find(call, key_id) {
         return Ok(Some(key));
     }
@@ -196,24 +231,80 @@ async fn find_anywhere(call: &CallContext, key_id: KeyId) -> Result<Option<Arc<K
     Ok(find(call, key_id))
 }
 
-async fn show_key(call: &CallContext, key: &Key) -> Result<keyledger_proto::Key, Failure> {
-    let texts = call.texts_at(&[key.created_position]).await?;
-    Ok(show::key(key, texts.get(&key.created_position).unwrap_or(&Texts::default()), call.now()))
+pub(super) async fn show_key(
+    call: &CallContext,
+    key: &Arc<Key>,
+) -> Result<keyledger_proto::Key, Failure> {
+    let texts = key_texts(call, std::slice::from_ref(key)).await?;
+    Ok(show::key(key, &texts[0], call.now()))
 }
 
-/// The key as a change left it: now, or when the same request was answered before. Also whether it was made now.
+/// The texts of keys, in the order of the keys: each lies beside the entry that last said it.
+pub(super) async fn key_texts(
+    call: &CallContext,
+    keys: &[Arc<Key>],
+) -> Result<Vec<Texts>, Failure> {
+    let places = |k: &Arc<Key>| [k.created_position, k.purpose_position, k.responsible_position];
+    let mut positions: Vec<u64> = keys.iter().flat_map(places).collect();
+    positions.sort();
+    positions.dedup();
+    let texts = call.texts_at(&positions).await?;
+    let at = |position: &u64, field: fn(&Texts) -> &String| {
+        texts.get(position).map(|t| field(t).clone()).unwrap_or_default()
+    };
+    let of_key = |k: &Arc<Key>| Texts {
+        owner: at(&k.created_position, |t| &t.owner),
+        purpose: at(&k.purpose_position, |t| &t.purpose),
+        responsible: k
+            .responsible
+            .map_or(String::new(), |_| at(&k.responsible_position, |t| &t.responsible)),
+        ..Texts::default()
+    };
+    Ok(keys.iter().map(of_key).collect())
+}
+
+/// A key after a change.
+struct ChangedKey {
+    key: keyledger_proto::Key,
+    /// `None` after a dry run.
+    position: Option<u64>,
+    /// Whether the change was made by this very call: only then may a secret be shown.
+    fresh: bool,
+}
+
+/// The key as a change left it: now, when the same request was answered before, or as it would leave it. `texts` are those
+/// of the request.
 async fn changed_key(
     call: &CallContext,
     outcome: Outcome,
-) -> Result<(keyledger_proto::Key, u64, bool), Failure> {
+    texts: &Texts,
+) -> Result<ChangedKey, Failure> {
     match outcome {
         Outcome::Done { position, result: Changed::Key(key) } => {
-            Ok((show_key(call, &key).await?, position, true))
+            let key = show_key(call, &key).await?;
+            Ok(ChangedKey { key, position: Some(position), fresh: true })
         }
-        Outcome::Done { .. } => Err(Failure::Internal("a change of a key changed something else")),
+        Outcome::Validated { result: Changed::Key(key) } => {
+            let mut known = key_texts(call, std::slice::from_ref(&key)).await?.remove(0);
+            for (known, new) in [
+                (&mut known.owner, &texts.owner),
+                (&mut known.purpose, &texts.purpose),
+                (&mut known.responsible, &texts.responsible),
+            ] {
+                if known.is_empty() {
+                    known.clone_from(new);
+                }
+            }
+            let key = show::key(&key, &known, call.now());
+            Ok(ChangedKey { key, position: None, fresh: false })
+        }
+        Outcome::Done { .. } | Outcome::Validated { .. } => {
+            Err(Failure::Internal("a change of a key changed something else"))
+        }
         Outcome::Replayed { position } => {
             let key = key_at(call, position).await?;
-            Ok((show_key(call, &key).await?, position, false))
+            let key = show_key(call, &key).await?;
+            Ok(ChangedKey { key, position: Some(position), fresh: false })
         }
     }
 }

@@ -3,11 +3,12 @@
 //! - `gate`: the one place through which every call goes.
 //! - `routes`: which handler answers which method.
 //! - `call`: what a handler can ask of the ledger.
-//! - `keys`, `roles`, `audit`, `stream`: the handlers.
+//! - `keys`, `checks`, `roles`, `audit`, `stream`: the handlers.
 //! - `status`: failures as statuses.
 
 mod audit;
 mod call;
+mod checks;
 mod gate;
 mod keys;
 mod page_token;

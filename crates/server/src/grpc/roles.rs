@@ -4,12 +4,15 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use keyledger_ledger::body::Texts;
-use keyledger_ledger::command::{ChangeKind, Changed, RegisterLedger};
+use keyledger_ledger::command::{ChangeKind, Changed, Refusal, RegisterLedger};
 use keyledger_ledger::id::LedgerNumber;
+use keyledger_ledger::roles::PREDEFINED;
 use keyledger_ledger::state::{RegisteredLedger, Role};
+use keyledger_proto::parse::{self, Common};
 use keyledger_proto::{
-    CreateRoleResponse, ListLedgersRequest, ListLedgersResponse, ListRolesRequest,
-    ListRolesResponse, OpenLedgerResponse, parse, show,
+    CreateRoleResponse, GetRoleResponse, ListLedgersRequest, ListLedgersResponse,
+    ListPermissionsRequest, ListPermissionsResponse, ListRolesRequest, ListRolesResponse,
+    OpenLedgerResponse, RetireRoleResponse, UpdateRoleResponse, permissions, show,
 };
 use uuid::Uuid;
 
@@ -23,20 +26,75 @@ pub(super) async fn create_role(
     mut call: CallContext,
     r: parse::CreateRole,
 ) -> Result<CreateRoleResponse, Failure> {
-    let texts = Texts { reason: r.reason, description: r.description, ..Texts::default() };
-    let sealed = call.seal(About::Nobody, &texts).await?;
     let kind = ChangeKind::CreateRole { name: r.name.clone(), grants: r.grants };
-    let (role, position) = match call.change(kind, sealed, r.request_id).await? {
-        Outcome::Done { position, result: Changed::Role(role) } => (role, position),
-        Outcome::Done { .. } => return Err(Failure::Internal("a new role changed something else")),
-        Outcome::Replayed { position } => {
-            let role = call.head().state.roles.get(r.name.as_str()).cloned();
-            (role.ok_or(Failure::Internal("the role of an answered request is gone"))?, position)
-        }
-    };
-    Ok(CreateRoleResponse { role: Some(show::role(&role, &texts)), position: Some(position) })
+    let (role, position) = change_role(&mut call, &r.name, kind, r.description, &r.common).await?;
+    Ok(CreateRoleResponse { role: Some(role), position })
 }
 
+pub(super) async fn update_role(
+    mut call: CallContext,
+    r: parse::UpdateRole,
+) -> Result<UpdateRoleResponse, Failure> {
+    let described = r.description.is_some();
+    let kind =
+        ChangeKind::UpdateRole { name: r.name.clone(), etag: r.etag, grants: r.grants, described };
+    let description = r.description.unwrap_or_default();
+    let (role, position) = change_role(&mut call, &r.name, kind, description, &r.common).await?;
+    Ok(UpdateRoleResponse { role: Some(role), position })
+}
+
+pub(super) async fn retire_role(
+    mut call: CallContext,
+    r: parse::RetireRole,
+) -> Result<RetireRoleResponse, Failure> {
+    let kind = ChangeKind::RetireRole { name: r.name.clone(), etag: r.etag };
+    let (role, position) = change_role(&mut call, &r.name, kind, String::new(), &r.common).await?;
+    Ok(RetireRoleResponse { role: Some(role), position })
+}
+
+/// Changes a role. A repeated request is answered with the role as it is now.
+async fn change_role(
+    call: &mut CallContext,
+    name: &str,
+    kind: ChangeKind,
+    description: String,
+    common: &Common,
+) -> Result<(keyledger_proto::Role, Option<u64>), Failure> {
+    let texts = Texts { reason: common.reason.clone(), description, ..Texts::default() };
+    let sealed = call.seal(About::Nobody, &texts).await?;
+    let (role, position) = match call.change(kind, sealed, common).await? {
+        Outcome::Done { position, result: Changed::Role(role) } => (role, Some(position)),
+        Outcome::Validated { result: Changed::Role(role) } => (role, None),
+        Outcome::Done { .. } | Outcome::Validated { .. } => {
+            return Err(Failure::Internal("a change of a role changed something else"));
+        }
+        Outcome::Replayed { position } => {
+            let role = call.head().state.roles.get(name).cloned();
+            let gone = Failure::Internal("the role of an answered request is gone");
+            (role.ok_or(gone)?, Some(position))
+        }
+    };
+    let known = call.texts_at(&[role.described_position]).await?;
+    let texts = known.get(&role.described_position).unwrap_or(&texts);
+    Ok((show::role(&role, texts), position))
+}
+
+pub(super) async fn get_role(call: CallContext, name: String) -> Result<GetRoleResponse, Failure> {
+    let own = call.head().state.roles.get(name.as_str()).cloned();
+    let role = match own {
+        Some(role) => {
+            let texts = call.texts_at(&[role.described_position]).await?;
+            show::role(&role, texts.get(&role.described_position).unwrap_or(&Texts::default()))
+        }
+        None => {
+            let predefined = PREDEFINED.iter().find(|r| r.name == name);
+            show::predefined_role(predefined.ok_or(Refusal::RoleNotFound { name })?)
+        }
+    };
+    Ok(GetRoleResponse { role: Some(role) })
+}
+
+/// The predefined ones come first, on the first page, whatever its size.
 pub(super) async fn list_roles(
     call: CallContext,
     r: (ListRolesRequest, usize),
@@ -45,24 +103,27 @@ pub(super) async fn list_roles(
     let cursor = page_token::read(&["ListRoles"], &request.page_token)?;
     let cursor =
         cursor.map(|c| String::from_utf8(c).map_err(|_| Failure::PageToken)).transpose()?;
+    let first = if cursor.is_none() { PREDEFINED } else { &[] };
     let head = call.head();
     let after = cursor.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-    let mut roles: Vec<Arc<Role>> = head
-        .state
-        .roles
-        .range::<_, str>((after, Bound::Unbounded))
-        .take(size + 1)
-        .map(|(_, role)| role.clone())
-        .collect();
-    let more = roles.len() > size;
-    roles.truncate(size);
+    let own = head.state.roles.range::<_, str>((after, Bound::Unbounded));
+    let mut own: Vec<Arc<Role>> = own.take(size + 1).map(|(_, role)| role.clone()).collect();
+    let more = own.len() > size;
+    own.truncate(size);
     let next =
-        roles.last().filter(|_| more).map(|r| page_token::write(&["ListRoles"], r.name.as_bytes()));
-    let texts = call.texts_at(&roles.iter().map(|r| r.position).collect::<Vec<_>>()).await?;
-    let empty = Texts::default();
-    let roles =
-        roles.iter().map(|r| show::role(r, texts.get(&r.position).unwrap_or(&empty))).collect();
+        own.last().filter(|_| more).map(|r| page_token::write(&["ListRoles"], r.name.as_bytes()));
+    let places: Vec<u64> = own.iter().map(|r| r.described_position).collect();
+    let (texts, empty) = (call.texts_at(&places).await?, Texts::default());
+    let own = own.iter().map(|r| show::role(r, texts.get(&r.described_position).unwrap_or(&empty)));
+    let roles = first.iter().map(show::predefined_role).chain(own).collect();
     Ok(ListRolesResponse { roles, next_page_token: next.unwrap_or_default() })
+}
+
+pub(super) async fn list_permissions(
+    _: CallContext,
+    _: ListPermissionsRequest,
+) -> Result<ListPermissionsResponse, Failure> {
+    Ok(ListPermissionsResponse { permissions: permissions::all() })
 }
 
 /// Registers a ledger in ledger 0, then opens it and makes its admin key. Whoever repeats the call after a crash finishes
@@ -71,7 +132,7 @@ pub(super) async fn open_ledger(
     mut call: CallContext,
     r: parse::OpenLedger,
 ) -> Result<OpenLedgerResponse, Failure> {
-    let texts = Texts { reason: r.reason.clone(), ..Texts::default() };
+    let texts = Texts { reason: r.common.reason.clone(), ..Texts::default() };
     let sealed = call.seal(About::Nobody, &texts).await?;
     let origin = origin_of(&call, &r.name)?;
     let kind = ChangeKind::RegisterLedger(RegisterLedger {
@@ -79,10 +140,10 @@ pub(super) async fn open_ledger(
         name: r.name.clone(),
         origin,
     });
-    let outcome = call.change(kind, sealed, r.request_id).await?;
+    let outcome = call.change(kind, sealed, &r.common).await?;
     let (number, position) = match outcome {
         Outcome::Done { position, result: Changed::Ledger(number) } => (number, position),
-        Outcome::Done { .. } => {
+        Outcome::Done { .. } | Outcome::Validated { .. } => {
             return Err(Failure::Internal("a new ledger changed something else"));
         }
         Outcome::Replayed { position } => (registered_at(&call, position)?, position),

@@ -12,7 +12,7 @@ use keyledger_proto::{
 use super::audit::EventFilter;
 use super::gate::Recorded::{Before, Change, Verdict};
 use super::gate::{Route, streaming, unary};
-use super::{audit, keys, roles, stream};
+use super::{audit, checks, keys, roles, stream};
 
 type Checked<T> = Result<T, Vec<Violation>>;
 
@@ -33,12 +33,39 @@ fn table() -> Vec<(&'static str, Route)> {
         ),
         ("KeyService/RotateKey", unary(Change, parse::rotate_key, keys::rotate_key)),
         ("KeyService/RevokeKey", unary(Change, parse::revoke_key, keys::revoke_key)),
-        ("KeyService/VerifyKey", unary(Verdict, verify_key, keys::verify_key)),
+        ("KeyService/UpdateKey", unary(Change, parse::update_key, keys::update_key)),
+        ("KeyService/SuspendKey", unary(Change, parse::suspend_key, keys::suspend_key)),
+        ("KeyService/ResumeKey", unary(Change, parse::resume_key, keys::resume_key)),
+        (
+            "KeyService/BatchVerifyKeys",
+            unary(Verdict, parse::batch_verify_keys, checks::batch_verify_keys),
+        ),
+        (
+            "KeyService/TestPermissions",
+            unary(Before, parse::test_permissions, checks::test_permissions),
+        ),
+        (
+            "KeyService/LookupKey",
+            unary(Before, |r: keyledger_proto::LookupKeyRequest| Ok(r), checks::lookup_key),
+        ),
+        ("KeyService/WhoHasAccess", unary(Before, parse::who_has_access, checks::who_has_access)),
+        (
+            "KeyService/ListPermissions",
+            unary(
+                Before,
+                |r: keyledger_proto::ListPermissionsRequest| Ok(r),
+                roles::list_permissions,
+            ),
+        ),
+        ("KeyService/VerifyKey", unary(Verdict, verify_key, checks::verify_key)),
         (
             "KeyService/WhoAmI",
-            unary(Before, |_: keyledger_proto::WhoAmIRequest| Ok(()), keys::who_am_i),
+            unary(Before, |_: keyledger_proto::WhoAmIRequest| Ok(()), checks::who_am_i),
         ),
         ("KeyService/CreateRole", unary(Change, parse::create_role, roles::create_role)),
+        ("KeyService/GetRole", unary(Before, parse::get_role, roles::get_role)),
+        ("KeyService/UpdateRole", unary(Change, parse::update_role, roles::update_role)),
+        ("KeyService/RetireRole", unary(Change, parse::retire_role, roles::retire_role)),
         (
             "KeyService/ListRoles",
             unary(

@@ -143,6 +143,7 @@ fn refused(refusal: Refusal) -> Status {
         Refusal::KeyState { state } => {
             let name = match state {
                 KeyStatus::Active => "KEY_STATE_ACTIVE",
+                KeyStatus::Suspended => "KEY_STATE_SUSPENDED",
                 KeyStatus::Revoked => "KEY_STATE_REVOKED",
                 KeyStatus::Expired => "KEY_STATE_EXPIRED",
             };
@@ -152,6 +153,21 @@ fn refused(refusal: Refusal) -> Status {
         Refusal::RoleExists => {
             status(Code::AlreadyExists, R::RoleExists, "a role of this name exists", [])
         }
+        Refusal::RoleRetired => {
+            status(Code::FailedPrecondition, R::RoleRetired, "the role was retired", [])
+        }
+        Refusal::RolePredefined => status(
+            Code::FailedPrecondition,
+            R::RolePredefined,
+            "the role is predefined: every ledger has it, and nobody can change it",
+            [],
+        ),
+        Refusal::EtagMismatch => status(
+            Code::Aborted,
+            R::EtagMismatch,
+            "the etag is not the current one: somebody changed it since you looked; read it again",
+            [],
+        ),
         Refusal::LedgerExists => {
             status(Code::AlreadyExists, R::LedgerExists, "a ledger of this name exists", [])
         }

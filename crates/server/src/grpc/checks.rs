@@ -1,0 +1,173 @@
+//! KeyService: what keys may do. Verdicts, dry runs, and who could do something.
+
+use std::ops::Bound;
+
+use futures_util::future::try_join_all;
+use keyledger_ledger::body::{DecisionReason, Texts};
+use keyledger_ledger::command::{Check, CheckAnswer, Refusal};
+use keyledger_ledger::id::KeyId;
+use keyledger_ledger::judge::{self, Asked, Credential, Identity};
+use keyledger_ledger::restrict::{Circumstances, Source};
+use keyledger_ledger::state::KeyStatus;
+use keyledger_proto::parse::{self, MAX_TOKEN};
+use keyledger_proto::{
+    BatchVerifyKeysResponse, KeyAccess, LookupKeyRequest, LookupKeyResponse,
+    TestPermissionsResponse, VerifyKeyRequest, VerifyKeyResponse, WhoAmIResponse,
+    WhoHasAccessRequest, WhoHasAccessResponse, show,
+};
+
+use super::call::CallContext;
+use super::keys::{find, find_anywhere, key_texts, show_key};
+use super::page_token;
+use super::status::Failure;
+
+/// How many keys one call of WhoHasAccess looks at.
+const MAX_LOOKED_AT: usize = 100_000;
+
+pub(super) async fn verify_key(
+    call: CallContext,
+    r: VerifyKeyRequest,
+) -> Result<VerifyKeyResponse, Failure> {
+    // What leads up to the question is gone while the answer is awaited.
+    let answer = Box::pin(ask(call, r)).await?;
+    Ok(show::verdict(&*answer.await?))
+}
+
+/// Puts the question of VerifyKey to the sequencer.
+async fn ask(
+    call: CallContext,
+    r: VerifyKeyRequest,
+) -> Result<impl Future<Output = Result<Box<CheckAnswer>, Failure>>, Failure> {
+    let mut credential = match r.token.len() {
+        0 => Credential::Missing,
+        n if n > MAX_TOKEN => Credential::Malformed,
+        _ => Credential::from_text(&r.token),
+    };
+    let subject = match credential.key_id() {
+        Some(key_id) => find_anywhere(&call, key_id).await?,
+        None => None,
+    };
+    // The digest is computed before the lock; only if it matches nothing here it is computed again under it.
+    credential.identify(&call.head().state, &call.replica.keys.peppers);
+    let client = r.client.unwrap_or_default();
+    let address = client.address.parse().ok();
+    let texts = Texts {
+        reason: r.reason,
+        client_address: client.address,
+        client_user_agent: client.user_agent,
+        ..Texts::default()
+    };
+    let sealed = match texts == Texts::default() {
+        true => vec![],
+        false => call.seal_about_key(subject.as_deref(), &texts).await?,
+    };
+    let check = Check {
+        credential,
+        permission: r.permission,
+        resource: r.resource,
+        audience: r.audience,
+        address,
+        texts: sealed,
+    };
+    Ok(call.verify(check))
+}
+
+/// All questions are put at once; each is answered when it is durable.
+pub(super) async fn batch_verify_keys(
+    call: CallContext,
+    requests: Vec<VerifyKeyRequest>,
+) -> Result<BatchVerifyKeysResponse, Failure> {
+    let answers = requests.into_iter().map(|request| verify_key(call.again(), request));
+    let responses = try_join_all(answers).await?;
+    Ok(BatchVerifyKeysResponse { responses })
+}
+
+pub(super) async fn test_permissions(
+    call: CallContext,
+    r: parse::TestPermissions,
+) -> Result<TestPermissionsResponse, Failure> {
+    let key = find(&call, r.key_id).ok_or(Refusal::KeyNotFound)?;
+    let (head, now) = (call.head(), call.now());
+    let version = key.newest_version().number;
+    let circumstances = Circumstances {
+        from: r.address.map_or(Source::Unknown, Source::Address),
+        audience: Some(&r.audience),
+    };
+    let test = |(permission, resource): &(String, String)| {
+        let asked = Asked { permission, resource, circumstances };
+        show::permission_test(&judge::judge(&head.state, key.id, version, asked, now))
+    };
+    Ok(TestPermissionsResponse {
+        results: r.permissions.iter().map(test).collect(),
+        position: Some(head.state.next_position),
+    })
+}
+
+pub(super) async fn lookup_key(
+    call: CallContext,
+    r: LookupKeyRequest,
+) -> Result<LookupKeyResponse, Failure> {
+    let mut credential = Credential::from_text(&r.token);
+    let head = call.head();
+    let identity = credential.identify(&head.state, &call.replica.keys.peppers);
+    let Identity::Known { key_id, version } = identity else {
+        return Err(Refusal::KeyNotFound.into());
+    };
+    let key = find(&call, key_id).ok_or(Refusal::KeyNotFound)?;
+    let reason = judge::standing(&key, version, call.now()).err();
+    Ok(LookupKeyResponse {
+        key: Some(show_key(&call, &key).await?),
+        version,
+        reason: reason.unwrap_or(DecisionReason::Granted) as i32,
+    })
+}
+
+pub(super) async fn who_has_access(
+    call: CallContext,
+    r: (WhoHasAccessRequest, usize),
+) -> Result<WhoHasAccessResponse, Failure> {
+    let (request, size) = r;
+    let query = ["WhoHasAccess", &request.permission, &request.resource];
+    let after = match page_token::read(&query, &request.page_token)? {
+        None => Bound::Unbounded,
+        Some(bytes) => Bound::Excluded(KeyId::from_slice(&bytes).ok_or(Failure::PageToken)?),
+    };
+    let (head, now) = (call.head(), call.now());
+    let (mut keys, mut matches, mut last, mut looked_at) = (vec![], vec![], None, 0);
+    for (id, key) in head.state.keys.range((after, Bound::Unbounded)) {
+        if keys.len() == size || looked_at == MAX_LOOKED_AT {
+            break;
+        }
+        looked_at += 1;
+        last = Some(*id);
+        if key.status(now) != KeyStatus::Active {
+            continue;
+        }
+        let (permission, resource) = (&request.permission, &request.resource);
+        if let Some(matched) = judge::matching_grant(&head.state, key, permission, resource) {
+            keys.push(key.clone());
+            matches.push(matched);
+        }
+    }
+    let more = last.is_some_and(|id| {
+        head.state.keys.range((Bound::Excluded(id), Bound::Unbounded)).next().is_some()
+    });
+    let texts = key_texts(&call, &keys).await?;
+    let access = keys.iter().zip(&texts).zip(&matches).map(|((key, texts), matched)| KeyAccess {
+        key: Some(show::key(key, texts, now)),
+        matched_grant: Some(matched.grant.to_body()),
+        matched_role: matched.role.clone().unwrap_or_default(),
+    });
+    let next = last.filter(|_| more).map(|id| page_token::write(&query, id.as_bytes()));
+    Ok(WhoHasAccessResponse {
+        access: access.collect(),
+        next_page_token: next.unwrap_or_default(),
+        position: Some(head.state.next_position),
+    })
+}
+
+pub(super) async fn who_am_i(call: CallContext, _: ()) -> Result<WhoAmIResponse, Failure> {
+    let key = show_key(&call, call.caller()?).await?;
+    let ledger = call.head().state.ledger.as_deref().map(show::ledger);
+    Ok(WhoAmIResponse { key: Some(key), ledger })
+}

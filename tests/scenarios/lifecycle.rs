@@ -1,0 +1,243 @@
+//! The life of a key between its creation and its end: suspended, resumed, updated, and dry runs of all of it.
+
+use keyledger_proto::entry::{Decision, DecisionReason, Label, Restrictions};
+use keyledger_proto::*;
+use prost_types::Timestamp;
+use tonic::Code;
+
+use crate::harness::*;
+
+fn state_of(key: Option<Key>) -> KeyState {
+    key.expect("a reply has its key").state()
+}
+
+#[test]
+fn a_suspended_key_is_refused_everywhere_until_it_is_resumed() {
+    scenario(async |d| {
+        let (a, b) = (d.replica().await, d.replica().await);
+        let made = a.admin().call(user_key("alice@example.com")).await.unwrap();
+        let key_id = made.key.unwrap().key_id;
+        let verdict = async |replica: &Replica| {
+            replica.admin().call(check(&made.token)).await.unwrap().reason()
+        };
+        for _ in 0..20 {
+            let suspended = a.admin().call(suspend(&key_id)).await.unwrap();
+            assert_eq!(state_of(suspended.key), KeyState::Suspended);
+            assert_eq!(verdict(&b).await, DecisionReason::Suspended);
+            refused(b.caller(&made.token).call(WhoAmIRequest {}).await)
+                .with(Code::Unauthenticated, ErrorReason::CredentialInvalid);
+            b.admin().call(resume(&key_id)).await.unwrap();
+            assert_eq!(verdict(&a).await, DecisionReason::Granted);
+        }
+    });
+}
+
+#[test]
+fn a_key_can_only_go_where_its_state_lets_it() {
+    scenario(async |d| {
+        let admin = d.replica().await.admin();
+        let key =
+            async || admin.call(user_key("alice@example.com")).await.unwrap().key.unwrap().key_id;
+        let (active, suspended, revoked) = (key().await, key().await, key().await);
+        admin.call(suspend(&suspended)).await.unwrap();
+        admin.call(revoke(&revoked)).await.unwrap();
+        let in_state = |result: Result<(), tonic::Status>, state: &str| {
+            let refusal = refused(result);
+            assert_eq!(refusal.metadata["state"], state);
+            refusal.with(Code::FailedPrecondition, ErrorReason::KeyState);
+        };
+        let purpose = |id: &str| UpdateKeyRequest {
+            purpose: "export warnings".into(),
+            ..update(id, &["purpose"])
+        };
+        in_state(admin.call(resume(&active)).await.map(drop), "KEY_STATE_ACTIVE");
+        in_state(admin.call(suspend(&suspended)).await.map(drop), "KEY_STATE_SUSPENDED");
+        in_state(admin.call(rotate(&suspended, 0)).await.map(drop), "KEY_STATE_SUSPENDED");
+        in_state(admin.call(suspend(&revoked)).await.map(drop), "KEY_STATE_REVOKED");
+        in_state(admin.call(resume(&revoked)).await.map(drop), "KEY_STATE_REVOKED");
+        in_state(admin.call(purpose(&revoked)).await.map(drop), "KEY_STATE_REVOKED");
+        // What is suspended may be changed, and ended.
+        admin.call(purpose(&suspended)).await.unwrap();
+        admin.call(revoke(&suspended)).await.unwrap();
+    });
+}
+
+#[test]
+fn an_update_changes_what_it_names_and_nothing_else() {
+    scenario(async |d| {
+        let admin = d.replica().await.admin();
+        let robot = CreateKeyRequest {
+            labels: vec![label("team", "billing"), label("env", "prod")],
+            responsible: "carol@example.com".into(),
+            ..service_key("robot/export", vec![grant("audit.read", "logs/error")])
+        };
+        let made = admin.call(robot).await.unwrap();
+        let before = made.key.unwrap();
+        assert_eq!(before.labels, [label("env", "prod"), label("team", "billing")]);
+        assert_eq!(before.responsible, "carol@example.com");
+
+        let change = UpdateKeyRequest {
+            purpose: "exports warnings, too".into(),
+            grants: vec![grant("audit.read", "logs/*")],
+            // Not named, so not looked at.
+            roles: vec!["auditor".into()],
+            ..update(&before.key_id, &["grants", "purpose"])
+        };
+        let after = admin.call(change).await.unwrap().key.unwrap();
+        let expected = Key {
+            purpose: "exports warnings, too".into(),
+            grants: vec![grant("audit.read", "logs/*")],
+            stream_version: 2,
+            position: after.position,
+            etag: after.etag.clone(),
+            ..before.clone()
+        };
+        assert_eq!(after, expected);
+        assert_ne!(after.etag, before.etag);
+
+        let responsible = UpdateKeyRequest {
+            responsible: "dave@example.com".into(),
+            labels: vec![],
+            roles: vec!["log-reader(security/login)".into()],
+            ..update(&before.key_id, &["responsible", "labels", "roles"])
+        };
+        admin.call(responsible).await.unwrap();
+        let get = GetKeyRequest { key_id: before.key_id.clone() };
+        let shown = admin.call(get).await.unwrap().key.unwrap();
+        assert_eq!((shown.responsible.as_str(), shown.labels.len()), ("dave@example.com", 0));
+        assert_eq!(shown.purpose, "exports warnings, too");
+        let login =
+            VerifyKeyRequest { resource: "logs/security/login".into(), ..check(&made.token) };
+        let verdict = admin.call(login).await.unwrap();
+        assert_eq!(verdict.matched_role, "log-reader(security/login)");
+    });
+}
+
+#[test]
+fn an_update_with_an_old_etag_is_aborted_and_changes_nothing() {
+    scenario(async |d| {
+        let admin = d.replica().await.admin();
+        let key = admin.call(user_key("alice@example.com")).await.unwrap().key.unwrap();
+        let with_etag = |etag: &str| UpdateKeyRequest {
+            purpose: "export warnings".into(),
+            etag: etag.into(),
+            ..update(&key.key_id, &["purpose"])
+        };
+        admin.call(with_etag(&key.etag)).await.unwrap();
+        refused(admin.call(with_etag(&key.etag)).await)
+            .with(Code::Aborted, ErrorReason::EtagMismatch);
+        let get = GetKeyRequest { key_id: key.key_id.clone() };
+        assert_eq!(admin.call(get).await.unwrap().key.unwrap().stream_version, 2);
+    });
+}
+
+#[test]
+fn a_life_is_extended_only_with_the_permission_for_it_and_never_by_a_rotation() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let admin = replica.admin();
+        let mut grants = vec![grant_of(&["keys.update", "keys.rotate"], "keys/**")];
+        grants.push(grant("audit.read", "logs/**"));
+        let clerk = admin.call(service_key("clerk", grants)).await.unwrap();
+        let clerk = replica.caller(&clerk.token);
+        let key = admin.call(user_key("alice@example.com")).await.unwrap().key.unwrap();
+        let end = |life: i64| UpdateKeyRequest {
+            expiry: Some(update_key_request::Expiry::Ttl(seconds(life))),
+            ..update(&key.key_id, &["expiry"])
+        };
+        let shorter = clerk.call(end(1800)).await.unwrap().key.unwrap();
+        assert!(seconds_of(&shorter.expire_time) < seconds_of(&key.expire_time));
+        let refusal = refused(clerk.call(end(7200)).await);
+        assert_eq!(refusal.metadata["permission"], "keys.extend");
+        refusal.with(Code::PermissionDenied, ErrorReason::PermissionDenied);
+        let rotated = clerk.call(rotate(&key.key_id, 86_400)).await.unwrap().key.unwrap();
+        assert_eq!(rotated.expire_time, shorter.expire_time);
+        let longer = admin.call(end(7200)).await.unwrap().key.unwrap();
+        assert!(seconds_of(&longer.expire_time) > seconds_of(&key.expire_time));
+    });
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_and_changes_nothing() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let admin = replica.admin();
+        let made = admin.call(user_key("alice@example.com")).await.unwrap();
+        let key = made.key.clone().unwrap();
+        let mark = d.mark().await;
+        let create = CreateKeyRequest { validate_only: true, ..user_key("bob@example.com") };
+        let tried = admin.call(create).await.unwrap();
+        assert_eq!((tried.token.as_str(), tried.position), ("", None));
+        let shown = tried.key.unwrap();
+        assert_eq!(shown.purpose, "export error logs");
+        assert_eq!(shown.owner, user_key("bob@example.com").owner);
+        let tried = admin
+            .call(SuspendKeyRequest { validate_only: true, ..suspend(&key.key_id) })
+            .await
+            .unwrap();
+        assert_eq!(state_of(tried.key), KeyState::Suspended);
+        admin.call(RevokeKeyRequest { validate_only: true, ..revoke(&key.key_id) }).await.unwrap();
+        let tried = admin.call(RotateKeyRequest { validate_only: true, ..rotate(&key.key_id, 0) });
+        assert_eq!(tried.await.unwrap().token, "");
+        let nobody = suspend("01a2009e-7983-8000-8000-06eea8bb72ed");
+        let again = SuspendKeyRequest { validate_only: true, ..nobody };
+        refused(admin.call(again).await).with(Code::NotFound, ErrorReason::KeyNotFound);
+        let left = d.since(&mark).await.remove(&1).unwrap();
+        let verdicts: Vec<_> = left.iter().map(|r| verdict(r.as_use())).collect();
+        let validated = (Decision::Allow, DecisionReason::Validated);
+        let mut expected = vec![validated; 4];
+        expected.push((Decision::Deny, DecisionReason::Refused));
+        assert_eq!(verdicts, expected);
+        assert_eq!(admin.call(check(&made.token)).await.unwrap().decision(), Decision::Allow);
+    });
+}
+
+#[test]
+fn a_key_may_always_end_itself() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let made = replica.admin().call(service_key("robot", vec![])).await.unwrap();
+        let other = replica.admin().call(service_key("other", vec![])).await.unwrap();
+        let robot = replica.caller(&made.token);
+        refused(robot.call(revoke(&other.key.unwrap().key_id)).await)
+            .with(Code::PermissionDenied, ErrorReason::PermissionDenied);
+        let ended = robot.call(revoke(&made.key.unwrap().key_id)).await.unwrap();
+        assert_eq!(state_of(ended.key), KeyState::Revoked);
+        refused(robot.call(WhoAmIRequest {}).await)
+            .with(Code::Unauthenticated, ErrorReason::CredentialInvalid);
+    });
+}
+
+#[test]
+fn what_a_key_is_survives_a_restart() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let admin = replica.admin();
+        let networks = vec!["203.0.113.0/24".to_string()];
+        let robot = CreateKeyRequest {
+            labels: vec![label("team", "billing")],
+            responsible: "carol@example.com".into(),
+            restrictions: Some(Restrictions { networks, audiences: vec!["billing".into()] }),
+            ..service_key("robot/export", vec![grant("audit.read", "logs/error")])
+        };
+        let key_id = admin.call(robot).await.unwrap().key.unwrap().key_id;
+        let purpose = UpdateKeyRequest {
+            purpose: "exports warnings, too".into(),
+            ..update(&key_id, &["purpose"])
+        };
+        admin.call(purpose).await.unwrap();
+        admin.call(suspend(&key_id)).await.unwrap();
+        let get = GetKeyRequest { key_id };
+        let before = admin.call(get.clone()).await.unwrap().key.unwrap();
+        let other = d.replica().await;
+        assert_eq!(other.admin().call(get).await.unwrap().key.unwrap(), before);
+    });
+}
+
+fn label(name: &str, value: &str) -> Label {
+    Label { name: name.into(), value: value.into() }
+}
+
+fn seconds_of(time: &Option<Timestamp>) -> i64 {
+    time.as_ref().expect("it has an end").seconds
+}
