@@ -20,6 +20,7 @@ async fn keys(admin: &Caller) -> Vec<(String, String)> {
         restrictions: Some(Restrictions {
             networks: vec!["198.51.100.0/24".into()],
             audiences: vec!["billing".into()],
+            ..Restrictions::default()
         }),
         ..service_key("restricted", vec![grant("audit.read", "logs/**")])
     };
@@ -107,6 +108,7 @@ fn a_restricted_key_is_accepted_only_from_its_networks_and_for_its_audiences() {
             restrictions: Some(Restrictions {
                 networks: networks.iter().map(|n| n.to_string()).collect(),
                 audiences: audiences.iter().map(|a| a.to_string()).collect(),
+                ..Restrictions::default()
             }),
             ..service_key("robot", vec![grant("*", "**")])
         };

@@ -217,7 +217,12 @@ fn what_a_key_is_survives_a_restart() {
         let robot = CreateKeyRequest {
             labels: vec![label("team", "billing")],
             responsible: "carol@example.com".into(),
-            restrictions: Some(Restrictions { networks, audiences: vec!["billing".into()] }),
+            restrictions: Some(Restrictions {
+                networks,
+                audiences: vec!["billing".into()],
+                max_uses: 100,
+                ..Default::default()
+            }),
             ..service_key("robot/export", vec![grant("audit.read", "logs/error")])
         };
         let key_id = admin.call(robot).await.unwrap().key.unwrap().key_id;

@@ -13,6 +13,7 @@ mod every_method;
 mod frozen;
 mod ledgers;
 mod lifecycle;
+mod limits;
 mod offline;
 mod outage;
 mod paging;

@@ -50,7 +50,7 @@ enum Command {
     #[command(flatten)]
     Operate(operate::Operate),
     Ledgers(ledgers::Ledgers),
-    Keys(keys::Keys),
+    Keys(Box<keys::Keys>),
     Roles(roles::Roles),
     Audit(audit::Audit),
     Verify(verify::Verify),

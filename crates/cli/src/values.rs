@@ -36,6 +36,23 @@ pub(crate) fn parse_network(text: &str) -> Result<String, String> {
     Ok(network.to_string())
 }
 
+/// `100/1m`
+pub(crate) fn parse_rate(text: &str) -> Result<entry::Rate, String> {
+    let form = "a rate is `<uses>/<duration>`, such as `100/1m`";
+    let (uses, window) = text.split_once('/').ok_or(form)?;
+    let window = parse_duration(window)?;
+    let window_us = window.seconds.saturating_mul(1_000_000) + i64::from(window.nanos) / 1_000;
+    Ok(entry::Rate { uses: uses.parse().map_err(|_| form)?, window_us })
+}
+
+/// A rate as people type it; what isn't a whole number of seconds is shown in microseconds.
+pub(crate) fn show_rate(rate: &entry::Rate) -> String {
+    match rate.window_us % 1_000_000 {
+        0 => format!("{}/{}s", rate.uses, rate.window_us / 1_000_000),
+        _ => format!("{}/{}us", rate.uses, rate.window_us),
+    }
+}
+
 /// `team=billing`
 pub(crate) fn parse_label(text: &str) -> Result<entry::Label, String> {
     let (name, value) = text.split_once('=').ok_or("a label is `<name>=<value>`")?;

@@ -9,7 +9,7 @@ use crate::grant::{Grant, PatternError};
 use crate::id::{KeyId, LedgerNumber, Time};
 use crate::merkle::Hash;
 use crate::page;
-use crate::restrict::{RestrictionError, Restrictions};
+use crate::restrict::{RestrictionError, Restrictions, Used};
 use crate::roles;
 use crate::state::{
     Key, KeyStatus, Label, LedgerInfo, Owner, RegisteredLedger, Revoked, Role, State, Version,
@@ -62,6 +62,7 @@ pub fn apply(state: &mut State, leaf_hash: Hash, event: &Event) -> Result<(), Ap
     }
     check_envelope(state, event)?;
     let at = At { position: state.next_position, time, leaf_hash, caller: caller_id(event)? };
+    let used = counted_caller(state, &at, kind)?;
     match kind {
         Kind::LedgerOpened(_) => return Err(ApplyError::Opening),
         Kind::LedgerRegistered(e) => register_ledger(state, &at, e)?,
@@ -75,8 +76,9 @@ pub fn apply(state: &mut State, leaf_hash: Hash, event: &Event) -> Result<(), Ap
         Kind::RoleUpdated(e) => update_role(state, &at, e)?,
         Kind::RoleRetired(e) => retire_role(state, &at, e)?,
         Kind::ServerStarted(e) => start_server(state, e)?,
-        Kind::UsePage(e) => count_page(state, e)?,
+        Kind::UsePage(e) => count_page(state, &at, e)?,
     }
+    used.into_iter().for_each(|used| set_used(state, used));
     advance(state, time)
 }
 
@@ -105,7 +107,10 @@ pub fn fold_key(
             _ => return Err(ApplyError::Chain),
         }
     }
-    Ok(scratch.keys.values().next().cloned())
+    Ok(scratch.keys.values().next().map(|key| {
+        // Its own entries don't say how often it was used.
+        Arc::new(Key { used: None, ..Key::clone(key) })
+    }))
 }
 
 /// What every lifecycle entry brings along.
@@ -209,7 +214,7 @@ fn create_key(state: &mut State, at: &At, e: &body::KeyCreated) -> Result<(), Ap
         return Err(ApplyError::Chain);
     }
     let version = version(e.version.as_ref(), at, 1)?;
-    let key = Key {
+    let mut key = Key {
         id,
         owner: owner(e.owner.as_ref())?,
         creator: at.caller,
@@ -220,6 +225,7 @@ fn create_key(state: &mut State, at: &At, e: &body::KeyCreated) -> Result<(), Ap
         suspended: None,
         revoked: None,
         restrictions: restrictions(e.restrictions.as_ref())?,
+        used: None,
         labels: labels(&e.labels)?,
         responsible: responsible(&e.responsible_ref)?,
         versions: vec![version],
@@ -230,6 +236,7 @@ fn create_key(state: &mut State, at: &At, e: &body::KeyCreated) -> Result<(), Ap
         purpose_position: at.position,
         responsible_position: at.position,
     };
+    begin_counting(&mut key);
     state.keys.insert(id, Arc::new(key));
     Ok(())
 }
@@ -278,6 +285,7 @@ fn update_key(state: &mut State, at: &At, e: &body::KeyUpdated) -> Result<(), Ap
     key.roles = role_names(state, &e.roles)?;
     key.expires = expiry(at, e.expire_time_us)?;
     key.restrictions = restrictions(e.restrictions.as_ref())?;
+    begin_counting(&mut key);
     key.labels = labels(&e.labels)?;
     key.responsible = new_responsible;
     // A secret never outlives its key.
@@ -289,6 +297,46 @@ fn update_key(state: &mut State, at: &At, e: &body::KeyUpdated) -> Result<(), Ap
     }
     state.keys.insert(key.id, Arc::new(key));
     Ok(())
+}
+
+/// Uses are counted from when they are first limited, for as long as they are.
+fn begin_counting(key: &mut Key) {
+    let limited = key.restrictions.as_ref().is_some_and(|r| r.is_limited());
+    let used = key.used.take().unwrap_or_default();
+    key.used = limited.then_some(used);
+}
+
+/// What a key whose uses are limited was used with some more; `None` for other keys.
+fn counted(
+    state: &State,
+    id: KeyId,
+    uses: u32,
+    now: Time,
+) -> Result<Option<(KeyId, Used)>, ApplyError> {
+    let key = state.keys.get(&id).ok_or(ApplyError::NoSuchKey)?;
+    let (Some(limits), Some(used)) = (&key.restrictions, &key.used) else { return Ok(None) };
+    let used = limits.count(used, uses, now).ok_or(ApplyError::Field("spent"))?;
+    Ok(Some((id, used)))
+}
+
+/// A change counts as one use of its caller; that a key ends itself never does.
+fn counted_caller(
+    state: &State,
+    at: &At,
+    kind: &Kind,
+) -> Result<Option<(KeyId, Used)>, ApplyError> {
+    let Some(caller) = at.caller else { return Ok(None) };
+    let ended = match kind {
+        Kind::KeyRevoked(e) => e.link.as_ref().and_then(|l| KeyId::from_slice(&l.key_id)),
+        _ => None,
+    };
+    if ended == Some(caller) { Ok(None) } else { counted(state, caller, 1, at.time) }
+}
+
+fn set_used(state: &mut State, (id, used): (KeyId, Used)) {
+    let Some(key) = state.keys.get(&id).filter(|k| k.used.is_some()) else { return };
+    let key = Key { used: Some(Box::new(used)), ..Key::clone(key) };
+    state.keys.insert(id, Arc::new(key));
 }
 
 fn suspend_key(state: &mut State, at: &At, e: &body::KeySuspended) -> Result<(), ApplyError> {
@@ -381,7 +429,7 @@ fn start_server(state: &mut State, e: &body::ServerStarted) -> Result<(), ApplyE
     Ok(())
 }
 
-fn count_page(state: &mut State, e: &body::UsePage) -> Result<(), ApplyError> {
+fn count_page(state: &mut State, at: &At, e: &body::UsePage) -> Result<(), ApplyError> {
     bytes::<32>(&e.root, "root")?;
     if e.count == 0 || e.count as usize > page::MAX_USES {
         return Err(ApplyError::Field("count"));
@@ -389,6 +437,15 @@ fn count_page(state: &mut State, e: &body::UsePage) -> Result<(), ApplyError> {
     if e.number != state.next_page {
         return Err(ApplyError::Number);
     }
+    if !e.spent.is_sorted_by(|a, b| a.key_id < b.key_id) {
+        return Err(ApplyError::Field("spent"));
+    }
+    let spent = |s: &body::Spent| {
+        let id = KeyId::from_slice(&s.key_id).ok_or(ApplyError::Field("spent"))?;
+        counted(state, id, s.uses, at.time)?.ok_or(ApplyError::Field("spent"))
+    };
+    let used = e.spent.iter().map(spent).collect::<Result<Vec<_>, _>>()?;
+    used.into_iter().for_each(|used| set_used(state, used));
     state.next_page += 1;
     Ok(())
 }

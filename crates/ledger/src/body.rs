@@ -3,7 +3,11 @@
 //! They are written out here, and not generated, so that an auditor can link this crate without a protobuf compiler. The
 //! published `.proto` says what each field means; a test of `keyledger-proto` holds the two against each other.
 
+mod uses;
+
 use prost::{Enumeration, Message, Oneof};
+
+pub use uses::{Decision, DecisionReason, Spent, Use, UseColumn, UsePage, UseRecord};
 
 /// DSSE payload type of an entry's body.
 pub const PAYLOAD_TYPE: &str = "application/vnd.keyledger.event.v1+protobuf";
@@ -259,6 +263,18 @@ pub struct Restrictions {
     pub networks: Vec<String>,
     #[prost(string, repeated, tag = "2")]
     pub audiences: Vec<String>,
+    #[prost(uint64, tag = "3")]
+    pub max_uses: u64,
+    #[prost(message, optional, tag = "4")]
+    pub rate: Option<Rate>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Message)]
+pub struct Rate {
+    #[prost(uint32, tag = "1")]
+    pub uses: u32,
+    #[prost(int64, tag = "2")]
+    pub window_us: i64,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -363,144 +379,6 @@ pub struct ServerStarted {
     pub configuration_digest: Vec<u8>,
     #[prost(uint64, tag = "3")]
     pub number: u64,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Message)]
-pub struct UsePage {
-    #[prost(uint32, tag = "1")]
-    pub count: u32,
-    #[prost(int64, tag = "2")]
-    pub first_time_us: i64,
-    #[prost(int64, tag = "3")]
-    pub last_time_us: i64,
-    #[prost(bytes = "vec", tag = "4")]
-    pub root: Vec<u8>,
-    #[prost(uint64, tag = "5")]
-    pub shed: u64,
-    #[prost(uint64, tag = "6")]
-    pub number: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
-#[repr(i32)]
-pub enum Decision {
-    Unspecified = 0,
-    Allow = 1,
-    Deny = 2,
-}
-
-impl Decision {
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            Decision::Unspecified => "DECISION_UNSPECIFIED",
-            Decision::Allow => "DECISION_ALLOW",
-            Decision::Deny => "DECISION_DENY",
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
-#[repr(i32)]
-pub enum DecisionReason {
-    Unspecified = 0,
-    Granted = 1,
-    Malformed = 2,
-    Missing = 3,
-    UnknownKey = 4,
-    Foreign = 5,
-    WrongSecret = 6,
-    Revoked = 7,
-    Expired = 8,
-    Superseded = 9,
-    NoGrant = 10,
-    NotValid = 11,
-    InvalidRequest = 12,
-    Refused = 13,
-    ExceedsOwnRights = 14,
-    Replayed = 15,
-    Suspended = 16,
-    Network = 17,
-    Audience = 18,
-    Validated = 19,
-}
-
-impl DecisionReason {
-    pub fn as_str_name(&self) -> &'static str {
-        match self {
-            DecisionReason::Unspecified => "DECISION_REASON_UNSPECIFIED",
-            DecisionReason::Granted => "DECISION_REASON_GRANTED",
-            DecisionReason::Malformed => "DECISION_REASON_MALFORMED",
-            DecisionReason::Missing => "DECISION_REASON_MISSING",
-            DecisionReason::UnknownKey => "DECISION_REASON_UNKNOWN_KEY",
-            DecisionReason::Foreign => "DECISION_REASON_FOREIGN",
-            DecisionReason::WrongSecret => "DECISION_REASON_WRONG_SECRET",
-            DecisionReason::Revoked => "DECISION_REASON_REVOKED",
-            DecisionReason::Expired => "DECISION_REASON_EXPIRED",
-            DecisionReason::Superseded => "DECISION_REASON_SUPERSEDED",
-            DecisionReason::NoGrant => "DECISION_REASON_NO_GRANT",
-            DecisionReason::NotValid => "DECISION_REASON_NOT_VALID",
-            DecisionReason::InvalidRequest => "DECISION_REASON_INVALID_REQUEST",
-            DecisionReason::Refused => "DECISION_REASON_REFUSED",
-            DecisionReason::ExceedsOwnRights => "DECISION_REASON_EXCEEDS_OWN_RIGHTS",
-            DecisionReason::Replayed => "DECISION_REASON_REPLAYED",
-            DecisionReason::Suspended => "DECISION_REASON_SUSPENDED",
-            DecisionReason::Network => "DECISION_REASON_NETWORK",
-            DecisionReason::Audience => "DECISION_REASON_AUDIENCE",
-            DecisionReason::Validated => "DECISION_REASON_VALIDATED",
-        }
-    }
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Message)]
-pub struct Use {
-    #[prost(bytes = "vec", tag = "1")]
-    pub key_id: Vec<u8>,
-    #[prost(uint32, tag = "2")]
-    pub version: u32,
-    #[prost(message, optional, tag = "3")]
-    pub caller: Option<Caller>,
-    #[prost(string, tag = "4")]
-    pub method: String,
-    #[prost(string, tag = "5")]
-    pub permission: String,
-    #[prost(string, tag = "6")]
-    pub resource: String,
-    #[prost(string, tag = "7")]
-    pub audience: String,
-    #[prost(enumeration = "Decision", tag = "8")]
-    pub decision: i32,
-    #[prost(enumeration = "DecisionReason", tag = "9")]
-    pub reason: i32,
-    #[prost(bytes = "vec", tag = "10")]
-    pub trace_id: Vec<u8>,
-    #[prost(bytes = "vec", tag = "11")]
-    pub span_id: Vec<u8>,
-    #[prost(message, repeated, tag = "12")]
-    pub texts: Vec<SealedText>,
-    #[prost(uint32, tag = "13")]
-    pub count: u32,
-    #[prost(int64, tag = "14")]
-    pub first_time_us: i64,
-    #[prost(int64, tag = "15")]
-    pub last_time_us: i64,
-    #[prost(bytes = "vec", repeated, tag = "16")]
-    pub traces: Vec<Vec<u8>>,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Message)]
-pub struct UseRecord {
-    #[prost(bytes = "vec", tag = "1")]
-    pub r#use: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    pub salt: Vec<u8>,
-    #[prost(bytes = "vec", repeated, tag = "3")]
-    pub sealed: Vec<Vec<u8>>,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Message)]
-pub struct UseColumn {
-    #[prost(message, repeated, tag = "1")]
-    pub uses: Vec<UseRecord>,
 }
 
 /// The bytes are not one of our messages, or not in canonical form: damaged, or of a newer format.

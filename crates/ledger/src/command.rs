@@ -1,7 +1,7 @@
 //! Commands: what callers ask of a ledger, as values. Everything slow or random about them (parsing, digests, sealing, new
 //! secrets) has been done before; what is left is decided under the lock.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 use std::sync::Arc;
 
 use crate::body::{DecisionReason, RevocationKind};
@@ -270,6 +270,12 @@ pub enum Refusal {
     ExceedsOwnRights {
         what: String,
     },
+    /// The caller's key was used as often as it may be.
+    UsesSpent,
+    /// The caller's key was used as often as it may be, for so many microseconds more.
+    Rate {
+        wait_us: i64,
+    },
     KeyNotFound,
     RoleNotFound {
         name: String,
@@ -305,6 +311,8 @@ impl Refusal {
             Refusal::PermissionDenied { .. } => DecisionReason::NoGrant,
             Refusal::ExceedsOwnRights { .. } => DecisionReason::ExceedsOwnRights,
             Refusal::Lifetime { .. } | Refusal::EntryTooLarge => DecisionReason::InvalidRequest,
+            Refusal::UsesSpent => DecisionReason::UsesSpent,
+            Refusal::Rate { .. } => DecisionReason::Rate,
             Refusal::Unauthenticated
             | Refusal::KeyNotFound
             | Refusal::RoleNotFound { .. }

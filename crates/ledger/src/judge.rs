@@ -184,9 +184,11 @@ pub struct Asked<'a> {
     pub permission: &'a str,
     pub resource: &'a str,
     pub circumstances: Circumstances<'a>,
+    /// Uses that count against the key's limits, and are not in the state yet.
+    pub more_uses: u32,
 }
 
-/// Judges a use by a key whose secret matched: does it stand, is it accepted so, may it.
+/// Judges a use by a key whose secret matched: does it stand, is it accepted so, may it, has it uses left.
 pub fn judge(state: &State, key_id: KeyId, version: u32, asked: Asked<'_>, now: Time) -> Verdict {
     let denied = |reason| Verdict { reason, matched: None };
     let Some(key) = state.keys.get(&key_id) else { return denied(DecisionReason::UnknownKey) };
@@ -199,8 +201,14 @@ pub fn judge(state: &State, key_id: KeyId, version: u32, asked: Asked<'_>, now: 
     if asked.permission.is_empty() {
         return Verdict { reason: DecisionReason::Granted, matched: None };
     }
-    match matching_grant(state, key, asked.permission, asked.resource) {
-        Some(matched) => Verdict { reason: DecisionReason::Granted, matched: Some(matched) },
-        None => denied(DecisionReason::NoGrant),
+    let Some(matched) = matching_grant(state, key, asked.permission, asked.resource) else {
+        return denied(DecisionReason::NoGrant);
+    };
+    // Last: only what would be allowed counts.
+    if let (Some(limits), Some(used)) = (&key.restrictions, &key.used)
+        && let Err(reason) = limits.check_uses(used, asked.more_uses, now)
+    {
+        return denied(reason);
     }
+    Verdict { reason: DecisionReason::Granted, matched: Some(matched) }
 }

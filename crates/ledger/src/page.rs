@@ -1,10 +1,15 @@
 //! Use pages: the uses of one batch. The signed body holds their number and an RFC 6962 root over salted leaves; the uses
 //! lie beside it.
 
+use std::collections::BTreeMap;
+
 use prost::Message;
 
-use crate::body::{NotCanonical, SealedText, Use, UseColumn, UsePage, UseRecord, decode_canonical};
-use crate::id::Time;
+use crate::body::{
+    DecisionReason, NotCanonical, SealedText, Spent, Use, UseColumn, UsePage, UseRecord,
+    decode_canonical,
+};
+use crate::id::{KeyId, Time};
 use crate::merkle::{Hash, leaf_hash_of, root_of};
 
 /// Most uses of one page.
@@ -57,7 +62,13 @@ impl PageWriter {
     }
 
     /// The signed part, and the column beside it.
-    pub fn finish(self, number: u64, time: Time, shed: u64) -> (UsePage, Vec<u8>) {
+    pub fn finish(
+        self,
+        number: u64,
+        time: Time,
+        shed: u64,
+        spent: Vec<Spent>,
+    ) -> (UsePage, Vec<u8>) {
         let page = UsePage {
             count: self.leaves.len() as u32,
             first_time_us: self.earliest.unwrap_or(time.micros()),
@@ -65,6 +76,7 @@ impl PageWriter {
             root: root_of(&self.leaves).to_vec(),
             shed,
             number,
+            spent,
         };
         (page, self.column.encode_to_vec())
     }
@@ -102,6 +114,24 @@ fn read_use(record: UseRecord) -> Result<ReadUse, PageError> {
         return Err(PageError::Use("key_id"));
     }
     Ok(ReadUse { r#use, sealed: record.sealed })
+}
+
+/// The keys whose uses a use counts for: the one that it was allowed to, and the one that asked. What a key may always do
+/// (no permission is asked for) never counts.
+pub fn counts_for(u: &Use) -> impl Iterator<Item = KeyId> {
+    let allowed = matches!(
+        DecisionReason::try_from(u.reason),
+        Ok(DecisionReason::Granted | DecisionReason::Replayed | DecisionReason::Validated)
+    );
+    let subject = (allowed && !u.permission.is_empty()).then_some(&u.key_id);
+    let asker = u.caller.as_ref().map(|c| &c.key_id);
+    [subject, asker].into_iter().flatten().filter_map(|id| KeyId::from_slice(id))
+}
+
+/// What a page says of the uses of limited keys.
+pub fn spent(uses: &BTreeMap<KeyId, u32>) -> Vec<Spent> {
+    let spent = |(id, uses): (&KeyId, &u32)| Spent { key_id: id.as_bytes().to_vec(), uses: *uses };
+    uses.iter().map(spent).collect()
 }
 
 /// First and last time of the uses of a page; a use that names none happened at the page's time.

@@ -16,7 +16,7 @@ use crate::body::{self, Event, Kind, OwnerKind, RevocationKind};
 use crate::grant::Grant;
 use crate::id::{KeyId, Time};
 use crate::merkle::Hash;
-use crate::restrict::Restrictions;
+use crate::restrict::{Restrictions, Used};
 use crate::state::{Key, Label, Owner, Revoked, Role, State, Version};
 
 /// The columns of an entry that serve queries.
@@ -209,6 +209,18 @@ struct KeyRecord {
     /// Absent where it is the position of the creation.
     #[prost(uint64, optional, tag = "20")]
     responsible_position: Option<u64>,
+    #[prost(message, optional, tag = "21")]
+    used: Option<UsedRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct UsedRecord {
+    #[prost(uint64, tag = "1")]
+    total: u64,
+    #[prost(int64, tag = "2")]
+    window: i64,
+    #[prost(uint32, tag = "3")]
+    in_window: u32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -252,6 +264,11 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
         responsible: key.responsible.map_or(vec![], |r| r.to_vec()),
         purpose_position: later(key, key.purpose_position),
         responsible_position: later(key, key.responsible_position),
+        used: key.used.as_ref().map(|u| UsedRecord {
+            total: u.total,
+            window: u.window,
+            in_window: u.in_window,
+        }),
     }
     .encode_to_vec()
 }
@@ -307,6 +324,9 @@ pub fn decode_key(bytes: &[u8], intern: impl Fn(&str) -> Arc<str>) -> Option<Key
             r if r.is_empty() => None,
             r => Some(Box::new(r)),
         },
+        used: record
+            .used
+            .map(|u| Box::new(Used { total: u.total, window: u.window, in_window: u.in_window })),
         labels: record.labels.iter().map(Label::from_body).collect(),
         responsible: match record.responsible.as_slice() {
             [] => None,

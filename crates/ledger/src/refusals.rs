@@ -4,8 +4,8 @@
 //! Equal means: the same method, the same key (or else network), the same reason. Verdicts on keys that VerifyKey checks
 //! are never folded: they are answers to a caller who may ask.
 
+use core::net::IpAddr;
 use std::collections::HashMap;
-use std::net::IpAddr;
 
 use crate::body::{Decision, DecisionReason, Use};
 use crate::id::{KeyId, Time, Trace};

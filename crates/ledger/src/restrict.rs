@@ -1,10 +1,11 @@
 //! Restrictions: the conditions under which a key is accepted, whatever its grants say. What is not restricted is free.
 
+use core::net::IpAddr;
 use std::fmt;
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::body::{self, DecisionReason};
+use crate::id::Time;
 use crate::text::{LineError, check_required_line};
 
 /// Most networks of one key.
@@ -13,6 +14,10 @@ pub const MAX_NETWORKS: usize = 64;
 pub const MAX_AUDIENCES: usize = 32;
 /// Longest audience, in bytes.
 pub const MAX_AUDIENCE: usize = 128;
+/// Most uses of a rate.
+pub const MAX_RATE: u32 = 1_000_000_000;
+/// Longest window of a rate.
+pub const MAX_WINDOW: i64 = 86_400 * Time::MICROS_PER_SECOND;
 /// The audience of Keyledger itself: who calls it with a key presents the key to it.
 pub const OWN_AUDIENCE: &str = "keyledger";
 
@@ -21,6 +26,25 @@ pub const OWN_AUDIENCE: &str = "keyledger";
 pub struct Restrictions {
     networks: Box<[Network]>,
     audiences: Box<[Box<str>]>,
+    /// 0: as often as one likes.
+    max_uses: u64,
+    rate: Option<Rate>,
+}
+
+/// So many allowed uses in each window of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    uses: u32,
+    window_us: i64,
+}
+
+/// How often a key with a limit was used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    pub total: u64,
+    /// When the newest window began in which it was used, in microseconds.
+    pub window: i64,
+    pub in_window: u32,
 }
 
 /// A network in CIDR notation (RFC 4632 §3.1, RFC 4291 §2.3), all bits after the prefix 0.
@@ -61,6 +85,8 @@ pub enum RestrictionError {
     TooManyAudiences,
     #[error(transparent)]
     Audience(#[from] LineError),
+    #[error("must be 1 to {MAX_RATE} uses in 1 second to 1 day")]
+    Rate,
 }
 
 impl Restrictions {
@@ -78,6 +104,8 @@ impl Restrictions {
         Ok(Restrictions {
             networks: r.networks.iter().map(|n| n.parse()).collect::<Result<_, _>>()?,
             audiences: r.audiences.iter().map(|a| a.as_str().into()).collect(),
+            max_uses: r.max_uses,
+            rate: r.rate.map(Rate::from_body).transpose()?,
         })
     }
 
@@ -86,11 +114,51 @@ impl Restrictions {
         (!self.is_empty()).then(|| body::Restrictions {
             networks: self.networks.iter().map(Network::to_string).collect(),
             audiences: self.audiences.iter().map(|a| a.to_string()).collect(),
+            max_uses: self.max_uses,
+            rate: self.rate.map(|r| body::Rate { uses: r.uses, window_us: r.window_us }),
         })
     }
 
     pub fn is_empty(&self) -> bool {
-        self.networks.is_empty() && self.audiences.is_empty()
+        self.networks.is_empty() && self.audiences.is_empty() && !self.is_limited()
+    }
+
+    /// Whether its uses are counted.
+    pub fn is_limited(&self) -> bool {
+        self.max_uses != 0 || self.rate.is_some()
+    }
+
+    /// Whether one more use is left at this time, after those that are counted and `more` that are not yet.
+    pub fn check_uses(&self, used: &Used, more: u32, now: Time) -> Result<(), DecisionReason> {
+        if self.max_uses != 0 && used.total.saturating_add(more.into()) >= self.max_uses {
+            return Err(DecisionReason::UsesSpent);
+        }
+        let Some(rate) = self.rate else { return Ok(()) };
+        let so_far = if used.window == rate.window(now) { used.in_window } else { 0 };
+        match so_far.saturating_add(more) >= rate.uses {
+            true => Err(DecisionReason::Rate),
+            false => Ok(()),
+        }
+    }
+
+    /// Counts uses. `None` if they are more than were left.
+    pub fn count(&self, used: &Used, uses: u32, now: Time) -> Option<Used> {
+        let more = uses.checked_sub(1)?;
+        self.check_uses(used, more, now).ok()?;
+        let window = self.rate.map_or(0, |rate| rate.window(now));
+        let so_far = if used.window == window { used.in_window } else { 0 };
+        let in_window = so_far.saturating_add(uses);
+        Some(Used { total: used.total.saturating_add(uses.into()), window, in_window })
+    }
+
+    /// How many uses are left in all; `None` for as many as one likes.
+    pub fn uses_left(&self, used: &Used) -> Option<u64> {
+        (self.max_uses != 0).then(|| self.max_uses.saturating_sub(used.total))
+    }
+
+    /// When the next window begins, if there is a rate.
+    pub fn next_window(&self, now: Time) -> Option<Time> {
+        self.rate.map(|rate| Time(rate.window(now).saturating_add(rate.window_us)))
     }
 
     /// Whether a key with these restrictions is accepted so. The network first: who is in the wrong place is told no more.
@@ -118,7 +186,29 @@ impl Restrictions {
         let audiences = outer.audiences.is_empty()
             || !self.audiences.is_empty()
                 && self.audiences.iter().all(|a| outer.audiences.contains(a));
-        networks && audiences
+        let max_uses = outer.max_uses == 0 || (1..=outer.max_uses).contains(&self.max_uses);
+        let rate = outer.rate.is_none_or(|o| self.rate.is_some_and(|r| r.inside(o)));
+        networks && audiences && max_uses && rate
+    }
+}
+
+impl Rate {
+    fn from_body(rate: body::Rate) -> Result<Rate, RestrictionError> {
+        let body::Rate { uses, window_us } = rate;
+        let good = (1..=MAX_RATE).contains(&uses)
+            && (Time::MICROS_PER_SECOND..=MAX_WINDOW).contains(&window_us);
+        if good { Ok(Rate { uses, window_us }) } else { Err(RestrictionError::Rate) }
+    }
+
+    /// When the window of a time began.
+    fn window(&self, now: Time) -> i64 {
+        now.micros() - now.micros().rem_euclid(self.window_us)
+    }
+
+    /// Neither more at once nor more in the long run.
+    fn inside(&self, outer: Rate) -> bool {
+        let pace = |a: &Rate, b: &Rate| i128::from(a.uses) * i128::from(b.window_us);
+        self.uses <= outer.uses && pace(self, &outer) <= pace(&outer, self)
     }
 }
 
@@ -180,8 +270,40 @@ mod tests {
 
     fn restrictions(networks: &[&str], audiences: &[&str]) -> Restrictions {
         let texts = |all: &[&str]| all.iter().map(|t| t.to_string()).collect();
-        let body = body::Restrictions { networks: texts(networks), audiences: texts(audiences) };
+        let body = body::Restrictions {
+            networks: texts(networks),
+            audiences: texts(audiences),
+            ..Default::default()
+        };
         Restrictions::from_body(Some(&body)).unwrap()
+    }
+
+    fn limited(max_uses: u64, rate: Option<(u32, i64)>) -> Restrictions {
+        let rate = rate.map(|(uses, seconds)| body::Rate { uses, window_us: seconds * 1_000_000 });
+        let body = body::Restrictions { max_uses, rate, ..Default::default() };
+        Restrictions::from_body(Some(&body)).unwrap()
+    }
+
+    #[test]
+    fn limits_lie_inside_others_as_the_table_says() {
+        for (inner, outer, expected) in [
+            (limited(5, None), limited(5, None), true),
+            (limited(6, None), limited(5, None), false),
+            (limited(0, None), limited(5, None), false),
+            (limited(5, None), limited(0, None), true),
+            (limited(0, Some((10, 60))), limited(0, Some((10, 60))), true),
+            (limited(0, Some((10, 30))), limited(0, Some((10, 60))), false),
+            (limited(0, Some((5, 30))), limited(0, Some((10, 60))), true),
+            (limited(0, Some((11, 600))), limited(0, Some((10, 60))), false),
+            (limited(0, None), limited(0, Some((10, 60))), false),
+        ] {
+            assert_eq!(inner.inside(&outer), expected, "{inner:?} in {outer:?}");
+        }
+        for bad in [(0, 1), (1, 0), (1, 86_401), (MAX_RATE + 1, 1)] {
+            let rate = Some(body::Rate { uses: bad.0, window_us: bad.1 * 1_000_000 });
+            let body = body::Restrictions { rate, ..Default::default() };
+            assert_eq!(Restrictions::from_body(Some(&body)), Err(RestrictionError::Rate));
+        }
     }
 
     fn address(text: &str) -> Source {
@@ -255,6 +377,30 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_more_uses_are_counted_than_there_are_however_they_come(
+            max_uses in 0u64..20, rate in prop::option::of((1u32..5, 1i64..4)),
+            steps in prop::collection::vec((1u32..4, 0i64..3_000_000), 0..60),
+        ) {
+            let limits = limited(max_uses, rate);
+            let (mut used, mut now, mut total) = (Used::default(), Time(1), 0);
+            let mut by_window = std::collections::BTreeMap::<i64, u32>::new();
+            for (uses, pause) in steps {
+                now = now.plus_micros(pause);
+                let next = limits.count(&used, uses, now);
+                prop_assert_eq!(next.is_some(), limits.check_uses(&used, uses - 1, now).is_ok());
+                let Some(next) = next else { continue };
+                used = next;
+                total += u64::from(uses);
+                if let Some(rate) = limits.rate {
+                    *by_window.entry(rate.window(now)).or_default() += uses;
+                }
+            }
+            prop_assert_eq!(used.total, total);
+            prop_assert!(max_uses == 0 || total <= max_uses);
+            prop_assert!(by_window.values().all(|n| rate.is_none_or(|(uses, _)| *n <= uses)));
+        }
+
         #[test]
         fn what_lies_inside_is_accepted_only_where_the_outer_is(
             a in any::<u32>(), b in any::<u32>(), p in 0u8..=32, q in 0u8..=32, host in any::<u32>(),

@@ -12,7 +12,7 @@ use crate::body::{self, RevocationKind};
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time};
 use crate::merkle::Hash;
-use crate::restrict::Restrictions;
+use crate::restrict::{Restrictions, Used};
 use crate::secret::Verifier;
 
 #[derive(Clone, Default)]
@@ -79,6 +79,8 @@ pub struct Key {
     pub revoked: Option<Revoked>,
     /// `None` where nothing is restricted: most keys.
     pub restrictions: Option<Box<Restrictions>>,
+    /// How often it was used, if its uses are limited.
+    pub used: Option<Box<Used>>,
     /// In the order of their names, each once.
     pub labels: Box<[Label]>,
     /// Random reference to the person responsible for a service's key.

@@ -250,6 +250,15 @@ impl Verifier {
         if page::times(&uses, Time(event.time_us)) != (page.first_time_us, page.last_time_us) {
             return Err(Problem::Page(PageError::Use("time")));
         }
+        let mut counted = BTreeMap::new();
+        for id in uses.iter().flat_map(|u| page::counts_for(&u.r#use)) {
+            if self.state.keys.get(&id).is_some_and(|key| key.used.is_some()) {
+                *counted.entry(id).or_default() += 1;
+            }
+        }
+        if page::spent(&counted) != page.spent {
+            return Err(Problem::Page(PageError::Use("spent")));
+        }
         let wrong = uses.iter().position(|u| !self.verdict_holds(u, Time(event.time_us)));
         wrong.map_or(Ok(()), |index| Err(Problem::Verdict { index }))?;
         Ok(uses)
@@ -275,8 +284,14 @@ impl Verifier {
             permission: &u.permission,
             resource: &u.resource,
             circumstances: circumstances(audience),
+            more_uses: 0,
         };
-        let standing = Asked { permission: "", resource: "", circumstances: circumstances(called) };
+        let standing = Asked {
+            permission: "",
+            resource: "",
+            circumstances: circumstances(called),
+            more_uses: 0,
+        };
         let caller_stands =
             u.caller.as_ref().is_none_or(|c| judged(&c.key_id, c.version, standing));
         caller_stands && judged(&u.key_id, u.version, asked)

@@ -57,6 +57,11 @@ pub fn key(key: &Key, texts: &Texts, now: Time) -> crate::Key {
         responsible: texts.responsible.clone(),
         suspend_time: key.suspended.map(timestamp),
         etag: key.etag(),
+        uses_left: key
+            .restrictions
+            .as_ref()
+            .zip(key.used.as_ref())
+            .and_then(|(r, u)| r.uses_left(u)),
     }
 }
 
@@ -125,7 +130,8 @@ pub fn verdict(answer: &CheckAnswer) -> VerifyKeyResponse {
     use body::{Decision, DecisionReason as R};
     let granted = answer.reason == R::Granted;
     // With a good secret in hand, these tell nothing about other keys.
-    let valid = granted || matches!(answer.reason, R::NoGrant | R::Network | R::Audience);
+    let valid = granted
+        || matches!(answer.reason, R::NoGrant | R::Network | R::Audience | R::UsesSpent | R::Rate);
     let reason = match answer.reason {
         R::UnknownKey
         | R::Foreign

@@ -10,8 +10,8 @@ use tonic_health::pb::health_check_response::ServingStatus;
 
 use super::*;
 
-/// Tag 24, a message: a kind that this version doesn't know.
-const UNKNOWN_KIND: &[u8] = &[0xc2, 0x01, 0x02, 0x08, 0x01];
+/// Tag 2000, a message: a kind that this version doesn't know.
+const UNKNOWN_KIND: &[u8] = &[0x82, 0x7d, 0x02, 0x08, 0x01];
 /// Tag 9, a number: a field that this version doesn't know.
 const UNKNOWN_FIELD: &[u8] = &[0x48, 0x01];
 
@@ -168,7 +168,7 @@ impl Forger {
 impl Vandal {
     async fn write(&self, position: i64, entry: &Entry) {
         let event = Event::decode(entry.body.as_slice()).unwrap();
-        let kind = event.kind.as_ref().map_or(24, Kind::number);
+        let kind = event.kind.as_ref().map_or(2000, Kind::number);
         let insert = "INSERT INTO entries (ledger_id, position, payload_type, body, public_key_sha256, signature,
                       sealed, uses, kind, time_us, use_count, leaf_hash) VALUES ($1, $2, $3, $4, $5, $6, '', '', $7, $8, 0, $9)";
         let (key, signature) = (entry.public_key_sha256.as_slice(), entry.signature.as_slice());

@@ -2,7 +2,7 @@
 
 use keyledger_ledger::grant::Grant;
 use keyledger_proto::create_key_request::Expiry;
-use keyledger_proto::entry::{Label, Restrictions};
+use keyledger_proto::entry::{Label, Rate, Restrictions};
 use keyledger_proto::{CreateKeyRequest, Owner, owner};
 
 use super::show;
@@ -11,7 +11,8 @@ use crate::connection::Session;
 use crate::json::{self, Output};
 use crate::screen::Screen;
 use crate::values::{
-    parse_duration, parse_give_grant, parse_grant, parse_label, parse_network, parse_time,
+    parse_duration, parse_give_grant, parse_grant, parse_label, parse_network, parse_rate,
+    parse_time,
 };
 
 /// Create a key and print its token, which is shown once and never again.
@@ -73,6 +74,12 @@ pub(super) struct ConditionArgs {
     /// 32 times.
     #[arg(long = "audience", value_name = "TEXT")]
     audiences: Vec<String>,
+    /// How often the key may be used in all.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+    max_uses: u64,
+    /// How often the key may be used in a while of 1 second to 1 day: `100/1m`.
+    #[arg(long, value_name = "USES/DURATION", value_parser = parse_rate)]
+    rate: Option<Rate>,
     /// By what people find the key: `team=billing`. Kept in the clear. May be repeated, up to 32 times.
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_label)]
     pub labels: Vec<Label>,
@@ -84,8 +91,9 @@ pub(super) struct ConditionArgs {
 impl ConditionArgs {
     pub(super) fn restrictions(&self) -> Option<Restrictions> {
         let (networks, audiences) = (self.networks.clone(), self.audiences.clone());
-        let any = !networks.is_empty() || !audiences.is_empty();
-        any.then_some(Restrictions { networks, audiences })
+        let (max_uses, rate) = (self.max_uses, self.rate);
+        let any = !networks.is_empty() || !audiences.is_empty() || max_uses != 0 || rate.is_some();
+        any.then_some(Restrictions { networks, audiences, max_uses, rate })
     }
 }
 

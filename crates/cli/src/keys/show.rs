@@ -5,7 +5,7 @@ use keyledger_proto::{Key, KeyState, KeyVersion, Owner, owner};
 use crate::json::enum_value_name;
 use crate::screen::{Screen, Tone};
 use crate::table::{Facts, List};
-use crate::values::{show_grant, show_second, show_time, words};
+use crate::values::{show_grant, show_rate, show_second, show_time, words};
 
 /// All of one key.
 pub(super) fn facts<'a>(screen: &'a Screen, key: &Key) -> Facts<'a> {
@@ -19,6 +19,8 @@ pub(super) fn facts<'a>(screen: &'a Screen, key: &Key) -> Facts<'a> {
     let restrictions = key.restrictions.clone().unwrap_or_default();
     facts.add("only from", &restrictions.networks.join(", "));
     facts.add("only for", &restrictions.audiences.join(", "));
+    facts.add("uses left", &key.uses_left.map(|n| n.to_string()).unwrap_or_default());
+    facts.add("rate", &restrictions.rate.as_ref().map(show_rate).unwrap_or_default());
     facts.add_lines("labels", key.labels.iter().map(|l| format!("{}={}", l.name, l.value)));
     facts.add("responsible", &key.responsible);
     facts.add("created", &key.create_time.as_ref().map(show_time).unwrap_or_default());

@@ -94,7 +94,7 @@ pub(super) async fn test_permissions(
         audience: Some(&r.audience),
     };
     let test = |(permission, resource): &(String, String)| {
-        let asked = Asked { permission, resource, circumstances };
+        let asked = Asked { permission, resource, circumstances, more_uses: 0 };
         show::permission_test(&judge::judge(&head.state, key.id, version, asked, now))
     };
     Ok(TestPermissionsResponse {

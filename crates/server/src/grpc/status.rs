@@ -131,6 +131,18 @@ fn refused(refusal: Refusal) -> Status {
             &format!("a key can't give more than it holds: {what}"),
             [("exceeds", what)],
         ),
+        Refusal::UsesSpent => status(
+            Code::ResourceExhausted,
+            R::UsesSpent,
+            "the key was used as often as it may be",
+            [],
+        ),
+        Refusal::Rate { wait_us } => {
+            let text = "the key was used as often as it may be for now";
+            let mut details = ErrorDetails::with_error_info(R::Rate.as_str_name(), DOMAIN, []);
+            details.set_retry_info(Some(Duration::from_micros(wait_us.max(0) as u64)));
+            Status::with_error_details(Code::ResourceExhausted, text, details)
+        }
         Refusal::KeyNotFound => {
             status(Code::NotFound, R::KeyNotFound, "no such key in this ledger", [])
         }

@@ -219,7 +219,7 @@ async fn store_beside(
 fn is_binding_due(before: &Head, batch: &Batch) -> bool {
     let changes = batch.entries.iter().any(|e| !matches!(e.event.kind, Some(Kind::UsePage(_))));
     let (old, new) = (before.state.next_position, batch.head.state.next_position);
-    changes || old / BINDING_INTERVAL != new / BINDING_INTERVAL
+    changes || !batch.changed_keys.is_empty() || old / BINDING_INTERVAL != new / BINDING_INTERVAL
 }
 
 fn put_back_shed(ledger: &Ledger, shed: u64) {

@@ -1,0 +1,179 @@
+//! Changes: decided against the newest state, written as entries, answered again when they are repeated, or only tried.
+
+use super::uses::{Authorised, caller_use};
+use super::{KnownRequest, NewRequest, Run, caller_of, sealed_column};
+use crate::apply::apply;
+use crate::body::{DecisionReason, Event, Kind};
+use crate::command::{Answer, Call, Change, ChangeKind, Changed, CreateKey, Refusal, UpdateKey};
+use crate::decide::{SecretRow, decide};
+use crate::id::KeyId;
+use crate::state::State;
+use crate::text::Sealed;
+
+impl Run<'_> {
+    pub(super) fn change(&mut self, mut call: Call, change: Change) -> Answer {
+        // A key may always end itself.
+        if ends_itself(&call, &change) {
+            call.permission = "";
+        }
+        let caller = match self.authorise(&call) {
+            Ok(caller) => caller,
+            Err(refused) => return self.refuse(call, refused),
+        };
+        if change.validate_only {
+            return self.validate(call, &caller, &change);
+        }
+        if let Some(known) = self.known_request(&call, &caller) {
+            return self.replay(call, &caller, known);
+        }
+        match self.decide_and_write(&call, &caller, &change) {
+            Ok(answer) => answer,
+            // What Keyledger itself was refused is no use of a key.
+            Err(refusal) if caller.key.is_none() => Answer::Refused { refusal },
+            Err(refusal) => {
+                let r#use = caller_use(&call, &caller, refusal.recorded_reason());
+                self.record_refusal(call, r#use, refusal)
+            }
+        }
+    }
+
+    pub(super) fn known_request(&self, call: &Call, caller: &Authorised) -> Option<KnownRequest> {
+        self.means.known.get(&(caller.key.as_ref()?.id, call.request?.id)).copied()
+    }
+
+    /// The same request id again: the first answer if it is the same request, else a refusal.
+    pub(super) fn replay(
+        &mut self,
+        call: Call,
+        caller: &Authorised,
+        known: KnownRequest,
+    ) -> Answer {
+        if call.request.is_some_and(|request| request.digest != known.digest) {
+            let r#use = caller_use(&call, caller, DecisionReason::Refused);
+            return self.record_refusal(call, r#use, Refusal::RequestIdReused);
+        }
+        let r#use = caller_use(&call, caller, DecisionReason::Replayed);
+        self.add_use(r#use, call.salt, call.texts);
+        Answer::Replayed { position: known.position }
+    }
+
+    /// A dry run: the change is made on a copy of the state, and the copy is dropped.
+    pub(super) fn validate(&mut self, call: Call, caller: &Authorised, change: &Change) -> Answer {
+        let tried = self.decide_event(&call, caller, change).and_then(|(event, _)| {
+            let mut state = self.state().clone();
+            apply(&mut state, [0; 32], &event).map_err(|_| Refusal::Internal)?;
+            Ok(changed(&state, &change.kind))
+        });
+        match tried {
+            Ok(result) => {
+                let r#use = caller_use(&call, caller, DecisionReason::Validated);
+                self.add_use(r#use, call.salt, call.texts);
+                Answer::Validated { result }
+            }
+            Err(refusal) => {
+                let r#use = caller_use(&call, caller, refusal.recorded_reason());
+                self.record_refusal(call, r#use, refusal)
+            }
+        }
+    }
+
+    /// The event that a change would be, and the verifier of the secret that it makes.
+    pub(super) fn decide_event(
+        &self,
+        call: &Call,
+        caller: &Authorised,
+        change: &Change,
+    ) -> Result<(Event, Option<SecretRow>), Refusal> {
+        let key = caller.key.as_deref();
+        let decided = decide(self.state(), self.means.peppers, key, change, self.means.now)?;
+        let mut event = self.event(decided.kind, change);
+        event.trace_id = call.trace.trace_id_bytes();
+        event.span_id = call.trace.span_id_bytes();
+        event.caller = key.map(|key| caller_of(key, caller.version));
+        event.request_id = call.request.map_or(vec![], |r| r.id.to_vec());
+        event.texts = change.texts.iter().chain(&call.texts).map(Sealed::to_body).collect();
+        Ok((event, decided.secret))
+    }
+
+    pub(super) fn decide_and_write(
+        &mut self,
+        call: &Call,
+        caller: &Authorised,
+        change: &Change,
+    ) -> Result<Answer, Refusal> {
+        let (event, secret) = self.decide_event(call, caller, change)?;
+        let texts = change.texts.iter().chain(&call.texts);
+        let sealed = sealed_column(texts.map(|t| t.bytes.clone()).collect());
+        let position = self.append(event, sealed, vec![])?;
+        if let Some(secret) = secret {
+            self.batch
+                .head
+                .state
+                .verifiers
+                .insert((secret.key_id, secret.version), secret.verifier);
+            self.batch.secrets.push(secret);
+        }
+        if let (Some(request), Some(key)) = (call.request, &caller.key) {
+            let known = KnownRequest { digest: request.digest, position };
+            self.means.known.insert((key.id, request.id), known);
+            self.batch.requests.push(NewRequest { caller: key.id, id: request.id, known });
+        }
+        let result = changed(self.state(), &change.kind);
+        if let Changed::Key(key) = &result {
+            self.note_row(key.id);
+        }
+        if let Some(caller) = caller.key.as_ref().filter(|key| key.used.is_some()) {
+            self.note_row(caller.id);
+        }
+        Ok(Answer::Changed { position, result })
+    }
+
+    pub(super) fn event(&self, kind: Kind, change: &Change) -> Event {
+        let (ledger_id, epoch) = match (&self.state().ledger, &change.kind) {
+            (Some(ledger), _) => (ledger.id.to_vec(), ledger.epoch),
+            (None, ChangeKind::OpenLedger(open)) => (open.id.to_vec(), 0),
+            (None, _) => (vec![], 0),
+        };
+        Event {
+            ledger_id,
+            epoch,
+            time_us: self.means.now.micros(),
+            kind: Some(kind),
+            ..Event::default()
+        }
+    }
+}
+
+/// What a change left in the state.
+fn changed(state: &State, kind: &ChangeKind) -> Changed {
+    let key = |id: &KeyId| {
+        let key = state.keys.get(id).expect("the entry just applied is about this key");
+        Changed::Key(key.clone())
+    };
+    let role = |name: &str| {
+        let role = state.roles.get(name).expect("the entry just applied is about this role");
+        Changed::Role(role.clone())
+    };
+    match kind {
+        ChangeKind::CreateKey(CreateKey { key_id, .. })
+        | ChangeKind::UpdateKey(UpdateKey { key_id, .. })
+        | ChangeKind::RotateKey { key_id, .. }
+        | ChangeKind::SuspendKey { key_id }
+        | ChangeKind::ResumeKey { key_id }
+        | ChangeKind::RevokeKey { key_id, .. } => key(key_id),
+        ChangeKind::CreateRole { name, .. }
+        | ChangeKind::UpdateRole { name, .. }
+        | ChangeKind::RetireRole { name, .. } => role(name),
+        ChangeKind::RegisterLedger(_) => Changed::Ledger(
+            *state.registered.keys().next_back().expect("a ledger was just registered"),
+        ),
+        ChangeKind::OpenLedger(_) | ChangeKind::StartServer { .. } => Changed::Nothing,
+    }
+}
+
+fn ends_itself(call: &Call, change: &Change) -> bool {
+    match &change.kind {
+        ChangeKind::RevokeKey { key_id, .. } => call.credential.key_id() == Some(*key_id),
+        _ => false,
+    }
+}

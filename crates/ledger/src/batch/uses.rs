@@ -1,0 +1,220 @@
+//! Uses: who calls is judged, who is asked about is judged, and what came of it is recorded in the open page.
+
+use core::net::IpAddr;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::{Run, caller_of};
+use crate::body::{Decision, DecisionReason, Use};
+use crate::command::{Action, Answer, Call, Check, CheckAnswer, EXPLAIN, Refusal};
+use crate::id::KeyId;
+use crate::judge::{self, Asked, Identity, identify};
+use crate::refusals::{Group, Who, network_of};
+use crate::restrict::{Circumstances, OWN_AUDIENCE, Source};
+use crate::state::Key;
+
+/// A caller that stands and holds the permission of the method.
+pub(super) struct Authorised {
+    pub(super) key: Option<Arc<Key>>,
+    pub(super) version: u32,
+}
+
+pub(super) struct RefusedCaller {
+    pub(super) key_id: Option<KeyId>,
+    pub(super) version: u32,
+    pub(super) reason: DecisionReason,
+    pub(super) refusal: Refusal,
+}
+
+impl Run<'_> {
+    pub(super) fn record_use(&mut self, call: Call, action: Action) -> Answer {
+        let caller = match self.authorise(&call) {
+            Ok(caller) => caller,
+            Err(refused) => return self.refuse(call, refused),
+        };
+        match action {
+            Action::Verify(check) => self.verify(call, &caller, *check),
+            Action::Refuse(reason) => {
+                let r#use = caller_use(&call, &caller, reason);
+                self.record_refusal(call, r#use, Refusal::Earlier)
+            }
+            Action::Authenticate => Answer::Allowed { caller: caller.key },
+            Action::Read | Action::Change(_) => {
+                let r#use = caller_use(&call, &caller, DecisionReason::Granted);
+                self.add_use(r#use, call.salt, call.texts);
+                Answer::Allowed { caller: caller.key }
+            }
+        }
+    }
+
+    /// The one ladder for callers: known, standing, permitted.
+    pub(super) fn authorise(&self, call: &Call) -> Result<Authorised, RefusedCaller> {
+        let refused = |key_id, version, reason, refusal| {
+            Err(RefusedCaller { key_id, version, reason, refusal })
+        };
+        match identify(&call.credential, self.state(), self.means.peppers) {
+            Identity::Internal => Ok(Authorised { key: None, version: 0 }),
+            Identity::Unknown { key_id, reason } => {
+                refused(key_id, 0, reason, Refusal::Unauthenticated)
+            }
+            Identity::Known { key_id, version } => {
+                let asked = Asked {
+                    permission: call.permission,
+                    resource: &call.resource,
+                    circumstances: Circumstances {
+                        from: source(call.peer),
+                        audience: Some(OWN_AUDIENCE).filter(|_| !call.permission.is_empty()),
+                    },
+                    more_uses: self.more_uses(key_id),
+                };
+                let verdict = judge::judge(self.state(), key_id, version, asked, self.means.now);
+                match verdict.reason {
+                    DecisionReason::Granted => {
+                        Ok(Authorised { key: self.state().keys.get(&key_id).cloned(), version })
+                    }
+                    DecisionReason::NoGrant => {
+                        let refusal = Refusal::PermissionDenied {
+                            permission: call.permission.into(),
+                            resource: call.resource.clone(),
+                        };
+                        refused(Some(key_id), version, DecisionReason::NoGrant, refusal)
+                    }
+                    DecisionReason::UsesSpent => {
+                        let reason = DecisionReason::UsesSpent;
+                        refused(Some(key_id), version, reason, Refusal::UsesSpent)
+                    }
+                    DecisionReason::Rate => {
+                        let key = self.state().keys.get(&key_id);
+                        let limits = key.and_then(|k| k.restrictions.as_ref());
+                        let next = limits.and_then(|l| l.next_window(self.means.now));
+                        let wait_us = next.map_or(0, |n| n.micros() - self.means.now.micros());
+                        let refusal = Refusal::Rate { wait_us };
+                        refused(Some(key_id), version, DecisionReason::Rate, refusal)
+                    }
+                    reason => refused(Some(key_id), version, reason, Refusal::Unauthenticated),
+                }
+            }
+        }
+    }
+
+    pub(super) fn refuse(&mut self, call: Call, refused: RefusedCaller) -> Answer {
+        let mut r#use = call_use(&call, refused.reason);
+        r#use.key_id = refused.key_id.map_or(vec![], |id| id.as_bytes().to_vec());
+        r#use.version = refused.version;
+        self.record_refusal(call, r#use, refused.refusal)
+    }
+
+    /// Records that a caller was refused: by a use of its own or, if there are many, by a count in the next second's page.
+    pub(super) fn record_refusal(&mut self, call: Call, r#use: Use, refusal: Refusal) -> Answer {
+        let who = KeyId::from_slice(&r#use.key_id)
+            .map_or_else(|| Who::Network(network_of(call.peer)), Who::Key);
+        let reason = DecisionReason::try_from(r#use.reason).expect("we wrote it");
+        let group = Group { method: call.method, who, reason };
+        if !self.means.refusals.admit(group, self.means.now, call.trace) {
+            return Answer::Folded { refusal };
+        }
+        self.add_use(r#use, call.salt, call.texts);
+        Answer::Refused { refusal }
+    }
+
+    /// The counts of seconds that have passed.
+    pub(super) fn record_folded(&mut self) {
+        for (i, r#use) in self.means.refusals.begin(self.means.now).into_iter().enumerate() {
+            let salt = Sha256::new()
+                .chain_update(self.means.seed)
+                .chain_update(i.to_be_bytes())
+                .finalize();
+            let salt = salt[..16].try_into().expect("a SHA-256 has 32 bytes");
+            self.add_use(r#use, salt, vec![]);
+        }
+    }
+
+    pub(super) fn verify(&mut self, call: Call, caller: &Authorised, check: Check) -> Answer {
+        // A limited key that checks itself is used twice by one call.
+        let own = caller.key.as_ref().map(|key| key.id);
+        let asks_about_itself = u32::from(own.is_some() && own == check.credential.key_id());
+        let (key_id, version, verdict) =
+            match identify(&check.credential, self.state(), self.means.peppers) {
+                Identity::Known { key_id, version } => {
+                    let asked = Asked {
+                        permission: &check.permission,
+                        resource: &check.resource,
+                        circumstances: Circumstances {
+                            from: source(check.address),
+                            audience: Some(&check.audience),
+                        },
+                        more_uses: self.more_uses(key_id) + asks_about_itself,
+                    };
+                    let verdict =
+                        judge::judge(self.state(), key_id, version, asked, self.means.now);
+                    (Some(key_id), version, verdict)
+                }
+                Identity::Unknown { key_id, reason } => {
+                    (key_id, 0, judge::Verdict { reason, matched: None })
+                }
+                // A check is always of what somebody presented.
+                Identity::Internal => {
+                    (None, 0, judge::Verdict { reason: DecisionReason::Missing, matched: None })
+                }
+            };
+        let r#use = Use {
+            key_id: key_id.map_or(vec![], |id| id.as_bytes().to_vec()),
+            version,
+            caller: caller.key.as_ref().map(|key| caller_of(key, caller.version)),
+            permission: check.permission,
+            resource: check.resource,
+            audience: check.audience,
+            ..call_use(&call, verdict.reason)
+        };
+        let at = self.add_use(r#use, call.salt, check.texts);
+        let key =
+            key_id.filter(|_| version != 0).and_then(|id| self.state().keys.get(&id).cloned());
+        let explain = verdict.allowed() || self.may_explain(caller);
+        Answer::Verdict(Box::new(CheckAnswer {
+            reason: verdict.reason,
+            matched: verdict.matched,
+            key,
+            explain,
+            at,
+        }))
+    }
+
+    pub(super) fn may_explain(&self, caller: &Authorised) -> bool {
+        caller
+            .key
+            .as_ref()
+            .is_none_or(|key| judge::matching_grant(self.state(), key, EXPLAIN, "keys").is_some())
+    }
+}
+
+pub(super) fn source(address: Option<IpAddr>) -> Source {
+    address.map_or(Source::Unknown, Source::Address)
+}
+
+pub(super) fn call_use(call: &Call, reason: DecisionReason) -> Use {
+    let decision = match reason {
+        DecisionReason::Granted | DecisionReason::Replayed | DecisionReason::Validated => {
+            Decision::Allow
+        }
+        _ => Decision::Deny,
+    };
+    Use {
+        method: call.method.into(),
+        permission: call.permission.into(),
+        resource: call.resource.clone(),
+        decision: decision as i32,
+        reason: reason as i32,
+        trace_id: call.trace.trace_id_bytes(),
+        span_id: call.trace.span_id_bytes(),
+        ..Use::default()
+    }
+}
+
+pub(super) fn caller_use(call: &Call, caller: &Authorised, reason: DecisionReason) -> Use {
+    Use {
+        key_id: caller.key.as_ref().map_or(vec![], |key| key.id.as_bytes().to_vec()),
+        version: caller.version,
+        ..call_use(call, reason)
+    }
+}
