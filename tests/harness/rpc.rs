@@ -119,6 +119,16 @@ impl Rpc for RetireRoleRequest {
     const PATH: &'static str = "/keyledger.v1.KeyService/RetireRole";
 }
 
+impl Rpc for RevokeKeysRequest {
+    type Reply = RevokeKeysResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/RevokeKeys";
+}
+
+impl Rpc for ListOwnersRequest {
+    type Reply = ListOwnersResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/ListOwners";
+}
+
 impl Rpc for ListEventsRequest {
     type Reply = ListEventsResponse;
     const PATH: &'static str = "/keyledger.v1.AuditService/ListEvents";

@@ -68,6 +68,17 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
             let request = WhoHasAccessRequest { permission, resource, ..Default::default() };
             (Does::Read, request.encode_to_vec())
         }
+        "KeyService/RevokeKeys" => {
+            let filter = KeyFilter { role: "error-readers".into(), ..Default::default() };
+            let request = RevokeKeysRequest {
+                filter: Some(filter),
+                kind: entry::RevocationKind::Unused as i32,
+                reason: "nobody holds it".into(),
+                ..Default::default()
+            };
+            (Does::Read, request.encode_to_vec())
+        }
+        "KeyService/ListOwners" => (Does::Read, ListOwnersRequest::default().encode_to_vec()),
         "KeyService/ListPermissions" => (Does::Read, ListPermissionsRequest {}.encode_to_vec()),
         "KeyService/GetRole" => {
             (Does::Read, GetRoleRequest { name: "auditor".into() }.encode_to_vec())

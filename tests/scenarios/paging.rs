@@ -21,7 +21,10 @@ fn pages_of_keys_hold_each_key_once() {
         for page_size in [1, 3, 4, 8, 9] {
             let (mut keys, mut page_token) = (vec![], String::new());
             loop {
-                let page = admin.call(ListKeysRequest { page_size, page_token }).await.unwrap();
+                let page = admin
+                    .call(ListKeysRequest { page_size, page_token, filter: None })
+                    .await
+                    .unwrap();
                 assert!(page.keys.len() <= page_size as usize);
                 keys.extend(page.keys);
                 page_token = page.next_page_token;

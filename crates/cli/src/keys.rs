@@ -3,7 +3,10 @@
 mod access;
 mod check;
 mod create;
+mod filter;
+mod owners;
 mod revoke;
+mod revoke_all;
 mod rotate;
 mod show;
 mod suspend;
@@ -43,6 +46,8 @@ enum Command {
     Suspend(suspend::Suspend),
     Resume(suspend::Resume),
     Revoke(revoke::Revoke),
+    RevokeAll(revoke_all::RevokeAll),
+    Owners(owners::Owners),
     Verify(check::Check),
     Test(access::Test),
     Who(access::Who),
@@ -59,10 +64,14 @@ struct Get {
     output: Output,
 }
 
-/// List the keys of the ledger, oldest first.
+/// List the keys of the ledger, oldest first. Options narrow the list; all of them must hold.
 #[derive(clap::Args)]
-#[command(after_help = "Example: keyledger keys list --all")]
+#[command(
+    after_help = "Example: keyledger keys list --user alice@example.com --state active --all"
+)]
 struct List {
+    #[command(flatten)]
+    filter: filter::Filter,
     #[command(flatten)]
     paging: Paging,
     #[command(flatten)]
@@ -97,6 +106,8 @@ impl Keys {
             Command::Resume(resume) => resume.run(&session, &screen).await?,
             Command::Test(test) => return test.run(&session, &screen).await,
             Command::Who(who) => who.run(&session, &screen).await?,
+            Command::RevokeAll(revoke) => revoke.run(&session, &screen).await?,
+            Command::Owners(owners) => owners.run(&session, &screen).await?,
             Command::Revoke(revoke) => revoke.run(&session, &screen).await?,
             Command::Whoami(who) => who.run(&session, &screen).await?,
             Command::Verify(_) => unreachable!("it has returned above"),
@@ -120,7 +131,8 @@ impl Get {
 impl List {
     async fn run(self, session: &Session, screen: &Screen) -> anyhow::Result<()> {
         let page = async |page_token| {
-            let request = ListKeysRequest { page_size: self.paging.size(), page_token };
+            let filter = Some(self.filter.to_wire());
+            let request = ListKeysRequest { page_size: self.paging.size(), page_token, filter };
             let reply = session.keys().list_keys(session.call(request)).await;
             let reply = reply.map_err(|s| session.failure(&s))?.into_inner();
             match self.output.is_json() {

@@ -81,8 +81,17 @@ pub(crate) fn parse_time(text: &str) -> Result<prost_types::Timestamp, String> {
 
 /// The kinds of revocation that the proto names: `owner-left` and so on.
 pub(crate) fn revocation_kinds() -> impl TypedValueParser<Value = i32> {
-    PossibleValuesParser::new(kinds().map(|(name, _)| name)).map(|text| {
-        let chosen = kinds().find(|(name, _)| *name == text);
+    names_of(KINDS)
+}
+
+/// The states of a key that the proto names: `active` and so on.
+pub(crate) fn key_states() -> impl TypedValueParser<Value = i32> {
+    names_of("keyledger.v1.KeyState")
+}
+
+fn names_of(name: &'static str) -> impl TypedValueParser<Value = i32> {
+    PossibleValuesParser::new(values_of(name).map(|(name, _)| name)).map(move |text| {
+        let chosen = values_of(name).find(|(name, _)| *name == text);
         chosen.expect("clap lets only these names pass").1
     })
 }
@@ -116,11 +125,11 @@ pub(crate) fn show_grant(grant: &entry::Grant) -> String {
     format!("{} on {}{end}", grant.permissions.join(", "), grant.resource)
 }
 
-fn kinds() -> impl Iterator<Item = (String, i32)> {
+fn values_of(of: &'static str) -> impl Iterator<Item = (String, i32)> {
     let pool = keyledger_proto::methods::pool();
-    let descriptor = pool.get_enum_by_name(KINDS).expect("our own protos declare it");
+    let descriptor = pool.get_enum_by_name(of).expect("our own protos declare it");
     let numbers: Vec<i32> = descriptor.values().map(|v| v.number()).filter(|n| *n != 0).collect();
-    let name = |number| enum_value_name(KINDS, number).to_lowercase().replace('_', "-");
+    let name = move |number| enum_value_name(of, number).to_lowercase().replace('_', "-");
     numbers.into_iter().map(move |number| (name(number), number))
 }
 
@@ -205,7 +214,7 @@ mod tests {
 
     #[test]
     fn kinds_of_revocation_come_from_the_proto() {
-        let names: Vec<String> = kinds().map(|(name, _)| name).collect();
+        let names: Vec<String> = values_of(KINDS).map(|(name, _)| name).collect();
         assert!(names.contains(&"owner-left".into()) && names.contains(&"compromised".into()));
         assert!(!names.contains(&"unspecified".into()));
     }

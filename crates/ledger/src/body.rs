@@ -30,7 +30,7 @@ pub struct Event {
     pub request_id: Vec<u8>,
     #[prost(message, repeated, tag = "8")]
     pub texts: Vec<SealedText>,
-    #[prost(oneof = "Kind", tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28")]
+    #[prost(oneof = "Kind", tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30")]
     pub kind: Option<Kind>,
 }
 
@@ -62,6 +62,10 @@ pub enum Kind {
     RoleUpdated(RoleUpdated),
     #[prost(message, tag = "28")]
     RoleRetired(RoleRetired),
+    #[prost(message, tag = "29")]
+    KeyExpiring(KeyExpiring),
+    #[prost(message, tag = "30")]
+    KeyExpired(KeyExpired),
 }
 
 impl Kind {
@@ -81,6 +85,8 @@ impl Kind {
             Kind::KeyResumed(_) => 26,
             Kind::RoleUpdated(_) => 27,
             Kind::RoleRetired(_) => 28,
+            Kind::KeyExpiring(_) => 29,
+            Kind::KeyExpired(_) => 30,
         }
     }
 
@@ -100,6 +106,8 @@ impl Kind {
             Kind::KeyResumed(_) => "key.resumed",
             Kind::RoleUpdated(_) => "role.updated",
             Kind::RoleRetired(_) => "role.retired",
+            Kind::KeyExpiring(_) => "key.expiring",
+            Kind::KeyExpired(_) => "key.expired",
         }
     }
 
@@ -112,6 +120,8 @@ impl Kind {
             Kind::KeyUpdated(e) => e.link.as_ref(),
             Kind::KeySuspended(e) => e.link.as_ref(),
             Kind::KeyResumed(e) => e.link.as_ref(),
+            Kind::KeyExpiring(e) => e.link.as_ref(),
+            Kind::KeyExpired(e) => e.link.as_ref(),
             Kind::LedgerOpened(_)
             | Kind::LedgerRegistered(_)
             | Kind::RoleCreated(_)
@@ -325,6 +335,20 @@ pub struct KeyRotated {
     pub version: Option<SecretVersion>,
     #[prost(int64, tag = "3")]
     pub previous_expire_time_us: i64,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct KeyExpiring {
+    #[prost(message, optional, tag = "1")]
+    pub link: Option<KeyLink>,
+    #[prost(uint32, tag = "2")]
+    pub days: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct KeyExpired {
+    #[prost(message, optional, tag = "1")]
+    pub link: Option<KeyLink>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]

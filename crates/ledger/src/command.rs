@@ -110,16 +110,45 @@ impl Change {
 pub enum ChangeKind {
     OpenLedger(OpenLedger),
     RegisterLedger(RegisterLedger),
-    StartServer { version: String, configuration_digest: [u8; 32] },
+    StartServer {
+        version: String,
+        configuration_digest: [u8; 32],
+    },
     CreateKey(CreateKey),
-    RotateKey { key_id: KeyId, overlap_micros: i64, secret: NewSecret },
-    RevokeKey { key_id: KeyId, kind: RevocationKind },
+    RotateKey {
+        key_id: KeyId,
+        overlap_micros: i64,
+        secret: NewSecret,
+    },
+    RevokeKey {
+        key_id: KeyId,
+        kind: RevocationKind,
+    },
     UpdateKey(UpdateKey),
-    SuspendKey { key_id: KeyId },
-    ResumeKey { key_id: KeyId },
-    CreateRole { name: String, grants: Vec<Grant> },
-    UpdateRole { name: String, etag: String, grants: Option<Vec<Grant>>, described: bool },
-    RetireRole { name: String, etag: String },
+    SuspendKey {
+        key_id: KeyId,
+    },
+    ResumeKey {
+        key_id: KeyId,
+    },
+    /// Keyledger itself: notes that a key ends soon, or has ended.
+    NoteEnd {
+        key_id: KeyId,
+    },
+    CreateRole {
+        name: String,
+        grants: Vec<Grant>,
+    },
+    UpdateRole {
+        name: String,
+        etag: String,
+        grants: Option<Vec<Grant>>,
+        described: bool,
+    },
+    RetireRole {
+        name: String,
+        etag: String,
+    },
 }
 
 /// What is to be changed of a key; `None` stays as it is.
@@ -288,6 +317,8 @@ pub enum Refusal {
     /// A role that every ledger has can't be changed.
     RolePredefined,
     LedgerExists,
+    /// Another replica has done it.
+    AlreadyDone,
     /// It was changed since the caller looked.
     EtagMismatch,
     RequestIdReused,
@@ -321,6 +352,7 @@ impl Refusal {
             | Refusal::RoleRetired
             | Refusal::RolePredefined
             | Refusal::LedgerExists
+            | Refusal::AlreadyDone
             | Refusal::EtagMismatch
             | Refusal::RequestIdReused
             | Refusal::SystemLedgerOnly

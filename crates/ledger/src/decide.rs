@@ -61,6 +61,7 @@ pub fn decide(
         ChangeKind::RevokeKey { key_id, kind } => revoke_key(state, *key_id, *kind).map(only),
         ChangeKind::UpdateKey(c) => update_key(state, caller, c, now).map(only),
         ChangeKind::SuspendKey { key_id } => suspend_key(state, *key_id, now).map(only),
+        ChangeKind::NoteEnd { key_id } => note_end(state, *key_id, now).map(only),
         ChangeKind::ResumeKey { key_id } => resume_key(state, caller, *key_id, now).map(only),
         ChangeKind::CreateRole { name, grants } => {
             create_role(state, caller, name, grants).map(only)
@@ -178,6 +179,17 @@ fn suspend_key(state: &State, key_id: KeyId, now: Time) -> Result<Kind, Refusal>
     let key = find(state, key_id)?;
     require_active(key, now)?;
     Ok(Kind::KeySuspended(body::KeySuspended { link: Some(next_link(key)) }))
+}
+
+/// Every replica looks for what is due; the first one notes it.
+fn note_end(state: &State, key_id: KeyId, now: Time) -> Result<Kind, Refusal> {
+    let key = find(state, key_id)?;
+    let link = Some(next_link(key));
+    match key.due_note(now) {
+        None => Err(Refusal::AlreadyDone),
+        Some(None) => Ok(Kind::KeyExpired(body::KeyExpired { link })),
+        Some(Some(days)) => Ok(Kind::KeyExpiring(body::KeyExpiring { link, days })),
+    }
 }
 
 /// Whoever resumes a key gives again what it may do.

@@ -211,6 +211,9 @@ struct KeyRecord {
     responsible_position: Option<u64>,
     #[prost(message, optional, tag = "21")]
     used: Option<UsedRecord>,
+    /// Absent where it is the time of the creation.
+    #[prost(int64, optional, tag = "22")]
+    noted_us: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -264,6 +267,7 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
         responsible: key.responsible.map_or(vec![], |r| r.to_vec()),
         purpose_position: later(key, key.purpose_position),
         responsible_position: later(key, key.responsible_position),
+        noted_us: (key.noted != key.created).then_some(key.noted.micros()),
         used: key.used.as_ref().map(|u| UsedRecord {
             total: u.total,
             window: u.window,
@@ -324,6 +328,7 @@ pub fn decode_key(bytes: &[u8], intern: impl Fn(&str) -> Arc<str>) -> Option<Key
             r if r.is_empty() => None,
             r => Some(Box::new(r)),
         },
+        noted: Time(record.noted_us.unwrap_or(record.created_us)),
         used: record
             .used
             .map(|u| Box::new(Used { total: u.total, window: u.window, in_window: u.in_window })),

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 
 use crate::body::{self, RevocationKind};
 use crate::grant::Grant;
@@ -28,6 +28,8 @@ pub struct State {
     /// The number that the next start of a server will have.
     pub next_start: u64,
     pub keys: OrdMap<KeyId, Arc<Key>>,
+    /// When something is next to be noted of a key's end. Follows from the keys.
+    pub due: OrdSet<(Time, KeyId)>,
     pub roles: OrdMap<Arc<str>, Arc<Role>>,
     /// Ledgers that were promised; only in the system ledger.
     pub registered: OrdMap<LedgerNumber, Arc<RegisteredLedger>>,
@@ -74,6 +76,8 @@ pub struct Key {
     pub roles: Box<[Arc<str>]>,
     pub created: Time,
     pub expires: Option<Time>,
+    /// What is to be noted of its end up to this time was noted, or was past when its end was set.
+    pub noted: Time,
     /// Since when it is suspended, if it is.
     pub suspended: Option<Time>,
     pub revoked: Option<Revoked>,
@@ -157,7 +161,31 @@ pub enum KeyStatus {
     Expired,
 }
 
+/// How many days before its end a key is noted to be about to end.
+pub const NOTICE_DAYS: [u32; 3] = [30, 7, 1];
+
+const DAY: i64 = 86_400 * Time::MICROS_PER_SECOND;
+
 impl Key {
+    /// When the next thing is to be noted of its end.
+    pub fn next_due(&self) -> Option<Time> {
+        let end = self.expires.filter(|_| self.revoked.is_none())?;
+        let distances = NOTICE_DAYS.iter().map(|days| i64::from(*days) * DAY).chain([0]);
+        distances.map(|distance| end.plus_micros(-distance)).find(|due| *due > self.noted)
+    }
+
+    /// What is to be noted of its end at this time: `Some(None)` that it has come, `Some(Some(days))` that it is near.
+    pub fn due_note(&self, now: Time) -> Option<Option<u32>> {
+        self.next_due().filter(|due| *due <= now)?;
+        let end = self.expires?;
+        if end <= now {
+            return Some(None);
+        }
+        // The nearest distance that was reached: farther ones need no note of their own any more.
+        let reached = |days: &&u32| end.plus_micros(-i64::from(**days) * DAY) <= now;
+        Some(NOTICE_DAYS.iter().rfind(reached).copied())
+    }
+
     /// Expiry is judged when it is asked for: no entry is needed for a key to end on time.
     pub fn status(&self, now: Time) -> KeyStatus {
         match (self.revoked, self.expires) {
@@ -190,6 +218,18 @@ fn etag(leaf_hash: &Hash) -> String {
 }
 
 impl State {
+    /// The only way in which a key is put into the state: what is due follows.
+    pub fn put_key(&mut self, key: Key) {
+        let id = key.id;
+        let old = self.keys.get(&id).and_then(|k| k.next_due());
+        let new = key.next_due();
+        if old != new {
+            old.map(|due| self.due.remove(&(due, id)));
+            new.map(|due| self.due.insert((due, id)));
+        }
+        self.keys.insert(id, Arc::new(key));
+    }
+
     /// Everything except the verifiers, which entries don't hold: whether two states fold from the same entries.
     pub fn same_fold(&self, other: &State) -> bool {
         self.ledger == other.ledger
@@ -197,6 +237,7 @@ impl State {
             && self.newest_time == other.newest_time
             && (self.next_page, self.next_start) == (other.next_page, other.next_start)
             && self.keys == other.keys
+            && self.due == other.due
             && self.roles == other.roles
             && self.registered == other.registered
     }

@@ -1,6 +1,7 @@
 //! From the wire: requests become checked values, or a list of exactly what is wrong with them.
 
 mod changes;
+mod filters;
 
 use std::net::IpAddr;
 
@@ -13,6 +14,8 @@ pub use changes::{
     RotateKey, UpdateKey, UpdateRole, create_key, create_role, open_ledger, resume_key,
     retire_role, revoke_key, rotate_key, suspend_key, update_key, update_role,
 };
+
+pub use filters::{KeyFilter, ListKeys, RevokeKeys, list_keys, revoke_keys};
 
 /// Most questions of one call.
 pub const MAX_ITEMS: usize = 100;

@@ -65,7 +65,8 @@ pub fn key(key: &Key, texts: &Texts, now: Time) -> crate::Key {
     }
 }
 
-fn key_owner(owner: &state::Owner, texts: &Texts) -> Owner {
+/// An owner; a person by the name in the texts.
+pub fn key_owner(owner: &state::Owner, texts: &Texts) -> Owner {
     let owner = match owner {
         state::Owner::User(_) => owner::Owner::User(texts.owner.clone()),
         state::Owner::Service(name) => owner::Owner::Service(name.to_string()),

@@ -104,6 +104,18 @@ impl Sealing {
         }
     }
 
+    /// The reference of a person that the ledger knows already; of others none is made.
+    pub(crate) async fn find_person(
+        &self,
+        ledger_id: Uuid,
+        name: &str,
+    ) -> Result<Option<[u8; 16]>, StoreError> {
+        let blind = self.blind(ledger_id, &format!("person\n{name}"));
+        let client = self.database.client().await?;
+        let found = data_keys::find(&client, ledger_id, &blind).await?;
+        Ok(found.map(|wrapped| wrapped.subject_ref))
+    }
+
     /// Brings data keys into memory, so that [`Sealing::open`] finds them.
     pub(crate) async fn load(
         &self,

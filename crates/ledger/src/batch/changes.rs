@@ -160,6 +160,7 @@ fn changed(state: &State, kind: &ChangeKind) -> Changed {
         | ChangeKind::RotateKey { key_id, .. }
         | ChangeKind::SuspendKey { key_id }
         | ChangeKind::ResumeKey { key_id }
+        | ChangeKind::NoteEnd { key_id }
         | ChangeKind::RevokeKey { key_id, .. } => key(key_id),
         ChangeKind::CreateRole { name, .. }
         | ChangeKind::UpdateRole { name, .. }

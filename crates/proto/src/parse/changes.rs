@@ -48,7 +48,7 @@ pub struct CreateKey {
 
 pub fn create_key(r: crate::CreateKeyRequest) -> Result<CreateKey, Vec<Violation>> {
     let mut v = Violations::default();
-    let owner = parse_owner(&mut v, r.owner);
+    let owner = parse_owner(&mut v, "owner", r.owner);
     v.take("purpose", check_required_line(&r.purpose, MAX_TEXT));
     let grants = parse_grants(&mut v, &r.grants);
     let roles = parse_roles(&mut v, r.roles);
@@ -278,22 +278,26 @@ pub fn retire_role(r: crate::RetireRoleRequest) -> Result<RetireRole, Vec<Violat
     v.finish(Some(RetireRole { name: r.name, etag: r.etag, common }))
 }
 
-fn parse_owner(v: &mut Violations, owner: Option<crate::Owner>) -> Option<OwnerName> {
+pub(super) fn parse_owner(
+    v: &mut Violations,
+    field: &str,
+    owner: Option<crate::Owner>,
+) -> Option<OwnerName> {
     match owner.and_then(|o| o.owner) {
         Some(owner::Owner::User(name)) => v
-            .take("owner.user", check_required_line(&name, MAX_USER))
+            .take(format!("{field}.user"), check_required_line(&name, MAX_USER))
             .map(|()| OwnerName::User(name)),
         Some(owner::Owner::Service(name)) => {
             if !is_service_name(&name, MAX_NAME) {
                 v.add(
-                    "owner.service",
+                    format!("{field}.service"),
                     format!("must be 1 to {MAX_NAME} bytes of `a-z 0-9 . _ - /`"),
                 );
             }
             Some(OwnerName::Service(name))
         }
         None => {
-            v.add("owner", "must name a user or a service");
+            v.add(field, "must name a user or a service");
             None
         }
     }
@@ -345,7 +349,7 @@ fn parse_expiry(v: &mut Violations, expiry: Option<create_key_request::Expiry>) 
     }
 }
 
-fn parse_common(
+pub(super) fn parse_common(
     v: &mut Violations,
     reason: String,
     request_id: &str,
@@ -431,7 +435,7 @@ fn is_service_name(name: &str, longest: usize) -> bool {
 }
 
 /// A role as a key holds it: a name, perhaps with a parameter.
-fn check_held_role(role: &str) -> Result<(), &'static str> {
+pub(super) fn check_held_role(role: &str) -> Result<(), &'static str> {
     let (name, parameter) = match role.strip_suffix(')').and_then(|r| r.split_once('(')) {
         Some((name, parameter)) => (name, Some(parameter)),
         None => (role, None),

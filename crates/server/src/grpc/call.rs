@@ -103,6 +103,20 @@ impl CallContext {
         }
     }
 
+    /// The same call again, about one of the things that it is about.
+    pub(crate) fn again_on(&self, resource: String) -> CallContext {
+        let again = self.again();
+        CallContext { call: Call { resource, ..again.call }, ..again }
+    }
+
+    /// Whether the caller holds the method's permission on a resource.
+    pub(crate) fn may(&self, resource: &str) -> bool {
+        let head = self.head();
+        self.caller.as_ref().is_some_and(|key| {
+            judge::matching_grant(&head.state, key, self.call.permission, resource).is_some()
+        })
+    }
+
     /// Asks for a verdict on the key behind a token.
     pub(crate) fn verify(
         self,
@@ -163,11 +177,7 @@ impl CallContext {
 
     /// Whether the caller may read a category of the log.
     pub(crate) fn may_read(&self, category: &str) -> bool {
-        let head = self.head();
-        let resource = format!("logs/{category}");
-        self.caller.as_ref().is_some_and(|key| {
-            judge::matching_grant(&head.state, key, self.call.permission, &resource).is_some()
-        })
+        self.may(&format!("logs/{category}"))
     }
 
     /// Whether the caller's key still stands, as of the newest state that this replica knows.

@@ -1,6 +1,5 @@
 //! KeyService: keys.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
 use keyledger_ledger::body::{DecisionReason, Texts};
@@ -11,12 +10,11 @@ use keyledger_ledger::text::Sealed;
 use keyledger_ledger::token::Token;
 use keyledger_proto::parse::{self, Common, OwnerName};
 use keyledger_proto::{
-    CreateKeyResponse, GetKeyResponse, ListKeysRequest, ListKeysResponse, ResumeKeyResponse,
-    RevokeKeyResponse, RotateKeyResponse, SuspendKeyResponse, UpdateKeyResponse, show,
+    CreateKeyResponse, GetKeyResponse, ResumeKeyResponse, RevokeKeyResponse, RotateKeyResponse,
+    SuspendKeyResponse, UpdateKeyResponse, show,
 };
 
 use super::call::{CallContext, Outcome};
-use super::page_token;
 use super::status::Failure;
 use crate::replica::{new_secret, own_clock};
 use crate::sealing::{About, random};
@@ -161,7 +159,7 @@ pub(super) async fn resume_key(
 }
 
 /// A change whose only text is its reason, which is about the owner of the key.
-async fn change_key(
+pub(super) async fn change_key(
     call: &mut CallContext,
     key_id: KeyId,
     kind: ChangeKind,
@@ -177,38 +175,6 @@ async fn change_key(
 pub(super) async fn get_key(call: CallContext, key_id: KeyId) -> Result<GetKeyResponse, Failure> {
     let key = find(&call, key_id).ok_or(Refusal::KeyNotFound)?;
     Ok(GetKeyResponse { key: Some(show_key(&call, &key).await?) })
-}
-
-pub(super) async fn list_keys(
-    call: CallContext,
-    r: (ListKeysRequest, usize),
-) -> Result<ListKeysResponse, Failure> {
-    let (request, size) = r;
-    let cursor = page_token::read(&["ListKeys"], &request.page_token)?;
-    let after = match cursor {
-        None => Bound::Unbounded,
-        Some(bytes) => Bound::Excluded(KeyId::from_slice(&bytes).ok_or(Failure::PageToken)?),
-    };
-    let head = call.head();
-    let mut keys: Vec<Arc<Key>> = head
-        .state
-        .keys
-        .range((after, Bound::Unbounded))
-        .take(size + 1)
-        .map(|(_, key)| key.clone())
-        .collect();
-    let more = keys.len() > size;
-    keys.truncate(size);
-    let next =
-        keys.last().filter(|_| more).map(|k| page_token::write(&["ListKeys"], k.id.as_bytes()));
-    let texts = key_texts(&call, &keys).await?;
-    let now = call.now();
-    let show = |(k, texts): (&Arc<Key>, &Texts)| show::key(k, texts, now);
-    Ok(ListKeysResponse {
-        keys: keys.iter().zip(&texts).map(show).collect(),
-        next_page_token: next.unwrap_or_default(),
-        position: Some(head.state.next_position),
-    })
 }
 
 pub(super) fn find(call: &CallContext, key_id: KeyId) -> Option<Arc<Key>> {
@@ -264,8 +230,8 @@ pub(super) async fn key_texts(
 }
 
 /// A key after a change.
-struct ChangedKey {
-    key: keyledger_proto::Key,
+pub(super) struct ChangedKey {
+    pub(super) key: keyledger_proto::Key,
     /// `None` after a dry run.
     position: Option<u64>,
     /// Whether the change was made by this very call: only then may a secret be shown.

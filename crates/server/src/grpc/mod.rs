@@ -3,7 +3,7 @@
 //! - `gate`: the one place through which every call goes.
 //! - `routes`: which handler answers which method.
 //! - `call`: what a handler can ask of the ledger.
-//! - `keys`, `checks`, `roles`, `audit`, `stream`: the handlers.
+//! - `keys`, `lists`, `checks`, `roles`, `audit`, `stream`: the handlers.
 //! - `status`: failures as statuses.
 
 mod audit;
@@ -11,6 +11,7 @@ mod call;
 mod checks;
 mod gate;
 mod keys;
+mod lists;
 mod page_token;
 mod roles;
 mod routes;

@@ -12,7 +12,7 @@ use keyledger_proto::{
 use super::audit::EventFilter;
 use super::gate::Recorded::{Before, Change, Verdict};
 use super::gate::{Route, streaming, unary};
-use super::{audit, checks, keys, roles, stream};
+use super::{audit, checks, keys, lists, roles, stream};
 
 type Checked<T> = Result<T, Vec<Violation>>;
 
@@ -23,12 +23,14 @@ fn table() -> Vec<(&'static str, Route)> {
     vec![
         ("KeyService/CreateKey", unary(Change, parse::create_key, keys::create_key)),
         ("KeyService/GetKey", unary(Before, get_key, keys::get_key)),
+        ("KeyService/ListKeys", unary(Before, parse::list_keys, lists::list_keys)),
+        ("KeyService/RevokeKeys", unary(Before, parse::revoke_keys, lists::revoke_keys)),
         (
-            "KeyService/ListKeys",
+            "KeyService/ListOwners",
             unary(
                 Before,
-                |r: keyledger_proto::ListKeysRequest| sized(r.page_size, r),
-                keys::list_keys,
+                |r: keyledger_proto::ListOwnersRequest| sized(r.page_size, r),
+                lists::list_owners,
             ),
         ),
         ("KeyService/RotateKey", unary(Change, parse::rotate_key, keys::rotate_key)),

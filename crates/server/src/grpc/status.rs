@@ -204,7 +204,7 @@ fn refused(refusal: Refusal) -> Status {
             "this call belongs to the system ledger",
             [],
         ),
-        Refusal::Earlier | Refusal::Internal => {
+        Refusal::AlreadyDone | Refusal::Earlier | Refusal::Internal => {
             Failure::Internal("a refusal without a cause").into()
         }
     }

@@ -168,7 +168,7 @@ async fn load_keys(
         for row in &rows {
             let Some(key) = believe(row, ledger_id, keys, &names) else { return Ok(false) };
             loaded.push(key.id);
-            state.keys.insert(key.id, Arc::new(key));
+            state.put_key(key);
         }
         load_verifiers(client, ledger_id, state, &loaded).await?;
     }

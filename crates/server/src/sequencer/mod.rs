@@ -3,12 +3,14 @@
 //! - [`Ledger`]: what the rest of the server holds: submit a command, look at a snapshot, wait for news.
 //! - `run`: the write path, told from top to bottom.
 //! - `checkpoint`: signs size and root at an interval.
+//! - `ends`: notes that keys end soon, or have ended.
 //! - `folding`: refusals beyond ten equal ones a second wait, and share a record.
 //! - `load`: how a replica gets to the head when it starts.
 //! - `catch_up`: how it takes over what other replicas appended.
 
 mod catch_up;
 mod checkpoint;
+mod ends;
 mod folding;
 mod load;
 mod run;
@@ -121,6 +123,7 @@ impl Ledger {
         })?;
         tokio::spawn(run::run(Arc::downgrade(&ledger), waiting));
         tokio::spawn(checkpoint::run(Arc::downgrade(&ledger)));
+        tokio::spawn(ends::run(Arc::downgrade(&ledger)));
         Ok(ledger)
     }
 

@@ -36,7 +36,8 @@ pub(crate) async fn find_or_insert(
     found.ok_or_else(|| StoreError::Damaged("a data key vanished as it was made".into()))
 }
 
-async fn find(
+/// A subject by blind index.
+pub(crate) async fn find(
     client: &Client,
     ledger_id: Uuid,
     blind_index: &[u8; 32],

@@ -1,0 +1,308 @@
+//! Applying what happens to keys.
+
+use std::sync::Arc;
+
+use super::{ApplyError, At, bytes, grants};
+use crate::body::{self, Kind, OwnerKind, RevocationKind};
+use crate::id::{KeyId, Time};
+use crate::restrict::{Restrictions, Used};
+use crate::roles;
+use crate::state::{Key, KeyStatus, Label, Owner, Revoked, State, Version};
+
+pub(super) fn create_key(
+    state: &mut State,
+    at: &At,
+    e: &body::KeyCreated,
+) -> Result<(), ApplyError> {
+    let link = e.link.as_ref().ok_or(ApplyError::Field("link"))?;
+    let id = KeyId::from_slice(&link.key_id).ok_or(ApplyError::Field("link.key_id"))?;
+    if state.keys.contains_key(&id) {
+        return Err(ApplyError::KeyExists);
+    }
+    if state.ledger.as_ref().is_none_or(|l| l.number != id.ledger()) {
+        return Err(ApplyError::OtherLedger);
+    }
+    if link.stream_version != 1 || !link.previous_leaf_hash.is_empty() {
+        return Err(ApplyError::Chain);
+    }
+    let version = version(e.version.as_ref(), at, 1)?;
+    let mut key = Key {
+        id,
+        owner: owner(e.owner.as_ref())?,
+        creator: at.caller,
+        grants: grants(&e.grants)?,
+        roles: role_names(state, &e.roles)?,
+        created: at.time,
+        expires: expiry(at, e.expire_time_us)?,
+        noted: at.time,
+        suspended: None,
+        revoked: None,
+        restrictions: restrictions(e.restrictions.as_ref())?,
+        used: None,
+        labels: labels(&e.labels)?,
+        responsible: responsible(&e.responsible_ref)?,
+        versions: vec![version],
+        stream_version: 1,
+        leaf_hash: at.leaf_hash,
+        position: at.position,
+        created_position: at.position,
+        purpose_position: at.position,
+        responsible_position: at.position,
+    };
+    begin_counting(&mut key);
+    state.put_key(key);
+    Ok(())
+}
+
+pub(super) fn rotate_key(
+    state: &mut State,
+    at: &At,
+    e: &body::KeyRotated,
+) -> Result<(), ApplyError> {
+    let mut key = next_in_chain(state, at, e.link.as_ref())?;
+    if key.status(at.time) != KeyStatus::Active {
+        return Err(ApplyError::KeyState);
+    }
+    let mut previous = key.newest_version().clone();
+    let new = version(e.version.as_ref(), at, previous.number + 1)?;
+    let end = Time(e.previous_expire_time_us);
+    if end < at.time || key.expires.is_some_and(|expires| end > expires) {
+        return Err(ApplyError::Field("previous_expire_time_us"));
+    }
+    previous.expires = Some(end);
+    key.versions = vec![previous, new];
+    state.put_key(key);
+    Ok(())
+}
+
+pub(super) fn revoke_key(
+    state: &mut State,
+    at: &At,
+    e: &body::KeyRevoked,
+) -> Result<(), ApplyError> {
+    let mut key = next_in_chain(state, at, e.link.as_ref())?;
+    if key.revoked.is_some() {
+        return Err(ApplyError::KeyState);
+    }
+    let kind = RevocationKind::try_from(e.kind).ok().filter(|k| *k != RevocationKind::Unspecified);
+    key.revoked = Some(Revoked { kind: kind.ok_or(ApplyError::Field("kind"))?, time: at.time });
+    state.put_key(key);
+    Ok(())
+}
+
+pub(super) fn update_key(
+    state: &mut State,
+    at: &At,
+    e: &body::KeyUpdated,
+) -> Result<(), ApplyError> {
+    let mut key = next_in_chain(state, at, e.link.as_ref())?;
+    if !matches!(key.status(at.time), KeyStatus::Active | KeyStatus::Suspended) {
+        return Err(ApplyError::KeyState);
+    }
+    let new_responsible = responsible(&e.responsible_ref)?;
+    if new_responsible != key.responsible || e.changed.iter().any(|c| c == "responsible") {
+        key.responsible_position = at.position;
+    }
+    if e.changed.iter().any(|c| c == "purpose") {
+        key.purpose_position = at.position;
+    }
+    key.grants = grants(&e.grants)?;
+    key.roles = role_names(state, &e.roles)?;
+    let expires = expiry(at, e.expire_time_us)?;
+    if expires != key.expires {
+        key.expires = expires;
+        key.noted = at.time;
+    }
+    key.restrictions = restrictions(e.restrictions.as_ref())?;
+    begin_counting(&mut key);
+    key.labels = labels(&e.labels)?;
+    key.responsible = new_responsible;
+    // A secret never outlives its key.
+    for version in &mut key.versions {
+        version.expires = match (version.expires, key.expires) {
+            (Some(own), Some(end)) => Some(own.min(end)),
+            (own, _) => own,
+        };
+    }
+    state.put_key(key);
+    Ok(())
+}
+
+/// Uses are counted from when they are first limited, for as long as they are.
+fn begin_counting(key: &mut Key) {
+    let limited = key.restrictions.as_ref().is_some_and(|r| r.is_limited());
+    let used = key.used.take().unwrap_or_default();
+    key.used = limited.then_some(used);
+}
+
+/// What a key whose uses are limited was used with some more; `None` for other keys.
+pub(super) fn counted(
+    state: &State,
+    id: KeyId,
+    uses: u32,
+    now: Time,
+) -> Result<Option<(KeyId, Used)>, ApplyError> {
+    let key = state.keys.get(&id).ok_or(ApplyError::NoSuchKey)?;
+    let (Some(limits), Some(used)) = (&key.restrictions, &key.used) else { return Ok(None) };
+    let used = limits.count(used, uses, now).ok_or(ApplyError::Field("spent"))?;
+    Ok(Some((id, used)))
+}
+
+/// A change counts as one use of its caller; that a key ends itself never does.
+pub(super) fn counted_caller(
+    state: &State,
+    at: &At,
+    kind: &Kind,
+) -> Result<Option<(KeyId, Used)>, ApplyError> {
+    let Some(caller) = at.caller else { return Ok(None) };
+    let ended = match kind {
+        Kind::KeyRevoked(e) => e.link.as_ref().and_then(|l| KeyId::from_slice(&l.key_id)),
+        _ => None,
+    };
+    if ended == Some(caller) { Ok(None) } else { counted(state, caller, 1, at.time) }
+}
+
+pub(super) fn set_used(state: &mut State, (id, used): (KeyId, Used)) {
+    let Some(key) = state.keys.get(&id).filter(|k| k.used.is_some()) else { return };
+    let key = Key { used: Some(Box::new(used)), ..Key::clone(key) };
+    state.put_key(key);
+}
+
+pub(super) fn suspend_key(
+    state: &mut State,
+    at: &At,
+    e: &body::KeySuspended,
+) -> Result<(), ApplyError> {
+    let mut key = next_in_chain(state, at, e.link.as_ref())?;
+    if key.status(at.time) != KeyStatus::Active {
+        return Err(ApplyError::KeyState);
+    }
+    key.suspended = Some(at.time);
+    state.put_key(key);
+    Ok(())
+}
+
+pub(super) fn resume_key(
+    state: &mut State,
+    at: &At,
+    e: &body::KeyResumed,
+) -> Result<(), ApplyError> {
+    let mut key = next_in_chain(state, at, e.link.as_ref())?;
+    if key.status(at.time) != KeyStatus::Suspended {
+        return Err(ApplyError::KeyState);
+    }
+    key.suspended = None;
+    state.put_key(key);
+    Ok(())
+}
+
+pub(super) fn note_expiring(
+    state: &mut State,
+    at: &At,
+    e: &body::KeyExpiring,
+) -> Result<(), ApplyError> {
+    note(state, at, e.link.as_ref(), Some(e.days))
+}
+
+pub(super) fn note_expired(
+    state: &mut State,
+    at: &At,
+    e: &body::KeyExpired,
+) -> Result<(), ApplyError> {
+    note(state, at, e.link.as_ref(), None)
+}
+
+/// What is noted of a key's end is what was to be noted by then: neither too early nor twice.
+fn note(
+    state: &mut State,
+    at: &At,
+    link: Option<&body::KeyLink>,
+    days: Option<u32>,
+) -> Result<(), ApplyError> {
+    let mut key = next_in_chain(state, at, link)?;
+    if key.due_note(at.time) != Some(days) {
+        return Err(ApplyError::KeyState);
+    }
+    key.noted = at.time;
+    state.put_key(key);
+    Ok(())
+}
+
+/// The key that an entry continues, with the entry counted in.
+fn next_in_chain(state: &State, at: &At, link: Option<&body::KeyLink>) -> Result<Key, ApplyError> {
+    let link = link.ok_or(ApplyError::Field("link"))?;
+    let id = KeyId::from_slice(&link.key_id).ok_or(ApplyError::Field("link.key_id"))?;
+    let mut key = state.keys.get(&id).map(|k| Key::clone(k)).ok_or(ApplyError::NoSuchKey)?;
+    if link.stream_version != key.stream_version + 1 || link.previous_leaf_hash != key.leaf_hash {
+        return Err(ApplyError::Chain);
+    }
+    key.stream_version = link.stream_version;
+    key.leaf_hash = at.leaf_hash;
+    key.position = at.position;
+    Ok(key)
+}
+
+fn version(
+    version: Option<&body::SecretVersion>,
+    at: &At,
+    number: u32,
+) -> Result<Version, ApplyError> {
+    let version = version.ok_or(ApplyError::Field("version"))?;
+    if version.number != number {
+        return Err(ApplyError::Field("version.number"));
+    }
+    Ok(Version {
+        number,
+        created: at.time,
+        expires: None,
+        commitment: bytes(&version.verifier_commitment, "version.verifier_commitment")?,
+        pepper_id: version.pepper_id,
+    })
+}
+
+fn owner(owner: Option<&body::Owner>) -> Result<Owner, ApplyError> {
+    match owner.and_then(|o| o.owner.as_ref()) {
+        Some(OwnerKind::UserRef(reference)) => Ok(Owner::User(bytes(reference, "owner.user_ref")?)),
+        Some(OwnerKind::Service(name)) => Ok(Owner::Service(name.as_str().into())),
+        None => Err(ApplyError::Field("owner")),
+    }
+}
+
+/// The names that a key holds roles by; those of the ledger's own are shared among keys.
+fn role_names(state: &State, names: &[String]) -> Result<Box<[Arc<str>]>, ApplyError> {
+    let name = |name: &String| match state.roles.get(name.as_str()) {
+        Some(role) => Ok(role.name.clone()),
+        None if roles::grants(state, name).is_some() => Ok(name.as_str().into()),
+        None => Err(ApplyError::NoSuchRole),
+    };
+    names.iter().map(name).collect()
+}
+
+fn expiry(at: &At, micros: i64) -> Result<Option<Time>, ApplyError> {
+    let expires = (micros != 0).then_some(Time(micros));
+    match expires.is_some_and(|end| end <= at.time) {
+        true => Err(ApplyError::Field("expire_time_us")),
+        false => Ok(expires),
+    }
+}
+
+fn restrictions(
+    restrictions: Option<&body::Restrictions>,
+) -> Result<Option<Box<Restrictions>>, ApplyError> {
+    let restrictions = Restrictions::from_body(restrictions)?;
+    Ok((!restrictions.is_empty()).then(|| Box::new(restrictions)))
+}
+
+fn labels(labels: &[body::Label]) -> Result<Box<[Label]>, ApplyError> {
+    if !labels.is_sorted_by(|a, b| a.name < b.name) {
+        return Err(ApplyError::Field("labels"));
+    }
+    Ok(labels.iter().map(Label::from_body).collect())
+}
+
+fn responsible(reference: &[u8]) -> Result<Option<[u8; 16]>, ApplyError> {
+    match reference {
+        [] => Ok(None),
+        reference => bytes(reference, "responsible_ref").map(Some),
+    }
+}

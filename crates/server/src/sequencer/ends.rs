@@ -1,0 +1,47 @@
+//! Notes that keys will end soon, and that they have ended. Every replica looks; the first one notes it, since `decide`
+//! tells the others that it was done. A key is refused from its end on whether or not this was noted.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use keyledger_ledger::command::{Change, ChangeKind};
+use keyledger_ledger::id::KeyId;
+
+use super::{Ledger, SequencerError};
+use crate::replica::{by_itself, own_clock};
+
+/// How often it looks.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Most keys that are noted at once, so that others have room in the same batch. The rest waits for the next look.
+const MAX_AT_ONCE: usize = 1_024;
+
+/// Runs until the ledger is dropped or stopped.
+pub(super) async fn run(ledger: Weak<Ledger>) {
+    let mut interval = tokio::time::interval(INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let Some(ledger) = ledger.upgrade() else { return };
+        if ledger.stopped().is_some() {
+            return;
+        }
+        if let Err(error) = note_due(&ledger).await {
+            tracing::warn!(%error, "ends of keys could not be noted");
+        }
+    }
+}
+
+async fn note_due(ledger: &Ledger) -> Result<(), SequencerError> {
+    let now = own_clock();
+    let due: Vec<KeyId> = {
+        let state = &ledger.snapshot().state;
+        let due = state.due.iter().take_while(|(time, _)| *time <= now).take(MAX_AT_ONCE);
+        due.map(|(_, id)| *id).collect()
+    };
+    let notes = due
+        .into_iter()
+        .map(|key_id| by_itself(ledger, Change::new(ChangeKind::NoteEnd { key_id }, vec![])));
+    try_join_all(notes).await?;
+    Ok(())
+}
