@@ -10,19 +10,22 @@
 mod world;
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use keyledger_ledger::batch::NewEntry;
-use keyledger_ledger::body::{DecisionReason, RevocationKind, Texts};
+use keyledger_ledger::body::{self, DecisionReason, RevocationKind, Texts};
 use keyledger_ledger::command::{
     Action, Answer, Call, ChangeKind, Command, DAY, Expiry, RegisterLedger, RequestId, SECOND,
+    UpdateKey,
 };
 use keyledger_ledger::decide::SecretRow;
 use keyledger_ledger::id::{KeyId, LedgerNumber};
 use keyledger_ledger::note::{self, Checkpoint};
-use keyledger_ledger::state::Owner;
+use keyledger_ledger::restrict::Restrictions;
+use keyledger_ledger::state::{Label, Owner};
 use keyledger_ledger::text::{Sealed, commitment};
 use keyledger_ledger::token::{Secret, Token};
 use prost::Message;
@@ -41,6 +44,9 @@ fn main() {
     story.rotations();
     story.refused_changes();
     story.repeats();
+    story.restrictions();
+    story.changed_keys();
+    story.changed_roles();
     story.ends();
     story.write(&folder);
 }
@@ -61,6 +67,8 @@ struct Story {
     person: Token,
     robot: Token,
     manager: Token,
+    /// One that ends soon.
+    paced: Option<Token>,
     /// Each token with the version of its key.
     tokens: Vec<(u32, Token)>,
 }
@@ -74,7 +82,7 @@ impl Story {
         let mut token = || world.new_key();
         let (admin, person, robot, manager) = (token(), token(), token(), token());
         let tokens = [&admin, &person, &robot, &manager].map(|t| (1, t.clone())).to_vec();
-        Story { world, ledger_id, month, alice, admin, person, robot, manager, tokens }
+        Story { world, ledger_id, month, alice, admin, person, robot, manager, paced: None, tokens }
     }
 
     /// Every kind of change but rotation and revocation.
@@ -254,9 +262,133 @@ impl Story {
         }
     }
 
+    /// A key for a service with the given restrictions; may read the error logs.
+    fn restricted(&mut self, restrictions: body::Restrictions, expiry: Expiry) -> Token {
+        let token = self.world.new_key();
+        self.tokens.push((1, token.clone()));
+        let owner = Owner::Service("robot/restricted".into());
+        let may = vec![grant(&["audit.read"], "logs/error", false)];
+        let mut create = self.world.create_key(&token, owner, may, vec![], expiry);
+        if let ChangeKind::CreateKey(create) = &mut create {
+            let restrictions = Restrictions::from_body(Some(&restrictions));
+            create.restrictions = restrictions.expect("they are well-formed");
+            create.labels = vec![label("env", "prod"), label("team", "billing")];
+        }
+        let create = self.change("KeyService/CreateKey", create, reason("a robot"), self.month);
+        self.run(vec![create]);
+        token
+    }
+
+    fn check_from(&mut self, token: &Token, address: Option<IpAddr>, audience: &str) {
+        let admin = self.admin.reveal();
+        let call = self.call(&admin, "KeyService/VerifyKey", "keys.verify", "keys");
+        let mut command = verify(call, &token.reveal(), "audit.read", "logs/error", vec![]);
+        if let Action::Verify(check) = &mut command.action {
+            (check.address, check.audience) = (address, audience.into());
+        }
+        self.run(vec![command]);
+    }
+
+    /// Networks, audiences, a maximum of uses, and a rate.
+    fn restrictions(&mut self) {
+        self.wait(SECOND);
+        let office = Some(IpAddr::from([203, 0, 113, 7]));
+        let guarded = body::Restrictions {
+            networks: vec!["203.0.113.0/24".into(), "2001:db8::/32".into()],
+            audiences: vec!["exports".into()],
+            max_uses: 2,
+            rate: None,
+        };
+        let guarded = self.restricted(guarded, Expiry::Default);
+        let rate = Some(body::Rate { uses: 1, window_us: DAY });
+        let paced = body::Restrictions { rate, ..Default::default() };
+        let paced = self.restricted(paced, Expiry::After(8 * DAY));
+        self.check_from(&guarded, office, "exports");
+        self.check_from(&guarded, None, "exports");
+        self.check_from(&guarded, office, "other");
+        self.check_from(&guarded, office, "exports");
+        self.check_from(&guarded, office, "exports");
+        self.check_from(&paced, None, "");
+        self.check_from(&paced, None, "");
+        self.wait(2 * DAY);
+        let kind = ChangeKind::NoteEnd { key_id: paced.key_id };
+        let note = self.world.by_itself(kind, vec![]);
+        self.run(vec![note]);
+        self.paced = Some(paced);
+    }
+
+    /// Suspended, checked, resumed, tried, changed.
+    fn changed_keys(&mut self) {
+        self.wait(SECOND);
+        let robot = self.robot.clone();
+        let (key_id, month) = (robot.key_id, self.month);
+        let suspend = ChangeKind::SuspendKey { key_id };
+        let suspend = self.change("KeyService/SuspendKey", suspend, reason("odd"), month);
+        self.run(vec![suspend]);
+        self.check_from(&robot, None, "");
+        let resume = ChangeKind::ResumeKey { key_id };
+        let resume = self.change("KeyService/ResumeKey", resume, reason("false alarm"), month);
+        self.run(vec![resume]);
+        let alice = self.alice;
+        let update = ChangeKind::UpdateKey(UpdateKey {
+            key_id,
+            etag: String::new(),
+            changed: ["purpose", "labels", "responsible"].map(String::from).to_vec(),
+            grants: None,
+            roles: None,
+            expiry: None,
+            restrictions: None,
+            labels: Some(vec![label("team", "exports")]),
+            responsible: Some(Some(alice.reference)),
+        });
+        let texts = Texts {
+            reason: "a new team".into(),
+            purpose: "export warnings".into(),
+            ..Texts::default()
+        };
+        let mut tried = self.change("KeyService/UpdateKey", update.clone(), texts.clone(), month);
+        if let Action::Change(change) = &mut tried.action {
+            change.validate_only = true;
+        }
+        self.run(vec![tried]);
+        let about_alice =
+            self.seal(alice, Texts { responsible: "alice@example.com".into(), ..Texts::default() });
+        let mut update = self.change("KeyService/UpdateKey", update, texts, month);
+        if let Action::Change(change) = &mut update.action {
+            change.texts.push(about_alice);
+        }
+        self.run(vec![update]);
+    }
+
+    fn changed_roles(&mut self) {
+        self.wait(SECOND);
+        let (name, etag) = ("error-readers".to_string(), String::new());
+        let grants = Some(vec![grant(&["audit.read"], "logs/error", false)]);
+        let update = ChangeKind::UpdateRole {
+            name: name.clone(),
+            etag: etag.clone(),
+            grants,
+            described: true,
+        };
+        let texts = Texts {
+            reason: "less is enough".into(),
+            description: "reads error logs".into(),
+            ..Texts::default()
+        };
+        let update = self.change("KeyService/UpdateRole", update, texts, self.month);
+        let retire = ChangeKind::RetireRole { name, etag };
+        let retire =
+            self.change("KeyService/RetireRole", retire, reason("nobody needs it"), self.month);
+        self.run(vec![update, retire]);
+    }
+
     /// A revoked and an expired key under check.
     fn ends(&mut self) {
         self.wait(91 * DAY);
+        let paced = self.paced.clone().expect("it was made before");
+        let kind = ChangeKind::NoteEnd { key_id: paced.key_id };
+        let note = self.world.by_itself(kind, vec![]);
+        self.run(vec![note]);
         let checks = [self.person.reveal(), self.robot.reveal()].map(|token| {
             let call =
                 self.call(&self.admin.reveal(), "KeyService/VerifyKey", "keys.verify", "keys");
@@ -303,6 +435,11 @@ impl Story {
             ChangeKind::CreateRole { name, .. } => ("roles.create", format!("roles/{name}")),
             ChangeKind::RotateKey { key_id, .. } => ("keys.rotate", format!("keys/{key_id}")),
             ChangeKind::RevokeKey { key_id, .. } => ("keys.revoke", format!("keys/{key_id}")),
+            ChangeKind::SuspendKey { key_id } => ("keys.suspend", format!("keys/{key_id}")),
+            ChangeKind::ResumeKey { key_id } => ("keys.resume", format!("keys/{key_id}")),
+            ChangeKind::UpdateKey(u) => ("keys.update", format!("keys/{}", u.key_id)),
+            ChangeKind::UpdateRole { name, .. } => ("roles.update", format!("roles/{name}")),
+            ChangeKind::RetireRole { name, .. } => ("roles.retire", format!("roles/{name}")),
             _ => ("keys.create", "keys".into()),
         };
         let call = self.call(&self.admin.reveal(), method, permission, &resource);
@@ -368,6 +505,10 @@ impl Story {
             "verifiers": self.world.secrets.iter().map(verifier).collect::<Vec<_>>(),
         })
     }
+}
+
+fn label(name: &str, value: &str) -> Label {
+    Label { name: name.into(), value: value.into() }
 }
 
 fn reason(text: &str) -> Texts {

@@ -19,7 +19,7 @@ use keyledger_ledger::record::RowSum;
 use keyledger_ledger::refusals::Refusals;
 use keyledger_ledger::restrict::Restrictions;
 use keyledger_ledger::secret::{Pepper, Peppers};
-use keyledger_ledger::state::{Key, Owner, State, Version};
+use keyledger_ledger::state::{Key, Label, Owner, State, Version};
 use keyledger_ledger::text::Sealed;
 use keyledger_ledger::token::{Secret, Token};
 use serde_json::{Value, json};
@@ -213,7 +213,7 @@ pub(crate) fn summary(key: &Key) -> Value {
     };
     let version =
         |v: &Version| json!({"number": v.number, "expires_us": v.expires.map(Time::micros)});
-    json!({
+    let mut summary = json!({
         "key_id": key.id.to_string(),
         "owner": owner,
         "creator": key.creator.map(|id| id.to_string()),
@@ -224,5 +224,27 @@ pub(crate) fn summary(key: &Key) -> Value {
         "versions": key.versions.iter().map(version).collect::<Vec<_>>(),
         "stream_version": key.stream_version,
         "position": key.position,
-    })
+    });
+    // What earlier ledgers don't have is said only where it is something.
+    let mut add = |name: &str, value: Value| summary[name] = value;
+    if let Some(r) = key.restrictions.as_ref().and_then(|r| r.to_body()) {
+        let rate = r.rate.map(|rate| json!({"uses": rate.uses, "window_us": rate.window_us}));
+        let limits = json!({"max_uses": r.max_uses, "rate": rate});
+        let places = json!({"networks": r.networks, "audiences": r.audiences});
+        add("restrictions", json!([places, limits]));
+    }
+    if let Some(used) = &key.used {
+        add("used", used.total.into());
+    }
+    if !key.labels.is_empty() {
+        let label = |l: &Label| format!("{}={}", l.name, l.value);
+        add("labels", key.labels.iter().map(label).collect::<Vec<_>>().into());
+    }
+    if let Some(reference) = &key.responsible {
+        add("responsible", hex::encode(reference).into());
+    }
+    if let Some(since) = key.suspended {
+        add("suspended_us", since.micros().into());
+    }
+    summary
 }
