@@ -28,6 +28,7 @@ fn main() -> io::Result<()> {
     config.skip_debug(["keyledger.v1.CreateKeyResponse", "keyledger.v1.RotateKeyResponse"]);
     config.skip_debug(["keyledger.v1.OpenLedgerResponse", "keyledger.v1.VerifyKeyRequest"]);
     config.skip_debug(["keyledger.v1.BatchVerifyKeysRequest", "keyledger.v1.LookupKeyRequest"]);
+    config.skip_debug(["keyledger.v1.RevokeBySecretRequest"]);
     tonic_prost_build::configure()
         .build_server(false)
         .extern_path(".keyledger.entry.v1", "::keyledger_ledger::body")

@@ -129,6 +129,11 @@ impl Rpc for ListOwnersRequest {
     const PATH: &'static str = "/keyledger.v1.KeyService/ListOwners";
 }
 
+impl Rpc for RevokeBySecretRequest {
+    type Reply = RevokeBySecretResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/RevokeBySecret";
+}
+
 impl Rpc for ListEventsRequest {
     type Reply = ListEventsResponse;
     const PATH: &'static str = "/keyledger.v1.AuditService/ListEvents";

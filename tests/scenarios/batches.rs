@@ -353,6 +353,22 @@ impl Story {
         }
     }
 
+    /// After each of its entries, a key folded from its own entries so far is what the ledger folded so far holds.
+    fn check_looks_back(&self) {
+        let mut histories: HashMap<KeyId, Vec<(u64, [u8; 32], Event)>> = HashMap::new();
+        let mut verifier = Verifier::default();
+        for entry in &self.world.entries {
+            verifier.push(&found(entry), &mut NoKeys).expect("it has verified before");
+            let link = entry.event.kind.as_ref().and_then(Kind::key_link);
+            let Some(id) = link.and_then(|l| KeyId::from_slice(&l.key_id)) else { continue };
+            let history = histories.entry(id).or_default();
+            history.push((entry.position, entry.leaf_hash, entry.event.clone()));
+            let folded = fold_key(verifier.state(), history).expect("they fit each other");
+            let then = Key { used: None, ..Key::clone(&verifier.state().keys[&id]) };
+            assert_eq!(folded.as_deref(), Some(&then));
+        }
+    }
+
     /// Whatever a key allows, one single grant of the key that made it reaches; and it ends no later.
     fn check_that_nobody_gave_more_than_they_hold(&self) {
         let state = &self.world.head.state;
@@ -435,6 +451,7 @@ proptest! {
         }
         story.check_that_all_is_recorded();
         story.check_projections();
+        story.check_looks_back();
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The life of a key between its creation and its end: suspended, resumed, updated, and dry runs of all of it.
 
+use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
+use keyledger_ledger::token::{Secret, Token};
 use keyledger_proto::entry::{Decision, DecisionReason, Label, Restrictions};
 use keyledger_proto::*;
 use prost_types::Timestamp;
@@ -102,7 +104,7 @@ fn an_update_changes_what_it_names_and_nothing_else() {
             ..update(&before.key_id, &["responsible", "labels", "roles"])
         };
         admin.call(responsible).await.unwrap();
-        let get = GetKeyRequest { key_id: before.key_id.clone() };
+        let get = GetKeyRequest { key_id: before.key_id.clone(), as_of: None };
         let shown = admin.call(get).await.unwrap().key.unwrap();
         assert_eq!((shown.responsible.as_str(), shown.labels.len()), ("dave@example.com", 0));
         assert_eq!(shown.purpose, "exports warnings, too");
@@ -126,7 +128,7 @@ fn an_update_with_an_old_etag_is_aborted_and_changes_nothing() {
         admin.call(with_etag(&key.etag)).await.unwrap();
         refused(admin.call(with_etag(&key.etag)).await)
             .with(Code::Aborted, ErrorReason::EtagMismatch);
-        let get = GetKeyRequest { key_id: key.key_id.clone() };
+        let get = GetKeyRequest { key_id: key.key_id.clone(), as_of: None };
         assert_eq!(admin.call(get).await.unwrap().key.unwrap().stream_version, 2);
     });
 }
@@ -209,6 +211,112 @@ fn a_key_may_always_end_itself() {
 }
 
 #[test]
+fn a_key_is_shown_as_it_was_at_any_position_or_time() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let admin = replica.admin();
+        let made = admin.call(user_key("alice@example.com")).await.unwrap();
+        let key_id = made.key.as_ref().unwrap().key_id.clone();
+        let mut steps = vec![(made.position.unwrap(), made.key.unwrap())];
+        let purpose = UpdateKeyRequest {
+            purpose: "export warnings".into(),
+            grants: vec![grant("audit.read", "logs/warning")],
+            ..update(&key_id, &["purpose", "grants"])
+        };
+        let updated = admin.call(purpose).await.unwrap();
+        steps.push((updated.position.unwrap(), updated.key.unwrap()));
+        let suspended = admin.call(suspend(&key_id)).await.unwrap();
+        steps.push((suspended.position.unwrap(), suspended.key.unwrap()));
+        let revoked = admin.call(revoke(&key_id)).await.unwrap();
+        steps.push((revoked.position.unwrap(), revoked.key.unwrap()));
+        let at = async |as_of| {
+            let request = GetKeyRequest { key_id: key_id.clone(), as_of: Some(as_of) };
+            replica.admin().call(request).await
+        };
+        use get_key_request::AsOf::{AsOfPosition, AsOfTime};
+        for (i, (position, expected)) in steps.iter().enumerate() {
+            let shown = at(AsOfPosition(position + 1)).await.unwrap();
+            assert_eq!((shown.position, shown.key.as_ref()), (Some(position + 1), Some(expected)));
+            // The time of the entry is in the entry.
+            let event = GetEventRequest { position: Some(*position), ..Default::default() };
+            let time = admin.call(event).await.unwrap().event.unwrap().time.unwrap();
+            let shown = at(AsOfTime(time)).await.unwrap();
+            assert_eq!(shown.key.as_ref(), Some(expected));
+            let before = at(AsOfPosition(*position)).await;
+            match i {
+                0 => drop(refused(before).with(Code::NotFound, ErrorReason::KeyNotFound)),
+                _ => assert_eq!(before.unwrap().key.as_ref(), Some(&steps[i - 1].1)),
+            }
+        }
+        assert_eq!(refused(at(AsOfPosition(1_000_000)).await).fields, ["as_of_position"]);
+        let long_ago = prost_types::Timestamp { seconds: 1, nanos: 0 };
+        refused(at(AsOfTime(long_ago)).await).with(Code::NotFound, ErrorReason::KeyNotFound);
+    });
+}
+
+#[test]
+fn whoever_holds_a_leaked_token_can_end_it_and_learns_nothing() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let (admin, stranger) = (replica.admin(), replica.anonymous());
+        let found = |token: &str| RevokeBySecretRequest {
+            token: token.into(),
+            reason: "found in a public repository".into(),
+        };
+        let restricted =
+            Restrictions { networks: vec!["192.0.2.0/24".into()], ..Default::default() };
+        let elsewhere =
+            CreateKeyRequest { restrictions: Some(restricted), ..service_key("elsewhere", vec![]) };
+        let (plain, suspended, elsewhere) = (
+            admin.call(user_key("alice@example.com")).await.unwrap(),
+            admin.call(user_key("bob@example.com")).await.unwrap(),
+            admin.call(elsewhere).await.unwrap(),
+        );
+        let id = |made: &CreateKeyResponse| made.key.as_ref().unwrap().key_id.clone();
+        admin.call(suspend(&id(&suspended))).await.unwrap();
+        for made in [&plain, &suspended, &elsewhere] {
+            let mark = d.mark().await;
+            assert_eq!(stranger.call(found(&made.token)).await.unwrap(), RevokeBySecretResponse {});
+            let left = d.since(&mark).await.remove(&1).unwrap();
+            let [ended] = &left[..] else { panic!("{left:?}") };
+            let caller = ended.as_change().caller.as_ref().expect("its own secret ended it");
+            assert_eq!(caller.version, 1);
+            let get = GetKeyRequest { key_id: id(made), as_of: None };
+            let key = admin.call(get).await.unwrap().key.unwrap();
+            assert_eq!(key.revocation.unwrap().kind(), entry::RevocationKind::Compromised);
+        }
+        // Ended before, never made, of another ledger, no token: the same answer, a refused use, and nothing changes.
+        let other = admin.call(user_key("carol@example.com")).await.unwrap();
+        let token = Token::parse(&other.token).unwrap();
+        let wrong = Token { secret: Secret::new([9; 32]), ..token.clone() }.reveal();
+        let unknown = KeyId::new(Time(1), LedgerNumber(1), 4711);
+        let foreign = KeyId::new(Time(1), LedgerNumber(77), 4711);
+        let with_id = |key_id| Token { key_id, ..token.clone() }.reveal();
+        let rotated = admin.call(user_key("dave@example.com")).await.unwrap();
+        admin.call(rotate(&id(&rotated), 0)).await.unwrap();
+        for (token, ledger, reason) in [
+            (plain.token.clone(), 1, DecisionReason::Refused),
+            (rotated.token.clone(), 1, DecisionReason::Superseded),
+            (wrong, 1, DecisionReason::WrongSecret),
+            (with_id(unknown), 1, DecisionReason::UnknownKey),
+            (with_id(foreign), 0, DecisionReason::Foreign),
+            ("klk_4711".into(), 0, DecisionReason::Malformed),
+            (String::new(), 0, DecisionReason::Missing),
+        ] {
+            let mark = d.mark().await;
+            let answer = stranger.call(found(&token)).await.unwrap();
+            assert_eq!(answer, RevokeBySecretResponse {});
+            let (found, left) = d.since_in_one(&mark).await;
+            assert_eq!((found, left.len()), (ledger, 1));
+            assert_eq!(verdict(left[0].as_use()), (Decision::Deny, reason));
+        }
+        assert_eq!(admin.call(check(&other.token)).await.unwrap().decision(), Decision::Allow);
+        let silent = RevokeBySecretRequest { reason: String::new(), ..found(&other.token) };
+        assert_eq!(refused(stranger.call(silent).await).fields, ["reason"]);
+    });
+}
+
+#[test]
 fn what_a_key_is_survives_a_restart() {
     scenario(async |d| {
         let replica = d.replica().await;
@@ -232,7 +340,7 @@ fn what_a_key_is_survives_a_restart() {
         };
         admin.call(purpose).await.unwrap();
         admin.call(suspend(&key_id)).await.unwrap();
-        let get = GetKeyRequest { key_id };
+        let get = GetKeyRequest { key_id, as_of: None };
         let before = admin.call(get.clone()).await.unwrap().key.unwrap();
         let other = d.replica().await;
         assert_eq!(other.admin().call(get).await.unwrap().key.unwrap(), before);

@@ -15,6 +15,7 @@ mod update;
 pub(crate) use show::owner;
 
 use clap::Subcommand;
+use keyledger_proto::get_key_request::AsOf;
 use keyledger_proto::{GetKeyRequest, ListKeysRequest, WhoAmIRequest};
 use uuid::Uuid;
 
@@ -24,6 +25,7 @@ use crate::json::{self, Output};
 use crate::paging::Paging;
 use crate::screen::Screen;
 use crate::token::Usual;
+use crate::values::parse_time;
 
 /// Issue, show, change, rotate, stop, revoke and check provisioning keys.
 #[derive(clap::Args)]
@@ -60,6 +62,12 @@ enum Command {
 struct Get {
     /// Which key: a UUID.
     key_id: Uuid,
+    /// As it was just before this position.
+    #[arg(long, value_name = "POSITION", conflicts_with = "as_of_time")]
+    as_of_position: Option<u64>,
+    /// As it was at this time: RFC 3339 with an offset.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    as_of_time: Option<prost_types::Timestamp>,
     #[command(flatten)]
     output: Output,
 }
@@ -118,7 +126,13 @@ impl Keys {
 
 impl Get {
     async fn run(self, session: &Session, screen: &Screen) -> anyhow::Result<()> {
-        let request = GetKeyRequest { key_id: self.key_id.to_string() };
+        let request = GetKeyRequest {
+            key_id: self.key_id.to_string(),
+            as_of: self
+                .as_of_position
+                .map(AsOf::AsOfPosition)
+                .or(self.as_of_time.map(AsOf::AsOfTime)),
+        };
         let reply = session.keys().get_key(session.call(request)).await;
         let reply = reply.map_err(|s| session.failure(&s))?.into_inner();
         if self.output.is_json() {

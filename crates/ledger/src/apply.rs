@@ -170,9 +170,21 @@ fn check_envelope(state: &State, event: &Event) -> Result<(), ApplyError> {
         Some(caller) => {
             let id = KeyId::from_slice(&caller.key_id).ok_or(ApplyError::Field("caller"))?;
             let key = state.keys.get(&id).ok_or(ApplyError::Caller)?;
+            // Whoever holds its secret may end a key, in whatever state it is.
+            if ends(event) == Some(id) {
+                return Ok(());
+            }
             crate::judge::standing(key, caller.version, Time(event.time_us))
                 .map_err(|_| ApplyError::Caller)
         }
+    }
+}
+
+/// The key that an entry ends.
+fn ends(event: &Event) -> Option<KeyId> {
+    match &event.kind {
+        Some(Kind::KeyRevoked(e)) => e.link.as_ref().and_then(|l| KeyId::from_slice(&l.key_id)),
+        _ => None,
     }
 }
 

@@ -131,10 +131,7 @@ pub fn standing(key: &Key, version: u32, now: Time) -> Result<(), DecisionReason
         KeyStatus::Suspended => return Err(DecisionReason::Suspended),
         KeyStatus::Active => {}
     }
-    match key.versions.iter().find(|v| v.number == version) {
-        Some(v) if v.expires.is_none_or(|end| now < end) => Ok(()),
-        _ => Err(DecisionReason::Superseded),
-    }
+    if key.accepts(version, now) { Ok(()) } else { Err(DecisionReason::Superseded) }
 }
 
 /// The grant that covers a use.

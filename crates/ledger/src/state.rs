@@ -201,6 +201,12 @@ impl Key {
         etag(&self.leaf_hash)
     }
 
+    /// Whether this version of its secret wasn't rotated away.
+    pub fn accepts(&self, version: u32, now: Time) -> bool {
+        let live = |v: &Version| v.number == version && v.expires.is_none_or(|end| now < end);
+        self.versions.iter().any(live)
+    }
+
     pub fn newest_version(&self) -> &Version {
         self.versions.last().expect("a key has at least one version from its creation on")
     }

@@ -25,6 +25,8 @@ pub struct Method {
     pub name: String,
     /// Empty: any valid key may call.
     pub permission: String,
+    /// No token is needed.
+    pub open: bool,
     /// The resource as it stands in the option, such as `keys/{key_id}`.
     pub template: String,
     resource: Vec<Part>,
@@ -65,6 +67,10 @@ pub fn all() -> Vec<Method> {
                 path: format!("/{}/{}", service.full_name(), method.name()),
                 name: format!("{}/{}", service.name(), method.name()),
                 permission: text("permission"),
+                open: matches!(
+                    option.get_field_by_name("open").as_deref(),
+                    Some(Value::Bool(true))
+                ),
                 resource: parse_template(&text("resource")),
                 template: text("resource"),
                 input: method.input(),
@@ -164,7 +170,7 @@ mod tests {
     #[test]
     fn a_request_can_not_reach_into_another_resource() {
         for hostile in ["", "*", "**", "a/b", "../x", "ä", "a b"] {
-            let request = GetKeyRequest { key_id: hostile.into() };
+            let request = GetKeyRequest { key_id: hostile.into(), as_of: None };
             let resource = method("KeyService/GetKey").resource(&request);
             assert!(resource == "keys/?" || resource == "keys/..", "{resource}");
         }

@@ -6,8 +6,8 @@ mod filters;
 use std::net::IpAddr;
 
 use keyledger_ledger::grant::{self};
-use keyledger_ledger::id::KeyId;
-use keyledger_ledger::text::{MAX_TEXT, check_line};
+use keyledger_ledger::id::{KeyId, Time};
+use keyledger_ledger::text::{MAX_TEXT, check_line, check_required_line};
 
 pub use changes::{
     Common, CreateKey, CreateRole, KeyChange, OpenLedger, OwnerName, RetireRole, RevokeKey,
@@ -65,6 +65,41 @@ impl Violations {
     ) -> Option<T> {
         result.map_err(|e| self.add(field, e)).ok()
     }
+}
+
+/// A moment of a ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AsOf {
+    Now,
+    /// Just before this position.
+    Position(u64),
+    Time(Time),
+}
+
+pub fn get_key(r: crate::GetKeyRequest) -> Result<(KeyId, AsOf), Vec<Violation>> {
+    use crate::get_key_request::AsOf as Wire;
+    let mut v = Violations::default();
+    let key_id = parse_key_id(&mut v, "key_id", &r.key_id);
+    let as_of = match r.as_of {
+        None => Some(AsOf::Now),
+        Some(Wire::AsOfPosition(position)) => Some(AsOf::Position(position)),
+        Some(Wire::AsOfTime(time)) => {
+            micros(time.seconds, time.nanos).map(|micros| AsOf::Time(Time(micros)))
+        }
+    };
+    if as_of.is_none() {
+        v.add("as_of_time", "must be a valid time");
+    }
+    v.finish(key_id.zip(as_of))
+}
+
+/// The token is looked at elsewhere: what is wrong with it is told to nobody.
+pub fn revoke_by_secret(
+    r: crate::RevokeBySecretRequest,
+) -> Result<crate::RevokeBySecretRequest, Vec<Violation>> {
+    let mut v = Violations::default();
+    v.take("reason", check_required_line(&r.reason, MAX_TEXT));
+    v.finish(Some(r))
 }
 
 /// What is asked of TestPermissions.

@@ -11,12 +11,13 @@ use crate::state::State;
 use crate::text::Sealed;
 
 impl Run<'_> {
-    pub(super) fn change(&mut self, mut call: Call, change: Change) -> Answer {
-        // A key may always end itself.
-        if ends_itself(&call, &change) {
-            call.permission = "";
-        }
-        let caller = match self.authorise(&call) {
+    pub(super) fn change(&mut self, call: Call, change: Change) -> Answer {
+        // A key may always end itself, and whoever holds its secret may: also while it is suspended, or from elsewhere.
+        let caller = match ends_itself(&call, &change) {
+            true => self.identified(&call),
+            false => self.authorise(&call),
+        };
+        let caller = match caller {
             Ok(caller) => caller,
             Err(refused) => return self.refuse(call, refused),
         };

@@ -98,6 +98,26 @@ impl Run<'_> {
         }
     }
 
+    /// Only whose secret it is, and that it was not rotated away: who holds an old one can end nothing.
+    pub(super) fn identified(&self, call: &Call) -> Result<Authorised, RefusedCaller> {
+        match identify(&call.credential, self.state(), self.means.peppers) {
+            Identity::Internal => Ok(Authorised { key: None, version: 0 }),
+            Identity::Known { key_id, version } => {
+                let key = self.state().keys.get(&key_id).cloned();
+                let accepted = |key: &Arc<Key>| key.accepts(version, self.means.now);
+                if key.as_ref().is_some_and(accepted) {
+                    return Ok(Authorised { key, version });
+                }
+                let (reason, refusal) = (DecisionReason::Superseded, Refusal::Unauthenticated);
+                Err(RefusedCaller { key_id: Some(key_id), version, reason, refusal })
+            }
+            Identity::Unknown { key_id, reason } => {
+                let refusal = Refusal::Unauthenticated;
+                Err(RefusedCaller { key_id, version: 0, reason, refusal })
+            }
+        }
+    }
+
     pub(super) fn refuse(&mut self, call: Call, refused: RefusedCaller) -> Answer {
         let mut r#use = call_use(&call, refused.reason);
         r#use.key_id = refused.key_id.map_or(vec![], |id| id.as_bytes().to_vec());

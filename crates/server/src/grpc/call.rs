@@ -11,7 +11,7 @@ use keyledger_ledger::command::{
 };
 use keyledger_ledger::grant::Grant;
 use keyledger_ledger::id::Time;
-use keyledger_ledger::judge::{self, Identity};
+use keyledger_ledger::judge::{self, Credential, Identity};
 use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::text::Sealed;
 use keyledger_ledger::verify::Opening;
@@ -101,6 +101,22 @@ impl CallContext {
             call: Call { salt: random(), ..self.call.clone() },
             digest: self.digest,
         }
+    }
+
+    /// The same call, by whoever holds a secret of this ledger: what is said of it is sealed there.
+    pub(crate) async fn presented(
+        &self,
+        ledger: Arc<Ledger>,
+        credential: Credential,
+    ) -> Result<CallContext, Failure> {
+        let again = self.again();
+        let call = Call { credential, texts: vec![], ..again.call };
+        let mut there = CallContext { ledger, call, ..again };
+        if let Some(peer) = there.call.peer {
+            let texts = Texts { peer_address: peer.to_string(), ..Texts::default() };
+            there.call.texts = there.seal(About::Nobody, &texts).await?;
+        }
+        Ok(there)
     }
 
     /// The same call again, about one of the things that it is about.

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use keyledger_ledger::body::{DecisionReason, Texts};
+use keyledger_ledger::body::{DecisionReason, RevocationKind, Texts};
 use keyledger_ledger::command::{ChangeKind, Changed, CreateKey, Refusal, UpdateKey};
-use keyledger_ledger::id::KeyId;
+use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
+use keyledger_ledger::judge::Credential;
 use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::text::Sealed;
 use keyledger_ledger::token::Token;
-use keyledger_proto::parse::{self, Common, OwnerName};
+use keyledger_proto::parse::{self, AsOf, Common, MAX_TOKEN, OwnerName};
 use keyledger_proto::{
-    CreateKeyResponse, GetKeyResponse, ResumeKeyResponse, RevokeKeyResponse, RotateKeyResponse,
-    SuspendKeyResponse, UpdateKeyResponse, show,
+    CreateKeyResponse, GetKeyResponse, ResumeKeyResponse, RevokeBySecretRequest,
+    RevokeBySecretResponse, RevokeKeyResponse, RotateKeyResponse, SuspendKeyResponse,
+    UpdateKeyResponse, show,
 };
 
 use super::call::{CallContext, Outcome};
@@ -19,6 +21,7 @@ use super::status::Failure;
 use crate::replica::{new_secret, own_clock};
 use crate::sealing::{About, random};
 use crate::sequencer::key_as_of;
+use crate::store::entries;
 
 pub(super) async fn create_key(
     mut call: CallContext,
@@ -140,6 +143,30 @@ pub(super) async fn revoke_key(
     Ok(RevokeKeyResponse { key: Some(changed.key), position: changed.position })
 }
 
+/// The answer is the same whether or not there was such a key, and whatever its state: only the ledger knows.
+pub(super) async fn revoke_by_secret(
+    call: CallContext,
+    r: RevokeBySecretRequest,
+) -> Result<RevokeBySecretResponse, Failure> {
+    let credential = match r.token.len() {
+        0 => Credential::Missing,
+        n if n > MAX_TOKEN => Credential::Malformed,
+        _ => Credential::from_text(&r.token),
+    };
+    let number = credential.key_id().map_or(LedgerNumber::SYSTEM, |id| id.ledger());
+    let ledger = call.replica.ledger(number).await?;
+    let ledger = ledger.unwrap_or_else(|| call.replica.system.clone());
+    // A token that names no key is refused like one that does: as a change that nobody may make.
+    let key_id = credential.key_id().unwrap_or(KeyId::from_bytes([0; 16]));
+    let mut call = call.presented(ledger, credential).await?;
+    let kind = ChangeKind::RevokeKey { key_id, kind: RevocationKind::Compromised };
+    let common = Common { reason: r.reason, request_id: None, validate_only: false };
+    match change_key(&mut call, key_id, kind, &common).await {
+        Ok(_) | Err(Failure::Refused(_)) => Ok(RevokeBySecretResponse {}),
+        Err(failure) => Err(failure),
+    }
+}
+
 pub(super) async fn suspend_key(
     mut call: CallContext,
     r: parse::KeyChange,
@@ -172,9 +199,47 @@ pub(super) async fn change_key(
     changed_key(call, outcome, &texts).await
 }
 
-pub(super) async fn get_key(call: CallContext, key_id: KeyId) -> Result<GetKeyResponse, Failure> {
-    let key = find(&call, key_id).ok_or(Refusal::KeyNotFound)?;
-    Ok(GetKeyResponse { key: Some(show_key(&call, &key).await?) })
+pub(super) async fn get_key(
+    call: CallContext,
+    (key_id, as_of): (KeyId, AsOf),
+) -> Result<GetKeyResponse, Failure> {
+    let head = call.head();
+    let (key, size, now) = match as_of {
+        AsOf::Now => (find(&call, key_id), head.state.next_position, call.now()),
+        earlier => {
+            let (size, time) = size_at(&call, earlier).await?;
+            let client = call.ledger.database.client().await?;
+            // Position 0 is about no key.
+            let newest = size.saturating_sub(1);
+            let key = key_as_of(&client, call.ledger.id, &head.state, key_id, newest).await?;
+            (key, size, time)
+        }
+    };
+    let key = key.ok_or(Refusal::KeyNotFound)?;
+    let texts = key_texts(&call, std::slice::from_ref(&key)).await?;
+    Ok(GetKeyResponse { key: Some(show::key(&key, &texts[0], now)), position: Some(size) })
+}
+
+/// How many entries the ledger had at a moment, and when that was.
+async fn size_at(call: &CallContext, as_of: AsOf) -> Result<(u64, Time), Failure> {
+    let size = call.head().state.next_position;
+    let client = call.ledger.database.client().await?;
+    match as_of {
+        AsOf::Now => Ok((size, call.now())),
+        AsOf::Time(time) => {
+            Ok((entries::size_at(&client, call.ledger.id, size, time).await?, time))
+        }
+        AsOf::Position(0) => Ok((0, Time(0))),
+        AsOf::Position(position) if position <= size => {
+            let time = entries::time_of(&client, call.ledger.id, position - 1).await?;
+            Ok((position, time))
+        }
+        AsOf::Position(_) => {
+            let description = format!("must be at most {size}, the size of the ledger");
+            let violation = parse::Violation { field: "as_of_position".into(), description };
+            Err(vec![violation].into())
+        }
+    }
 }
 
 pub(super) fn find(call: &CallContext, key_id: KeyId) -> Option<Arc<Key>> {
@@ -279,7 +344,7 @@ async fn changed_key(
 async fn key_at(call: &CallContext, position: u64) -> Result<Arc<Key>, Failure> {
     let gone = || Failure::Internal("the entry of an answered request is not about a key");
     let client = call.ledger.database.client().await?;
-    let entries = crate::store::entries::at_positions(&client, call.ledger.id, &[position]).await?;
+    let entries = entries::at_positions(&client, call.ledger.id, &[position]).await?;
     let key_id = entries.first().and_then(|e| e.columns.key_id).ok_or_else(gone)?;
     key_as_of(&client, call.ledger.id, &call.head().state, key_id, position).await?.ok_or_else(gone)
 }

@@ -5,9 +5,7 @@ use std::collections::HashMap;
 
 use keyledger_proto::methods::{self, Method};
 use keyledger_proto::parse::{self, Violation};
-use keyledger_proto::{
-    GetEventRequest, GetKeyRequest, ListEventsRequest, StreamEventsRequest, VerifyKeyRequest,
-};
+use keyledger_proto::{GetEventRequest, ListEventsRequest, StreamEventsRequest, VerifyKeyRequest};
 
 use super::audit::EventFilter;
 use super::gate::Recorded::{Before, Change, Verdict};
@@ -22,8 +20,12 @@ pub(crate) type Routes = HashMap<String, (&'static Method, Route)>;
 fn table() -> Vec<(&'static str, Route)> {
     vec![
         ("KeyService/CreateKey", unary(Change, parse::create_key, keys::create_key)),
-        ("KeyService/GetKey", unary(Before, get_key, keys::get_key)),
+        ("KeyService/GetKey", unary(Before, parse::get_key, keys::get_key)),
         ("KeyService/ListKeys", unary(Before, parse::list_keys, lists::list_keys)),
+        (
+            "KeyService/RevokeBySecret",
+            unary(Change, parse::revoke_by_secret, keys::revoke_by_secret),
+        ),
         ("KeyService/RevokeKeys", unary(Before, parse::revoke_keys, lists::revoke_keys)),
         (
             "KeyService/ListOwners",
@@ -114,10 +116,6 @@ pub(crate) fn routes() -> Routes {
 
 fn sized<R>(page_size: i32, request: R) -> Checked<(R, usize)> {
     Ok((request, parse::page_size(page_size)?))
-}
-
-fn get_key(r: GetKeyRequest) -> Checked<keyledger_ledger::id::KeyId> {
-    parse::key_id("key_id", &r.key_id)
 }
 
 fn verify_key(r: VerifyKeyRequest) -> Checked<VerifyKeyRequest> {

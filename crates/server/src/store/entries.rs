@@ -4,7 +4,7 @@ use deadpool_postgres::Client;
 use futures_util::TryStreamExt;
 use keyledger_ledger::batch::NewEntry;
 use keyledger_ledger::entry::Entry;
-use keyledger_ledger::id::KeyId;
+use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::record::Columns;
 use tokio_postgres::types::{FromSql, ToSql};
 use tokio_postgres::{Row, Statement};
@@ -169,6 +169,37 @@ pub(crate) async fn at_positions(
     let statement = client.prepare_cached(&sql).await?;
     let rows = client.query(&statement, &[&ledger_id, &positions]).await?;
     rows.iter().map(full).collect()
+}
+
+/// When an entry was written.
+pub(crate) async fn time_of(
+    client: &Client,
+    ledger_id: Uuid,
+    position: u64,
+) -> Result<Time, StoreError> {
+    let sql =
+        "/* entries::time_of */ SELECT time_us FROM entries WHERE ledger_id = $1 AND position = $2";
+    let statement = client.prepare_cached(sql).await?;
+    let row = client.query_one(&statement, &[&ledger_id, &(position as i64)]).await?;
+    Ok(Time(row.get(0)))
+}
+
+/// How many of the first `size` entries were written up to a time. Times never run backwards, so halving finds it.
+pub(crate) async fn size_at(
+    client: &Client,
+    ledger_id: Uuid,
+    size: u64,
+    time: Time,
+) -> Result<u64, StoreError> {
+    let (mut low, mut high) = (0, size);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match time_of(client, ledger_id, middle).await? <= time {
+            true => low = middle + 1,
+            false => high = middle,
+        }
+    }
+    Ok(low)
 }
 
 /// The lifecycle entries of a key up to a position, oldest first.
