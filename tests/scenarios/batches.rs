@@ -303,7 +303,7 @@ impl Story {
                 let bug = matches!(refusal, keyledger_ledger::command::Refusal::Internal);
                 assert!(!bug, "{command:?} met a bug");
             }
-            Answer::Allowed { .. } | Answer::Validated { .. } => {}
+            Answer::Allowed { .. } | Answer::Validated { .. } | Answer::Seen => {}
         }
     }
 

@@ -140,6 +140,7 @@ impl World {
             trace: Trace { trace_id: self.draw(), span_id: self.draw() },
             peer: Some(PEER),
             request: None,
+            unseen: None,
             texts: vec![],
             salt: self.draw(),
         }

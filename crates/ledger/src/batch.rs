@@ -117,13 +117,16 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
     let mut changes = vec![];
     for (i, command) in commands.into_iter().enumerate() {
         match command.action {
+            _ if run.is_seen(&command.call) => answers[i] = Some(Answer::Seen),
             Action::Change(change) => changes.push((i, command.call, change)),
             action => answers[i] = Some(run.record_use(command.call, action)),
         }
     }
     run.close_page();
     for (i, call, change) in changes {
-        answers[i] = Some(run.change(call, *change));
+        // It may have been made just before, in this very batch.
+        let seen = run.is_seen(&call);
+        answers[i] = Some(if seen { Answer::Seen } else { run.change(call, *change) });
     }
     run.close_page();
     run.batch.shed_left = run.means.shed;
@@ -159,6 +162,10 @@ impl Run<'_> {
         head.tiles.append(leaf_hash, &mut self.batch.full_tiles);
         self.batch.entries.push(NewEntry { position, entry, leaf_hash, event, sealed, uses });
         Ok(position)
+    }
+
+    fn is_seen(&self, call: &Call) -> bool {
+        call.unseen.is_some_and(|id| self.state().keys.contains_key(&id))
     }
 
     /// Uses of a key that count and that no page holds yet.
@@ -234,6 +241,7 @@ pub fn internal_call(method: &'static str) -> Call {
         trace: crate::id::Trace::default(),
         peer: None,
         request: None,
+        unseen: None,
         texts: vec![],
         salt: [0; 16],
     }

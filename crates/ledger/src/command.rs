@@ -52,6 +52,9 @@ pub struct Call {
     /// The address it came from, if it came over a network.
     pub peer: Option<IpAddr>,
     pub request: Option<RequestId>,
+    /// A key that whoever sealed the texts didn't know. If it is there after all, nothing is done and [`Answer::Seen`] says
+    /// so: what is said about its owner must be sealed under the owner's key.
+    pub unseen: Option<KeyId>,
     /// Texts about the caller, such as its network address.
     pub texts: Vec<Sealed>,
     /// For the leaf of the use that this call leaves.
@@ -240,6 +243,8 @@ pub enum Answer {
         caller: Option<Arc<Key>>,
     },
     Verdict(Box<CheckAnswer>),
+    /// Nothing was done: the key that was not known is there. Ask again.
+    Seen,
     Changed {
         position: u64,
         result: Changed,

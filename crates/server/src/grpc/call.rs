@@ -10,7 +10,7 @@ use keyledger_ledger::command::{
     RequestId,
 };
 use keyledger_ledger::grant::Grant;
-use keyledger_ledger::id::Time;
+use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::judge::{self, Credential, Identity};
 use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::text::Sealed;
@@ -48,6 +48,8 @@ pub(crate) enum Outcome {
     Replayed {
         position: u64,
     },
+    /// Nothing was done: this replica knows by now the key that it didn't know. Seal the texts again, and ask.
+    Seen,
 }
 
 impl CallContext {
@@ -134,11 +136,15 @@ impl CallContext {
     }
 
     /// Asks for a verdict on the key behind a token.
+    ///
+    /// `unseen` is a key that this replica doesn't know. `None` means that it does by now: seal the texts again, and ask.
     pub(crate) fn verify(
         self,
         check: Check,
-    ) -> impl Future<Output = Result<Box<CheckAnswer>, Failure>> + Send + use<> {
-        let command = Command { call: self.call, action: Action::Verify(Box::new(check)) };
+        unseen: Option<KeyId>,
+    ) -> impl Future<Output = Result<Option<Box<CheckAnswer>>, Failure>> + Send + use<> {
+        let call = Call { unseen, ..self.call };
+        let command = Command { call, action: Action::Verify(Box::new(check)) };
         let answer = self.ledger.submit(command);
         async move {
             match answer.await? {
@@ -148,12 +154,18 @@ impl CallContext {
                     if let Some(key) = &answer.key {
                         span.record("keyledger.key.id", tracing::field::display(key.id));
                     }
-                    Ok(answer)
+                    Ok(Some(answer))
                 }
+                Answer::Seen => Ok(None),
                 Answer::Refused { refusal } => Err(refusal.into()),
                 _ => Err(Failure::Internal("a check was answered otherwise")),
             }
         }
+    }
+
+    /// Says that this replica doesn't know a key that the texts of the next question are about.
+    pub(crate) fn set_unseen(&mut self, key_id: Option<KeyId>) {
+        self.call.unseen = key_id;
     }
 
     /// Changes something.
@@ -174,6 +186,7 @@ impl CallContext {
                 }
                 Ok(Outcome::Done { position, result })
             }
+            Answer::Seen => Ok(Outcome::Seen),
             Answer::Validated { result } => Ok(Outcome::Validated { result }),
             Answer::Replayed { position } => Ok(Outcome::Replayed { position }),
             Answer::Refused { refusal } => Err(refusal.into()),

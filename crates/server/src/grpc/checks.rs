@@ -17,7 +17,7 @@ use keyledger_proto::{
 };
 
 use super::call::CallContext;
-use super::keys::{find, find_anywhere, key_texts, show_key};
+use super::keys::{find, key_texts, show_key};
 use super::page_token;
 use super::status::Failure;
 
@@ -29,24 +29,36 @@ pub(super) async fn verify_key(
     r: VerifyKeyRequest,
 ) -> Result<VerifyKeyResponse, Failure> {
     // What leads up to the question is gone while the answer is awaited.
-    let answer = Box::pin(ask(call, r)).await?;
-    Ok(show::verdict(&*answer.await?))
+    let (answer, again) = Box::pin(ask(call, r)).await?;
+    if let Some(answer) = answer.await? {
+        return Ok(show::verdict(&answer));
+    }
+    let (call, r) = *again.ok_or(Failure::Internal("a key that was known wasn't"))?;
+    let (answer, _) = Box::pin(ask(call, r)).await?;
+    let answer = answer.await?.ok_or(Failure::Internal("a key was seen twice"))?;
+    Ok(show::verdict(&answer))
 }
 
-/// Puts the question of VerifyKey to the sequencer.
+/// Puts the question of VerifyKey to the sequencer. A key that this replica doesn't know costs what a known one does: if it
+/// was made through another replica a moment ago, the sequencer finds it, and the same is asked again.
 async fn ask(
     call: CallContext,
     r: VerifyKeyRequest,
-) -> Result<impl Future<Output = Result<Box<CheckAnswer>, Failure>>, Failure> {
+) -> Result<
+    (
+        impl Future<Output = Result<Option<Box<CheckAnswer>>, Failure>>,
+        Option<Box<(CallContext, VerifyKeyRequest)>>,
+    ),
+    Failure,
+> {
     let mut credential = match r.token.len() {
         0 => Credential::Missing,
         n if n > MAX_TOKEN => Credential::Malformed,
         _ => Credential::from_text(&r.token),
     };
-    let subject = match credential.key_id() {
-        Some(key_id) => find_anywhere(&call, key_id).await?,
-        None => None,
-    };
+    let subject = credential.key_id().and_then(|key_id| find(&call, key_id));
+    let unseen = credential.key_id().filter(|_| subject.is_none());
+    let again = unseen.map(|_| Box::new((call.again(), r.clone())));
     // The digest is computed before the lock; only if it matches nothing here it is computed again under it.
     credential.identify(&call.head().state, &call.replica.keys.peppers);
     let client = r.client.unwrap_or_default();
@@ -69,7 +81,7 @@ async fn ask(
         address,
         texts: sealed,
     };
-    Ok(call.verify(check))
+    Ok((call.verify(check, unseen), again))
 }
 
 /// All questions are put at once; each is answered when it is durable.

@@ -389,6 +389,7 @@ impl Gate {
             trace: arrival.trace,
             peer: arrival.peer,
             request: None,
+            unseen: None,
             texts: self.caller_texts(method, arrival).await?,
             salt: random(),
         })

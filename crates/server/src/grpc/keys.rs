@@ -193,10 +193,17 @@ pub(super) async fn change_key(
     common: &Common,
 ) -> Result<ChangedKey, Failure> {
     let texts = Texts { reason: common.reason.clone(), ..Texts::default() };
-    let about = find_anywhere(call, key_id).await?;
-    let sealed = call.seal_about_key(about.as_deref(), &texts).await?;
-    let outcome = call.change(kind, sealed, common).await?;
-    changed_key(call, outcome, &texts).await
+    // Twice at most: what was seen once is known.
+    for _ in 0..2 {
+        let about = find(call, key_id);
+        call.set_unseen(about.is_none().then_some(key_id));
+        let sealed = call.seal_about_key(about.as_deref(), &texts).await?;
+        match call.change(kind.clone(), sealed, common).await? {
+            Outcome::Seen => {}
+            outcome => return changed_key(call, outcome, &texts).await,
+        }
+    }
+    Err(Failure::Internal("a key was seen twice"))
 }
 
 pub(super) async fn get_key(
@@ -249,10 +256,7 @@ pub(super) fn find(call: &CallContext, key_id: KeyId) -> Option<Arc<Key>> {
 
 /// Also a key that was made through another replica a moment ago: what is said about its owner is sealed under the owner's
 /// key, and that can't be made good later.
-pub(super) async fn find_anywhere(
-    call: &CallContext,
-    key_id: KeyId,
-) -> Result<Option<Arc<Key>>, Failure> {
+async fn find_anywhere(call: &CallContext, key_id: KeyId) -> Result<Option<Arc<Key>>, Failure> {
     if let Some(key) = find(call, key_id) {
         return Ok(Some(key));
     }
@@ -329,7 +333,7 @@ async fn changed_key(
             let key = show::key(&key, &known, call.now());
             Ok(ChangedKey { key, position: None, fresh: false })
         }
-        Outcome::Done { .. } | Outcome::Validated { .. } => {
+        Outcome::Done { .. } | Outcome::Validated { .. } | Outcome::Seen => {
             Err(Failure::Internal("a change of a key changed something else"))
         }
         Outcome::Replayed { position } => {

@@ -65,7 +65,7 @@ async fn change_role(
     let (role, position) = match call.change(kind, sealed, common).await? {
         Outcome::Done { position, result: Changed::Role(role) } => (role, Some(position)),
         Outcome::Validated { result: Changed::Role(role) } => (role, None),
-        Outcome::Done { .. } | Outcome::Validated { .. } => {
+        Outcome::Done { .. } | Outcome::Validated { .. } | Outcome::Seen => {
             return Err(Failure::Internal("a change of a role changed something else"));
         }
         Outcome::Replayed { position } => {
@@ -143,7 +143,7 @@ pub(super) async fn open_ledger(
     let outcome = call.change(kind, sealed, &r.common).await?;
     let (number, position) = match outcome {
         Outcome::Done { position, result: Changed::Ledger(number) } => (number, position),
-        Outcome::Done { .. } | Outcome::Validated { .. } => {
+        Outcome::Done { .. } | Outcome::Validated { .. } | Outcome::Seen => {
             return Err(Failure::Internal("a new ledger changed something else"));
         }
         Outcome::Replayed { position } => (registered_at(&call, position)?, position),

@@ -1,0 +1,397 @@
+//! The ladders, as tables: what is wrong is put right from the top, one thing at a time, and each time the next refusal is
+//! the one that is given. This is the specification of `judge` and `decide`.
+
+use std::sync::Arc;
+
+use keyledger_ledger::body::{self, DecisionReason, RevocationKind};
+use keyledger_ledger::command::{
+    Change, ChangeKind, CreateKey, DAY, Expiry, NewSecret, Refusal, SECOND, UpdateKey,
+};
+use keyledger_ledger::decide::decide;
+use keyledger_ledger::grant::Grant;
+use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
+use keyledger_ledger::judge::{Asked, judge};
+use keyledger_ledger::restrict::{Circumstances, Restrictions, Source, Used};
+use keyledger_ledger::secret::{Pepper, Peppers};
+use keyledger_ledger::state::{Key, KeyStatus, Owner, Revoked, Role, State, Version};
+use keyledger_ledger::token::Secret;
+
+use crate::world::grant;
+
+const NOW: Time = Time(1_800_000_000_000_000);
+
+fn key(number: u64, grants: Vec<Grant>) -> Key {
+    Key {
+        id: KeyId::new(NOW, LedgerNumber(1), number),
+        owner: Owner::Service("robot".into()),
+        creator: None,
+        grants: grants.into(),
+        roles: Box::new([]),
+        created: Time(1),
+        expires: None,
+        noted: Time(1),
+        suspended: None,
+        revoked: None,
+        restrictions: None,
+        used: None,
+        labels: Box::new([]),
+        responsible: None,
+        versions: vec![Version {
+            number: 1,
+            created: Time(1),
+            expires: None,
+            commitment: [0; 32],
+            pepper_id: 1,
+        }],
+        stream_version: 1,
+        leaf_hash: [7; 32],
+        position: 1,
+        created_position: 1,
+        purpose_position: 1,
+        responsible_position: 1,
+    }
+}
+
+fn restrictions(max_uses: u64) -> Restrictions {
+    let body = body::Restrictions {
+        networks: vec!["203.0.113.0/24".into()],
+        audiences: vec!["billing".into()],
+        max_uses,
+        rate: Some(body::Rate { uses: 1, window_us: SECOND }),
+    };
+    Restrictions::from_body(Some(&body)).unwrap()
+}
+
+#[test]
+fn a_use_is_refused_for_the_first_reason_of_the_ladder() {
+    let mut subject = key(1, vec![]);
+    subject.revoked = Some(Revoked { kind: RevocationKind::Unused, time: NOW });
+    subject.expires = Some(NOW);
+    subject.suspended = Some(NOW);
+    subject.versions[0].expires = Some(NOW);
+    subject.restrictions = Some(Box::new(restrictions(5)));
+    let window = NOW.micros() - NOW.micros().rem_euclid(SECOND);
+    subject.used = Some(Box::new(Used { total: 5, window, in_window: 1 }));
+    let id = subject.id;
+    let (mut state, mut from, mut audience) = (State::default(), Source::Unknown, "other");
+    type Fix<'a> = &'a dyn Fn(&mut Key, &mut Source, &mut &str);
+    let fixes: [(DecisionReason, Fix<'_>); 10] = [
+        (DecisionReason::Revoked, &|k, _, _| k.revoked = None),
+        (DecisionReason::Expired, &|k, _, _| k.expires = Some(NOW.plus_micros(1))),
+        (DecisionReason::Suspended, &|k, _, _| k.suspended = None),
+        (DecisionReason::Superseded, &|k, _, _| k.versions[0].expires = None),
+        (DecisionReason::Network, &|_, f, _| *f = Source::Address("203.0.113.7".parse().unwrap())),
+        (DecisionReason::Audience, &|_, _, a| *a = "billing"),
+        (DecisionReason::NoGrant, &|k, _, _| {
+            k.grants = vec![grant(&["audit.read"], "logs/error", false)].into();
+        }),
+        (DecisionReason::UsesSpent, &|k, _, _| k.restrictions = Some(Box::new(restrictions(6)))),
+        (DecisionReason::Rate, &|k, _, _| {
+            k.used.as_mut().unwrap().in_window = 0;
+        }),
+        (DecisionReason::Granted, &|_, _, _| {}),
+    ];
+    let reason = |state: &State, from, audience| {
+        let circumstances = Circumstances { from, audience: Some(audience) };
+        let (permission, resource) = ("audit.read", "logs/error");
+        let asked = Asked { permission, resource, circumstances, more_uses: 0 };
+        judge(state, id, 1, asked, NOW).reason
+    };
+    assert_eq!(reason(&state, from, audience), DecisionReason::UnknownKey);
+    for (expected, fix) in fixes {
+        state.put_key(subject.clone());
+        assert_eq!(reason(&state, from, audience), expected);
+        fix(&mut subject, &mut from, &mut audience);
+    }
+}
+
+/// A state, who asks, and what they ask.
+struct Desk {
+    state: State,
+    peppers: Peppers,
+    caller: Key,
+    kind: ChangeKind,
+}
+
+impl Desk {
+    fn new(kind: ChangeKind) -> Desk {
+        let peppers = Peppers::new(vec![Pepper::new(1, [1; 32])]);
+        Desk { state: State::default(), peppers, caller: key(99, vec![]), kind }
+    }
+
+    fn refusal(&self) -> Option<Refusal> {
+        let change = Change::new(self.kind.clone(), vec![]);
+        decide(&self.state, &self.peppers, Some(&self.caller), &change, NOW).err()
+    }
+}
+
+type Step<'a> = (Refusal, &'a dyn Fn(&mut Desk));
+
+/// Each refusal is given, then what caused it is put right. At the end there is none.
+fn climb(mut desk: Desk, steps: &[Step<'_>]) {
+    for (expected, fix) in steps {
+        assert_eq!(desk.refusal().as_ref(), Some(expected));
+        fix(&mut desk);
+    }
+    assert_eq!(desk.refusal(), None);
+}
+
+fn secret() -> NewSecret {
+    NewSecret { secret: Secret::new([3; 32]), salt: [4; 32] }
+}
+
+fn everything() -> Box<[Grant]> {
+    vec![grant(&["*"], "**", false)].into()
+}
+
+fn lifetime(field: &'static str, problem: &str) -> Refusal {
+    Refusal::Lifetime { field, problem: problem.into() }
+}
+
+fn exceeds(what: &str) -> Refusal {
+    Refusal::ExceedsOwnRights { what: what.into() }
+}
+
+fn in_state(state: KeyStatus) -> Refusal {
+    Refusal::KeyState { state }
+}
+
+fn role(name: &str) -> Role {
+    Role {
+        name: name.into(),
+        grants: vec![grant(&["audit.read"], "logs/error", false)].into(),
+        created: Time(1),
+        retired: None,
+        position: 2,
+        leaf_hash: [8; 32],
+        described_position: 2,
+    }
+}
+
+fn put_role(desk: &mut Desk, role: Role) {
+    desk.state.roles.insert(role.name.clone(), Arc::new(role));
+}
+
+fn create(desk: &mut Desk) -> &mut CreateKey {
+    match &mut desk.kind {
+        ChangeKind::CreateKey(create) => create,
+        _ => unreachable!("the desk was made for it"),
+    }
+}
+
+fn update(desk: &mut Desk) -> &mut UpdateKey {
+    match &mut desk.kind {
+        ChangeKind::UpdateKey(update) => update,
+        _ => unreachable!("the desk was made for it"),
+    }
+}
+
+#[test]
+fn a_creation_is_refused_for_the_first_reason_of_the_ladder() {
+    let wanted = CreateKey {
+        key_id: KeyId::new(NOW, LedgerNumber(1), 1),
+        owner: Owner::Service("robot".into()),
+        grants: vec![grant(&["audit.write"], "logs/error", false)],
+        roles: vec!["readers".into()],
+        expiry: Expiry::At(NOW),
+        restrictions: Restrictions::default(),
+        labels: vec![],
+        responsible: None,
+        secret: secret(),
+    };
+    let mut desk = Desk::new(ChangeKind::CreateKey(wanted));
+    desk.caller.expires = Some(NOW.plus_micros(5 * DAY));
+    desk.caller.restrictions = Some(Box::new(restrictions(5)));
+    let without_expiry = Refusal::PermissionDenied {
+        permission: "keys.create-without-expiry".into(),
+        resource: "keys".into(),
+    };
+    climb(
+        desk,
+        &[
+            (lifetime("expire_time", "must lie in the future"), &|d| {
+                create(d).expiry = Expiry::After(401 * DAY);
+            }),
+            (lifetime("ttl", "must be at most 400 days from now"), &|d| {
+                create(d).expiry = Expiry::Never;
+            }),
+            (without_expiry, &|d| create(d).expiry = Expiry::After(6 * DAY)),
+            (exceeds("a life beyond the caller's own"), &|d| {
+                create(d).expiry = Expiry::After(5 * DAY);
+            }),
+            (Refusal::RoleNotFound { name: "readers".into() }, &|d| {
+                put_role(d, Role { retired: Some(NOW), ..role("readers") });
+            }),
+            (Refusal::RoleNotFound { name: "readers".into() }, &|d| put_role(d, role("readers"))),
+            (exceeds("the grant audit.write on logs/error"), &|d| {
+                d.caller.grants = vec![grant(&["audit.write"], "logs/error", true)].into();
+            }),
+            (exceeds("the grant audit.read on logs/error"), &|d| {
+                d.caller.grants = vec![grant(&["audit.*"], "logs/error", true)].into();
+            }),
+            (exceeds("networks or audiences beyond the caller's own"), &|d| {
+                create(d).restrictions = restrictions(5);
+            }),
+        ],
+    );
+}
+
+#[test]
+fn an_update_is_refused_for_the_first_reason_of_the_ladder() {
+    let mut subject = key(1, vec![grant(&["audit.read"], "logs/error", false)]);
+    let id = subject.id;
+    subject.revoked = Some(Revoked { kind: RevocationKind::Unused, time: NOW });
+    subject.expires = Some(NOW.plus_micros(2 * DAY));
+    let wanted = UpdateKey {
+        key_id: id,
+        etag: "0000000000000000".into(),
+        changed: vec![],
+        grants: None,
+        roles: Some(vec!["readers".into()]),
+        expiry: Some(Expiry::After(401 * DAY)),
+        restrictions: None,
+        labels: None,
+        responsible: None,
+    };
+    let mut desk = Desk::new(ChangeKind::UpdateKey(wanted));
+    desk.caller.expires = Some(NOW.plus_micros(5 * DAY));
+    let extend = Refusal::PermissionDenied {
+        permission: "keys.extend".into(),
+        resource: format!("keys/{id}"),
+    };
+    let put = |d: &mut Desk, change: &dyn Fn(&mut Key)| {
+        let mut key = d.state.keys.get(&id).map_or(subject.clone(), |k| Key::clone(k));
+        change(&mut key);
+        d.state.put_key(key);
+    };
+    climb(
+        desk,
+        &[
+            (Refusal::KeyNotFound, &|d| put(d, &|_| {})),
+            (in_state(KeyStatus::Revoked), &|d| {
+                put(d, &|k| {
+                    k.revoked = None;
+                    k.expires = Some(NOW);
+                });
+            }),
+            (in_state(KeyStatus::Expired), &|d| {
+                put(d, &|k| {
+                    k.expires = Some(NOW.plus_micros(2 * DAY));
+                    k.suspended = Some(NOW);
+                });
+            }),
+            (Refusal::EtagMismatch, &|d| update(d).etag = "0707070707070707".into()),
+            (lifetime("ttl", "must be at most 400 days from now"), &|d| {
+                update(d).expiry = Some(Expiry::After(6 * DAY));
+            }),
+            (exceeds("a life beyond the caller's own"), &|d| {
+                update(d).expiry = Some(Expiry::After(4 * DAY));
+            }),
+            (extend, &|d| {
+                d.caller.grants = vec![grant(&["keys.extend"], "keys/*", false)].into();
+            }),
+            (Refusal::RoleNotFound { name: "readers".into() }, &|d| put_role(d, role("readers"))),
+            (exceeds("the grant audit.read on logs/error"), &|d| d.caller.grants = everything()),
+        ],
+    );
+}
+
+#[test]
+fn a_rotation_a_suspension_and_a_resumption_are_refused_for_the_first_reason_of_the_ladder() {
+    let subject = || key(1, vec![grant(&["audit.read"], "logs/error", false)]);
+    let id = subject().id;
+    let with = |d: &mut Desk, change: &dyn Fn(&mut Key)| {
+        let mut key = subject();
+        change(&mut key);
+        d.state.put_key(key);
+    };
+    let suspended = |k: &mut Key| k.suspended = Some(NOW);
+    let revoked =
+        |k: &mut Key| k.revoked = Some(Revoked { kind: RevocationKind::Unused, time: NOW });
+    let rotate = ChangeKind::RotateKey { key_id: id, overlap_micros: 31 * DAY, secret: secret() };
+    climb(
+        Desk::new(rotate),
+        &[
+            (Refusal::KeyNotFound, &|d| with(d, &revoked)),
+            (in_state(KeyStatus::Revoked), &|d| with(d, &suspended)),
+            (in_state(KeyStatus::Suspended), &|d| with(d, &|_| {})),
+            (lifetime("overlap", "must be 0 to 30 days"), &|d| {
+                d.kind = ChangeKind::RotateKey { key_id: id, overlap_micros: 0, secret: secret() };
+            }),
+            (exceeds("the grant audit.read on logs/error"), &|d| {
+                d.caller.grants = everything();
+                d.caller.expires = Some(NOW.plus_micros(DAY));
+            }),
+            (exceeds("a life without end"), &|d| d.caller.expires = None),
+        ],
+    );
+    climb(
+        Desk::new(ChangeKind::SuspendKey { key_id: id }),
+        &[
+            (Refusal::KeyNotFound, &|d| with(d, &revoked)),
+            (in_state(KeyStatus::Revoked), &|d| with(d, &suspended)),
+            // Whoever may suspend needn't hold what the key may do.
+            (in_state(KeyStatus::Suspended), &|d| with(d, &|_| {})),
+        ],
+    );
+    climb(
+        Desk::new(ChangeKind::ResumeKey { key_id: id }),
+        &[
+            (Refusal::KeyNotFound, &|d| with(d, &revoked)),
+            (in_state(KeyStatus::Revoked), &|d| with(d, &|_| {})),
+            (in_state(KeyStatus::Active), &|d| with(d, &suspended)),
+            (exceeds("the grant audit.read on logs/error"), &|d| d.caller.grants = everything()),
+        ],
+    );
+    let kind = RevocationKind::Unused;
+    climb(
+        Desk::new(ChangeKind::RevokeKey { key_id: id, kind }),
+        &[
+            (Refusal::KeyNotFound, &|d| with(d, &revoked)),
+            (in_state(KeyStatus::Revoked), &|d| with(d, &suspended)),
+        ],
+    );
+}
+
+#[test]
+fn a_change_of_a_role_is_refused_for_the_first_reason_of_the_ladder() {
+    let wanted = || vec![grant(&["audit.read"], "logs/*", false)];
+    let named = |name: &str| ChangeKind::CreateRole { name: name.into(), grants: wanted() };
+    climb(
+        Desk::new(named("auditor")),
+        &[
+            (Refusal::RoleExists, &|d| {
+                put_role(d, Role { retired: Some(NOW), ..role("readers") });
+                d.kind = named("readers");
+            }),
+            (Refusal::RoleExists, &|d| d.kind = named("others")),
+            (exceeds("the grant audit.read on logs/*"), &|d| d.caller.grants = everything()),
+        ],
+    );
+    let update = |name: &str, etag: &str| ChangeKind::UpdateRole {
+        name: name.into(),
+        etag: etag.into(),
+        grants: Some(wanted()),
+        described: false,
+    };
+    climb(
+        Desk::new(update("auditor", "")),
+        &[
+            (Refusal::RolePredefined, &|d| d.kind = update("readers", "0000000000000000")),
+            (Refusal::RoleNotFound { name: "readers".into() }, &|d| {
+                put_role(d, Role { retired: Some(NOW), ..role("readers") });
+            }),
+            (Refusal::RoleRetired, &|d| put_role(d, role("readers"))),
+            (Refusal::EtagMismatch, &|d| d.kind = update("readers", "0808080808080808")),
+            (exceeds("the grant audit.read on logs/*"), &|d| d.caller.grants = everything()),
+        ],
+    );
+    let retire = |etag: &str| ChangeKind::RetireRole { name: "readers".into(), etag: etag.into() };
+    climb(
+        Desk::new(retire("0000000000000000")),
+        &[
+            (Refusal::RoleNotFound { name: "readers".into() }, &|d| put_role(d, role("readers"))),
+            (Refusal::EtagMismatch, &|d| d.kind = retire("0808080808080808")),
+        ],
+    );
+}
