@@ -18,9 +18,9 @@ use keyledger_ledger::token::Secret;
 
 use crate::world::grant;
 
-const NOW: Time = Time(1_800_000_000_000_000);
+pub(crate) const NOW: Time = Time(1_800_000_000_000_000);
 
-fn key(number: u64, grants: Vec<Grant>) -> Key {
+pub(crate) fn key(number: u64, grants: Vec<Grant>) -> Key {
     Key {
         id: KeyId::new(NOW, LedgerNumber(1), number),
         owner: Owner::Service("robot".into()),

@@ -12,6 +12,7 @@ mod ends;
 mod event_pages;
 mod every_method;
 mod frozen;
+mod hand_on;
 mod ladder;
 mod ledgers;
 mod lifecycle;
