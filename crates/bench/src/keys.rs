@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use keyledger_ledger::body::Grant;
+use keyledger_ledger::token::Token;
 use keyledger_proto::owner::Owner as Kind;
 use keyledger_proto::{CreateKeyRequest, Owner};
 use keyledger_server::init::admin_token_file;
@@ -21,10 +22,7 @@ pub(crate) async fn create(
     data_dir: &Path,
     count: usize,
 ) -> anyhow::Result<Questions> {
-    let file = admin_token_file(data_dir);
-    let admin = std::fs::read_to_string(&file);
-    let admin = admin.with_context(|| format!("can't read {}", file.display()))?;
-    let admin = Bearer::new(admin.trim())?;
+    let admin = admin(data_dir)?;
     let service = Kind::Service("bench".into());
     let may_ask = Grant {
         permissions: vec!["keys.verify".into()],
@@ -39,6 +37,34 @@ pub(crate) async fn create(
     let subjects: Vec<String> = subjects.buffer_unordered(AT_ONCE).try_collect().await?;
     ensure!(subjects.len() == count, "keys are missing");
     Ok(Questions { bearer: Bearer::new(&caller)?, subjects: Arc::from(subjects) })
+}
+
+/// Creates many keys, each of a service of its own. Returns the id of one of them.
+pub(crate) async fn create_many(
+    connections: &Connections,
+    data_dir: &Path,
+    count: usize,
+) -> anyhow::Result<String> {
+    let admin = admin(data_dir)?;
+    let made = stream::iter(0..count).map(|n| {
+        let service = Kind::Service(format!("service-{n:07}"));
+        create_one(connections, &admin, n, service, subject_grant())
+    });
+    let mut made = made.buffer_unordered(2 * AT_ONCE);
+    let mut last = String::new();
+    while let Some(token) = made.try_next().await? {
+        last = token;
+    }
+    let token = Token::parse(&last).context("no key was created")?;
+    Ok(token.key_id.to_string())
+}
+
+/// The token that `dev` wrote.
+pub(crate) fn admin(data_dir: &Path) -> anyhow::Result<Bearer> {
+    let file = admin_token_file(data_dir);
+    let admin = std::fs::read_to_string(&file);
+    let admin = admin.with_context(|| format!("can't read {}", file.display()))?;
+    Bearer::new(admin.trim())
 }
 
 async fn create_one(

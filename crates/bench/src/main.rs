@@ -6,6 +6,7 @@
 //! - `process`: a server as a child process; `serve` and `echo` are the two that are measured.
 //! - `keys`, `client`, `load`: keys to ask about, connections, and one turn.
 //! - `audit`: the ledger afterwards.
+//! - `scale`: another measurement: a ledger with very many keys.
 //! - `figures`, `screen`: what came of it, and how it is shown.
 
 mod audit;
@@ -17,6 +18,7 @@ mod load;
 mod options;
 mod process;
 mod run;
+mod scale;
 mod screen;
 mod serve;
 
@@ -53,6 +55,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
     tokio::runtime::Runtime::new()?.block_on(async {
         match cli.command {
             None => bench(&cli.options).await,
+            Some(Command::Scale { keys }) => scale::scale(keys).await,
             Some(Command::Echo) => echo::echo().await.map(|()| true),
             Some(Command::Serve { data_dir }) => serve::serve(data_dir).await.map(|()| true),
             Some(Command::Guard { .. }) => anyhow::bail!("the guard runs before any runtime"),

@@ -59,9 +59,16 @@ pub(crate) enum Output {
     Json,
 }
 
-/// Children that the program starts of itself.
+/// Another measurement, or a child that the program starts of itself.
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Fills a ledger with keys, starts Keyledger with them, and prints how long that takes and what a key costs in memory.
+    /// Ends with 1 above 120 s or 600 bytes.
+    Scale {
+        /// How many keys.
+        #[arg(long, default_value_t = 1_000_000, value_parser = keys)]
+        keys: usize,
+    },
     /// Answers VerifyKey with a fixed reply.
     #[command(hide = true)]
     Echo,

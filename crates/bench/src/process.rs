@@ -47,6 +47,11 @@ impl Process {
         Ok(Process { name: name.into(), child, stdin, address })
     }
 
+    /// What it holds in memory, in bytes.
+    pub(crate) fn resident(&self) -> anyhow::Result<u64> {
+        crate::scale::resident(self.child.id().context("it has ended")?)
+    }
+
     /// Stops it and waits until it has ended.
     pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
         drop(self.stdin);
