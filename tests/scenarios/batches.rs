@@ -15,7 +15,7 @@ use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::judge::{Credential, Identity, identify, standing};
 use keyledger_ledger::page::read_uses;
 use keyledger_ledger::record::{decode_key, encode_key};
-use keyledger_ledger::restrict::Restrictions;
+use keyledger_ledger::restrict::{RestrictionChange, Restrictions};
 use keyledger_ledger::roles;
 use keyledger_ledger::state::{Key, KeyStatus, Owner, State};
 use keyledger_ledger::token::{Secret, Token};
@@ -193,7 +193,8 @@ impl Story {
                     let networks = if restricted { network() } else { vec![] };
                     let max_uses = if restricted { 4 } else { 0 };
                     let body = body::Restrictions { networks, max_uses, ..Default::default() };
-                    Restrictions::from_body(Some(&body)).expect("it is a network")
+                    let to = Restrictions::from_body(Some(&body)).expect("it is a network");
+                    RestrictionChange::all(to)
                 });
                 let kind = ChangeKind::UpdateKey(UpdateKey {
                     key_id: self.about(key),

@@ -8,7 +8,7 @@ use keyledger_ledger::command::{Change, ChangeKind, CreateKey, DAY, Expiry, NewS
 use keyledger_ledger::decide::decide;
 use keyledger_ledger::grant::Grant;
 use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
-use keyledger_ledger::restrict::Restrictions;
+use keyledger_ledger::restrict::{RestrictionChange, Restrictions};
 use keyledger_ledger::roles;
 use keyledger_ledger::secret::{Pepper, Peppers};
 use keyledger_ledger::state::{Key, Owner, Role, State};
@@ -150,7 +150,7 @@ proptest! {
                     grants: Some(given.grants.clone()),
                     roles: Some(given.roles.clone()),
                     expiry: Some(expiry),
-                    restrictions: Some(given.restrictions()),
+                    restrictions: Some(RestrictionChange::all(given.restrictions())),
                     labels: None,
                     responsible: None,
                 }))

@@ -116,6 +116,36 @@ fn an_update_changes_what_it_names_and_nothing_else() {
 }
 
 #[test]
+fn one_restriction_is_changed_and_the_others_stay() {
+    scenario(async |d| {
+        let admin = d.replica().await.admin();
+        let all = Restrictions {
+            networks: vec!["203.0.113.0/24".into()],
+            audiences: vec!["billing".into()],
+            max_uses: 9,
+            rate: Some(entry::Rate { uses: 5, window_us: 1_000_000 }),
+        };
+        let robot = CreateKeyRequest {
+            restrictions: Some(all.clone()),
+            ..service_key("robot", vec![grant("audit.read", "logs/error")])
+        };
+        let key_id = admin.call(robot).await.unwrap().key.unwrap().key_id;
+        let change = async |fields: &[&str], to: Restrictions| {
+            let request = UpdateKeyRequest { restrictions: Some(to), ..update(&key_id, fields) };
+            admin.call(request).await.unwrap().key.unwrap().restrictions
+        };
+        let other =
+            || Restrictions { networks: vec!["10.0.0.0/8".into()], ..Restrictions::default() };
+        let moved = Restrictions { networks: other().networks, ..all };
+        assert_eq!(change(&["restrictions.networks"], other()).await, Some(moved.clone()));
+        let paced = Restrictions { rate: None, ..moved };
+        assert_eq!(change(&["restrictions.rate"], other()).await, Some(paced));
+        assert_eq!(change(&["restrictions"], other()).await, Some(other()));
+        assert_eq!(change(&["restrictions.networks"], Restrictions::default()).await, None);
+    });
+}
+
+#[test]
 fn an_update_with_an_old_etag_is_aborted_and_changes_nothing() {
     scenario(async |d| {
         let admin = d.replica().await.admin();

@@ -4,6 +4,7 @@ mod access;
 mod check;
 mod create;
 mod filter;
+mod leaked;
 mod owners;
 mod revoke;
 mod revoke_all;
@@ -49,6 +50,8 @@ enum Command {
     Resume(suspend::Resume),
     Revoke(revoke::Revoke),
     RevokeAll(revoke_all::RevokeAll),
+    RevokeLeaked(leaked::RevokeLeaked),
+    Lookup(leaked::Lookup),
     Owners(owners::Owners),
     Verify(check::Check),
     Test(access::Test),
@@ -114,6 +117,8 @@ impl Keys {
             Command::Resume(resume) => resume.run(&session, &screen).await?,
             Command::Test(test) => return test.run(&session, &screen).await,
             Command::Who(who) => who.run(&session, &screen).await?,
+            Command::RevokeLeaked(revoke) => revoke.run(&session, &screen).await?,
+            Command::Lookup(lookup) => lookup.run(&session, &screen).await?,
             Command::RevokeAll(revoke) => revoke.run(&session, &screen).await?,
             Command::Owners(owners) => owners.run(&session, &screen).await?,
             Command::Revoke(revoke) => revoke.run(&session, &screen).await?,

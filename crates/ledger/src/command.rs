@@ -9,7 +9,7 @@ use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time, Trace};
 use crate::judge::Credential;
 use crate::page::UseSalt;
-use crate::restrict::Restrictions;
+use crate::restrict::{RestrictionChange, Restrictions};
 use crate::state::{Key, Label, Owner, Role};
 use crate::text::Sealed;
 use crate::token::Secret;
@@ -165,7 +165,7 @@ pub struct UpdateKey {
     pub grants: Option<Vec<Grant>>,
     pub roles: Option<Vec<String>>,
     pub expiry: Option<Expiry>,
-    pub restrictions: Option<Restrictions>,
+    pub restrictions: Option<RestrictionChange>,
     pub labels: Option<Vec<Label>>,
     pub responsible: Option<Option<[u8; 16]>>,
 }

@@ -224,8 +224,8 @@ fn update_key(
     let unrestricted = Restrictions::default();
     let grants = c.grants.as_deref().unwrap_or(&key.grants);
     let roles = c.roles.clone().unwrap_or_else(own_roles);
-    let restrictions =
-        c.restrictions.as_ref().or(key.restrictions.as_deref()).unwrap_or(&unrestricted);
+    let old = key.restrictions.as_deref().unwrap_or(&unrestricted);
+    let restrictions = &c.restrictions.as_ref().map_or(old.clone(), |change| change.of(old));
     let expires = match c.expiry {
         None => key.expires,
         Some(asked) => new_end(state, caller, key, asked, now)?,

@@ -54,6 +54,34 @@ pub struct Network {
     prefix: u8,
 }
 
+/// What is to be changed of a key's restrictions: of `to`, the parts that are named.
+#[derive(Clone, Debug)]
+pub struct RestrictionChange {
+    pub to: Restrictions,
+    pub networks: bool,
+    pub audiences: bool,
+    pub max_uses: bool,
+    pub rate: bool,
+}
+
+impl RestrictionChange {
+    /// All of it.
+    pub fn all(to: Restrictions) -> RestrictionChange {
+        RestrictionChange { to, networks: true, audiences: true, max_uses: true, rate: true }
+    }
+
+    /// What the restrictions are after the change.
+    pub fn of(&self, old: &Restrictions) -> Restrictions {
+        let from = |named: bool| if named { &self.to } else { old };
+        Restrictions {
+            networks: from(self.networks).networks.clone(),
+            audiences: from(self.audiences).audiences.clone(),
+            max_uses: from(self.max_uses).max_uses,
+            rate: from(self.rate).rate,
+        }
+    }
+}
+
 /// How a key is presented.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances<'a> {

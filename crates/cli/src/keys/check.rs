@@ -1,7 +1,7 @@
 //! `keyledger keys verify`: asks for a verdict on somebody's token.
 
 use std::io::{self, IsTerminal, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use keyledger_proto::entry::Decision;
 use keyledger_proto::{Client, VerifyKeyRequest, VerifyKeyResponse};
@@ -55,18 +55,7 @@ Example: keyledger keys verify --permission audit.read --resource logs/error --r
 impl Check {
     /// The token to check, without the newline that an editor leaves at its end.
     pub(super) fn read_subject(&self) -> anyhow::Result<String> {
-        match &self.subject_token_file {
-            Some(file) => {
-                let subject = std::fs::File::open(file).and_then(read_bounded);
-                subject.map_err(|e| unreadable(&format!("the file {}", file.display()), &e).into())
-            }
-            None => {
-                if io::stdin().is_terminal() {
-                    eprintln!("Token to check (it is shown as you type), then Enter and Ctrl-D:");
-                }
-                read_bounded(io::stdin()).map_err(|e| unreadable("standard input", &e).into())
-            }
-        }
+        read_subject(self.subject_token_file.as_deref())
     }
 
     pub(super) async fn run(
@@ -95,6 +84,22 @@ impl Check {
             client: known.then_some(client),
             audience: self.audience,
             reason: self.reason,
+        }
+    }
+}
+
+/// Somebody's token, from a file or from standard input.
+pub(super) fn read_subject(file: Option<&Path>) -> anyhow::Result<String> {
+    match file {
+        Some(file) => {
+            let subject = std::fs::File::open(file).and_then(read_bounded);
+            subject.map_err(|e| unreadable(&format!("the file {}", file.display()), &e).into())
+        }
+        None => {
+            if io::stdin().is_terminal() {
+                eprintln!("The token (it is shown as you type), then Enter and Ctrl-D:");
+            }
+            read_bounded(io::stdin()).map_err(|e| unreadable("standard input", &e).into())
         }
     }
 }
@@ -129,7 +134,7 @@ fn read_bounded(source: impl Read) -> io::Result<String> {
 }
 
 fn unreadable(source: &str, error: &io::Error) -> Failure {
-    Failure::new(format!("the token to check can't be read from {source}: {error}")).next(
+    Failure::new(format!("the token can't be read from {source}: {error}")).next(
         "pipe the token in, or name a file that holds only the token with --subject-token-file",
     )
 }

@@ -78,12 +78,17 @@ impl Update {
             Created::NoExpiry(never) => Expiry::NoExpiry(never),
         });
         let restrictions = self.conditions.restrictions();
+        let given = restrictions.clone().unwrap_or_default();
         let named = [
             ("purpose", self.purpose.is_some()),
             ("grants", !grants.is_empty()),
             ("roles", !self.roles.is_empty()),
             ("expiry", expiry.is_some()),
-            ("restrictions", restrictions.is_some()),
+            ("restrictions", false),
+            ("restrictions.networks", !given.networks.is_empty()),
+            ("restrictions.audiences", !given.audiences.is_empty()),
+            ("restrictions.max_uses", given.max_uses != 0),
+            ("restrictions.rate", given.rate.is_some()),
             ("labels", !self.conditions.labels.is_empty()),
             ("responsible", !self.conditions.responsible.is_empty()),
         ];
@@ -128,7 +133,10 @@ mod tests {
         };
         assert_eq!(paths(&[]), "");
         assert_eq!(paths(&["--purpose", "p", "--ttl", "1d"]), "purpose,expiry");
-        assert_eq!(paths(&["--network", "10.0.0.0/8", "--label", "a=b"]), "restrictions,labels");
+        assert_eq!(
+            paths(&["--network", "10.0.0.0/8", "--label", "a=b"]),
+            "restrictions.networks,labels"
+        );
         assert_eq!(paths(&["--clear", "grants", "--clear", "responsible"]), "grants,responsible");
     }
 }

@@ -4,7 +4,7 @@ use keyledger_ledger::body::{self, RevocationKind};
 use keyledger_ledger::command::{Expiry, MAX_LIFE, MAX_OVERLAP};
 use keyledger_ledger::grant::{self, Grant, MAX_GRANTS};
 use keyledger_ledger::id::{KeyId, Time};
-use keyledger_ledger::restrict::Restrictions;
+use keyledger_ledger::restrict::{RestrictionChange, Restrictions};
 use keyledger_ledger::state::Label;
 use keyledger_ledger::text::{MAX_TEXT, check_line, check_required_line};
 
@@ -153,7 +153,7 @@ pub struct UpdateKey {
     pub grants: Option<Vec<Grant>>,
     pub roles: Option<Vec<String>>,
     pub expiry: Option<Expiry>,
-    pub restrictions: Option<Restrictions>,
+    pub restrictions: Option<RestrictionChange>,
     pub labels: Option<Vec<Label>>,
     /// `Some(None)`: nobody is responsible any more.
     pub responsible: Option<Option<String>>,
@@ -161,8 +161,19 @@ pub struct UpdateKey {
 }
 
 /// What can be changed of a key, in the order of the message.
-const KEY_FIELDS: [&str; 7] =
-    ["purpose", "grants", "roles", "expiry", "restrictions", "labels", "responsible"];
+const KEY_FIELDS: [&str; 11] = [
+    "purpose",
+    "grants",
+    "roles",
+    "expiry",
+    "restrictions",
+    "restrictions.networks",
+    "restrictions.audiences",
+    "restrictions.max_uses",
+    "restrictions.rate",
+    "labels",
+    "responsible",
+];
 
 pub fn update_key(r: crate::UpdateKeyRequest) -> Result<UpdateKey, Vec<Violation>> {
     use crate::{create_key_request::Expiry as Created, update_key_request::Expiry as Updated};
@@ -188,8 +199,13 @@ pub fn update_key(r: crate::UpdateKeyRequest) -> Result<UpdateKey, Vec<Violation
         }
         parse_expiry(&mut v, asked)
     });
-    let restrictions =
-        has("restrictions").then(|| parse_restrictions(&mut v, r.restrictions.as_ref()));
+    let part = |field: &str| has("restrictions") || has(&format!("restrictions.{field}"));
+    let [networks, audiences, max_uses, rate] =
+        ["networks", "audiences", "max_uses", "rate"].map(part);
+    let restrictions = (networks || audiences || max_uses || rate)
+        .then(|| parse_restrictions(&mut v, r.restrictions.as_ref()))
+        .flatten()
+        .map(|to| RestrictionChange { to, networks, audiences, max_uses, rate });
     let labels = has("labels").then(|| parse_labels(&mut v, &r.labels));
     let responsible = has("responsible").then(|| parse_responsible(&mut v, r.responsible));
     let common = parse_common(&mut v, r.reason, &r.request_id, r.validate_only);
@@ -202,7 +218,7 @@ pub fn update_key(r: crate::UpdateKeyRequest) -> Result<UpdateKey, Vec<Violation
             grants,
             roles,
             expiry: expiry.flatten(),
-            restrictions: restrictions.flatten(),
+            restrictions,
             labels,
             responsible,
             common,
