@@ -140,7 +140,7 @@ fn secret() -> NewSecret {
     NewSecret { secret: Secret::new([3; 32]), salt: [4; 32] }
 }
 
-fn everything() -> Box<[Grant]> {
+fn everything() -> Arc<[Grant]> {
     vec![grant(&["*"], "**", false)].into()
 }
 

@@ -41,7 +41,7 @@ pub enum PatternError {
 }
 
 /// Permissions on a resource pattern.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Grant {
     permissions: Box<[Box<str>]>,
     resource: Box<str>,

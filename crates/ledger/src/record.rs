@@ -318,6 +318,7 @@ pub fn decode_key(bytes: &[u8], intern: impl Fn(&str) -> Arc<str>) -> Option<Key
             .into_iter()
             .map(decode_version)
             .collect::<Option<Vec<_>>>()
+            .map(just_as_large)
             .filter(|v| !v.is_empty())?,
         stream_version: record.stream_version,
         leaf_hash: record.leaf_hash.try_into().ok()?,
@@ -340,6 +341,12 @@ pub fn decode_key(bytes: &[u8], intern: impl Fn(&str) -> Arc<str>) -> Option<Key
         purpose_position: record.purpose_position.unwrap_or(record.created_position),
         responsible_position: record.responsible_position.unwrap_or(record.created_position),
     })
+}
+
+/// Without the room that decoding left: it would cost more than the versions themselves.
+fn just_as_large(mut versions: Vec<Version>) -> Vec<Version> {
+    versions.shrink_to_fit();
+    versions
 }
 
 fn decode_version(record: VersionRecord) -> Option<Version> {

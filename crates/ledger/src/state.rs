@@ -30,6 +30,8 @@ pub struct State {
     pub keys: OrdMap<KeyId, Arc<Key>>,
     /// When something is next to be noted of a key's end. Follows from the keys.
     pub due: OrdSet<(Time, KeyId)>,
+    /// Grants that keys share: most keys of a ledger may do the same as many others.
+    pub(crate) shared_grants: OrdMap<Arc<[Grant]>, Arc<[Grant]>>,
     pub roles: OrdMap<Arc<str>, Arc<Role>>,
     /// Ledgers that were promised; only in the system ledger.
     pub registered: OrdMap<LedgerNumber, Arc<RegisteredLedger>>,
@@ -72,7 +74,8 @@ pub struct Key {
     pub owner: Owner,
     /// The key that created it; `None` if Keyledger itself did.
     pub creator: Option<KeyId>,
-    pub grants: Box<[Grant]>,
+    /// Shared by all keys with the same ones.
+    pub grants: Arc<[Grant]>,
     pub roles: Box<[Arc<str>]>,
     pub created: Time,
     pub expires: Option<Time>,
@@ -164,6 +167,9 @@ pub enum KeyStatus {
 /// How many days before its end a key is noted to be about to end.
 pub const NOTICE_DAYS: [u32; 3] = [30, 7, 1];
 
+/// Most sets of grants that are kept to be shared.
+const MAX_SHARED: usize = 16_384;
+
 const DAY: i64 = 86_400 * Time::MICROS_PER_SECOND;
 
 impl Key {
@@ -224,8 +230,15 @@ fn etag(leaf_hash: &Hash) -> String {
 }
 
 impl State {
-    /// The only way in which a key is put into the state: what is due follows.
-    pub fn put_key(&mut self, key: Key) {
+    /// The only way in which a key is put into the state: what is due follows, and equal grants are shared.
+    pub fn put_key(&mut self, mut key: Key) {
+        match self.shared_grants.get(&key.grants) {
+            Some(shared) => key.grants = shared.clone(),
+            None if self.shared_grants.len() < MAX_SHARED => {
+                self.shared_grants.insert(key.grants.clone(), key.grants.clone());
+            }
+            None => {}
+        }
         let id = key.id;
         let old = self.keys.get(&id).and_then(|k| k.next_due());
         let new = key.next_due();

@@ -30,7 +30,7 @@ pub(super) fn create_key(
         id,
         owner: owner(e.owner.as_ref())?,
         creator: at.caller,
-        grants: grants(&e.grants)?,
+        grants: grants(&e.grants)?.into(),
         roles: role_names(state, &e.roles)?,
         created: at.time,
         expires: expiry(at, e.expire_time_us)?,
@@ -106,7 +106,7 @@ pub(super) fn update_key(
     if e.changed.iter().any(|c| c == "purpose") {
         key.purpose_position = at.position;
     }
-    key.grants = grants(&e.grants)?;
+    key.grants = grants(&e.grants)?.into();
     key.roles = role_names(state, &e.roles)?;
     let expires = expiry(at, e.expire_time_us)?;
     if expires != key.expires {

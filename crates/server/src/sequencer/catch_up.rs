@@ -11,7 +11,7 @@ use keyledger_ledger::secret;
 use keyledger_ledger::state::State;
 use uuid::Uuid;
 
-use super::{Ledger, SequencerError};
+use super::{Ledger, SequencerError, load};
 use crate::store::entries::{self, StoredEntry};
 use crate::store::{StoreError, keys};
 
@@ -89,7 +89,9 @@ pub(super) async fn load_verifiers(
     if key_ids.is_empty() {
         return Ok(());
     }
-    for row in keys::secrets_of(client, ledger_id, key_ids).await? {
+    let mut rows = keys::secrets_of(client, ledger_id, key_ids).await?;
+    rows.sort_by_key(|row| (row.key_id, row.version));
+    for row in load::every_other_first(&rows) {
         let key = state.keys.get(&row.key_id);
         let Some(version) = key.and_then(|k| k.versions.iter().find(|v| v.number == row.version))
         else {

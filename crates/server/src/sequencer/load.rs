@@ -165,13 +165,19 @@ async fn load_keys(
         let Some(last) = rows.last() else { return Ok(true) };
         after = last.key_id.uuid();
         let mut loaded = vec![];
-        for row in &rows {
+        for row in every_other_first(&rows) {
             let Some(key) = believe(row, ledger_id, keys, &names) else { return Ok(false) };
             loaded.push(key.id);
             state.put_key(key);
         }
         load_verifiers(client, ledger_id, state, &loaded).await?;
     }
+}
+
+/// In an order that fills the nodes of a map: what comes in order leaves each node half empty, and those in between fill
+/// them. With very many keys that is a sixth of the memory.
+pub(super) fn every_other_first<T>(sorted: &[T]) -> impl Iterator<Item = &T> {
+    sorted.iter().step_by(2).chain(sorted.iter().skip(1).step_by(2))
 }
 
 /// A row is one of ours if its MAC holds.
