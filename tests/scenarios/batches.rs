@@ -23,7 +23,7 @@ use keyledger_ledger::verify::{Found, NoKeys, Verifier};
 use proptest::prelude::*;
 
 use crate::world::{World, change, grant, verify};
-use steps::{Life, Moment, PERMISSIONS, Pick, RESOURCES, Step, changes, moments};
+use steps::{Life, Moment, PERMISSIONS, Pick, RESOURCES, Step, changes, many_changes, moments};
 
 /// A world, everything that was ever presented in it, and a verifier that follows it.
 struct Story {
@@ -107,6 +107,21 @@ impl Story {
         assert!(restrictions(key).inside(&restrictions(caller)), "{command:?} gave more places");
     }
 
+    /// The same for many steps at once.
+    fn tell_all(&mut self, moment: Moment) {
+        self.world.now = self.world.now.plus_micros(moment.wait);
+        let commands: Vec<Command> =
+            moment.steps.into_iter().map(|step| self.command(step)).collect();
+        let before = self.world.head.state.clone();
+        let answers = self.world.run(commands.clone());
+        self.check_entries();
+        for (command, answer) in commands.iter().zip(&answers) {
+            self.check_answer(&before, command, answer);
+        }
+        let live = self.tokens.iter().filter(|token| self.lives(token)).cloned().collect();
+        self.live = live;
+    }
+
     fn tell(&mut self, moment: Moment) {
         self.world.now = self.world.now.plus_micros(moment.wait);
         let commands: Vec<Command> =
@@ -179,6 +194,13 @@ impl Story {
                 call: self.call(by, "KeyService/WhoAmI", ""),
                 action: Action::Authenticate,
             },
+            Step::Dry(step) => {
+                let mut command = self.command((*step, request));
+                if let Action::Change(change) = &mut command.action {
+                    change.validate_only = true;
+                }
+                command
+            }
             Step::Suspend { by, key } => {
                 let kind = ChangeKind::SuspendKey { key_id: self.about(key) };
                 self.change(by, request, "KeyService/SuspendKey", "keys.suspend", kind)
@@ -441,6 +463,19 @@ fn check_lives(before: &State, after: &State) {
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(192) })]
+
+    #[test]
+    fn every_sequence_of_many_changes_at_once_makes_a_ledger_that_verifies(
+        moments in many_changes()
+    ) {
+        let mut story = Story::begin();
+        for moment in moments {
+            story.tell_all(moment);
+        }
+        story.check_that_all_is_recorded();
+        story.check_projections();
+        story.check_looks_back();
+    }
 
     #[test]
     fn whoever_creates_changes_rotates_or_resumes_a_key_or_makes_a_role_holds_all_that_it_gives(

@@ -103,7 +103,6 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
             secrets: vec![],
             requests: vec![],
             changed_keys: vec![],
-
             answers: vec![],
             shed_left: 0,
             refusals: Refusals::default(),

@@ -20,19 +20,65 @@ pub(super) enum Pick {
 /// What somebody asks for.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Create { by: Pick, grants: Vec<Grant>, role: Option<usize>, life: Life },
-    Rotate { by: Pick, key: usize, overlap: i64 },
-    Revoke { by: Pick, key: usize },
-    Role { by: Pick, name: usize, grants: Vec<Grant> },
-    Check { by: Pick, token: Pick, permission: String, resource: String },
-    Read { by: Pick },
-    Refuse { by: Pick },
-    Authenticate { by: Pick },
-    Suspend { by: Pick, key: usize },
-    Resume { by: Pick, key: usize },
-    Update { by: Pick, key: usize, fields: Fields },
-    UpdateRole { by: Pick, name: usize, grants: Vec<Grant> },
-    RetireRole { by: Pick, name: usize },
+    Create {
+        by: Pick,
+        grants: Vec<Grant>,
+        role: Option<usize>,
+        life: Life,
+    },
+    Rotate {
+        by: Pick,
+        key: usize,
+        overlap: i64,
+    },
+    Revoke {
+        by: Pick,
+        key: usize,
+    },
+    Role {
+        by: Pick,
+        name: usize,
+        grants: Vec<Grant>,
+    },
+    Check {
+        by: Pick,
+        token: Pick,
+        permission: String,
+        resource: String,
+    },
+    Read {
+        by: Pick,
+    },
+    Refuse {
+        by: Pick,
+    },
+    Authenticate {
+        by: Pick,
+    },
+    Suspend {
+        by: Pick,
+        key: usize,
+    },
+    Resume {
+        by: Pick,
+        key: usize,
+    },
+    Update {
+        by: Pick,
+        key: usize,
+        fields: Fields,
+    },
+    UpdateRole {
+        by: Pick,
+        name: usize,
+        grants: Vec<Grant>,
+    },
+    RetireRole {
+        by: Pick,
+        name: usize,
+    },
+    /// A dry run of a change.
+    Dry(Box<Step>),
 }
 
 /// What is to be changed of a key.
@@ -127,12 +173,28 @@ fn fields() -> impl Strategy<Value = Fields> {
 fn changing_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => step(),
+        1 => any::<usize>().prop_map(|key| Step::Revoke { by: Pick::Live(key), key }),
         2 => (by(), any::<usize>()).prop_map(|(by, key)| Step::Suspend { by, key }),
         3 => (by(), any::<usize>()).prop_map(|(by, key)| Step::Resume { by, key }),
         6 => (by(), any::<usize>(), fields()).prop_map(|(by, key, fields)| Step::Update { by, key, fields }),
         3 => (by(), 0usize..2, grants()).prop_map(|(by, name, grants)| Step::UpdateRole { by, name, grants }),
         1 => (by(), 0usize..2).prop_map(|(by, name)| Step::RetireRole { by, name }),
     ]
+}
+
+/// Many changes at the same time, some of them tried only, some of them again.
+pub(super) fn many_changes() -> impl Strategy<Value = Vec<Moment>> {
+    let wait = prop_oneof![3 => Just(0), 1 => 1i64..2 * SECOND];
+    let step = prop_oneof![
+        5 => changing_step(),
+        1 => changing_step().prop_map(|step| Step::Dry(Box::new(step))),
+        // Its own end, tried: what a key may always do.
+        1 => (any::<usize>(), any::<usize>()).prop_map(|(by, key)| {
+            Step::Dry(Box::new(Step::Revoke { by: Pick::Live(by), key }))
+        }),
+    ];
+    let steps = vec((step, prop::option::weighted(0.3, 0u8..20)), 0..30);
+    vec((wait, steps).prop_map(|(wait, steps)| Moment { wait, steps }), 4..16)
 }
 
 /// One step at a time, so that each can be held against the state just before it.

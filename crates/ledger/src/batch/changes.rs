@@ -11,11 +11,14 @@ use crate::state::State;
 use crate::text::Sealed;
 
 impl Run<'_> {
-    pub(super) fn change(&mut self, call: Call, change: Change) -> Answer {
-        // A key may always end itself, and whoever holds its secret may: also while it is suspended, or from elsewhere.
-        let caller = match ends_itself(&call, &change) {
-            true => self.identified(&call),
-            false => self.authorise(&call),
+    pub(super) fn change(&mut self, mut call: Call, change: Change) -> Answer {
+        // A key may always end itself, and whoever holds its secret may: also while it is suspended, or from elsewhere. No
+        // permission is asked for, so nothing counts against its limits.
+        let caller = if ends_itself(&call, &change) {
+            call.permission = "";
+            self.identified(&call)
+        } else {
+            self.authorise(&call)
         };
         let caller = match caller {
             Ok(caller) => caller,
@@ -102,6 +105,11 @@ impl Run<'_> {
         caller: &Authorised,
         change: &Change,
     ) -> Result<Answer, Refusal> {
+        // Uses count, or don't, by the limits that hold at the position of their page: so what was used so far comes first.
+        let limits = matches!(&change.kind, ChangeKind::UpdateKey(u) if u.restrictions.is_some());
+        if limits || !self.spent.is_empty() {
+            self.close_page();
+        }
         let (event, secret) = self.decide_event(call, caller, change)?;
         let texts = change.texts.iter().chain(&call.texts);
         let sealed = sealed_column(texts.map(|t| t.bytes.clone()).collect());
