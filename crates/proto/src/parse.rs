@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use keyledger_ledger::grant::{self};
 use keyledger_ledger::id::{KeyId, Time};
+use keyledger_ledger::judge::Credential;
 use keyledger_ledger::text::{MAX_TEXT, check_line, check_required_line};
 
 pub use changes::{
@@ -32,7 +33,7 @@ pub const MAX_NAME: usize = 128;
 /// Longest user agent.
 pub const MAX_USER_AGENT: usize = 512;
 /// A token is opaque, and at most this long; what is longer is malformed.
-pub const MAX_TOKEN: usize = 256;
+const MAX_TOKEN: usize = 256;
 
 /// One thing that is wrong with a request: a field path and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +92,15 @@ pub fn get_key(r: crate::GetKeyRequest) -> Result<(KeyId, AsOf), Vec<Violation>>
         v.add("as_of_time", "must be a valid time");
     }
     v.finish(key_id.zip(as_of))
+}
+
+/// A token in a field of a request. What is wrong with it is a verdict, not a violation.
+pub fn credential(token: &str) -> Credential {
+    match token.len() {
+        0 => Credential::Missing,
+        n if n > MAX_TOKEN => Credential::Malformed,
+        _ => Credential::from_text(token),
+    }
 }
 
 /// The token is looked at elsewhere: what is wrong with it is told to nobody.

@@ -41,17 +41,12 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn known_request(&self, call: &Call, caller: &Authorised) -> Option<KnownRequest> {
+    fn known_request(&self, call: &Call, caller: &Authorised) -> Option<KnownRequest> {
         self.means.known.get(&(caller.key.as_ref()?.id, call.request?.id)).copied()
     }
 
     /// The same request id again: the first answer if it is the same request, else a refusal.
-    pub(super) fn replay(
-        &mut self,
-        call: Call,
-        caller: &Authorised,
-        known: KnownRequest,
-    ) -> Answer {
+    fn replay(&mut self, call: Call, caller: &Authorised, known: KnownRequest) -> Answer {
         if call.request.is_some_and(|request| request.digest != known.digest) {
             let r#use = caller_use(&call, caller, DecisionReason::Refused);
             return self.record_refusal(call, r#use, Refusal::RequestIdReused);
@@ -62,7 +57,7 @@ impl Run<'_> {
     }
 
     /// A dry run: the change is made on a copy of the state, and the copy is dropped.
-    pub(super) fn validate(&mut self, call: Call, caller: &Authorised, change: &Change) -> Answer {
+    fn validate(&mut self, call: Call, caller: &Authorised, change: &Change) -> Answer {
         let tried = self.decide_event(&call, caller, change).and_then(|(event, _)| {
             let mut state = self.state().clone();
             apply(&mut state, [0; 32], &event).map_err(|_| Refusal::Internal)?;
@@ -82,7 +77,7 @@ impl Run<'_> {
     }
 
     /// The event that a change would be, and the verifier of the secret that it makes.
-    pub(super) fn decide_event(
+    fn decide_event(
         &self,
         call: &Call,
         caller: &Authorised,
@@ -99,7 +94,7 @@ impl Run<'_> {
         Ok((event, decided.secret))
     }
 
-    pub(super) fn decide_and_write(
+    fn decide_and_write(
         &mut self,
         call: &Call,
         caller: &Authorised,
@@ -137,7 +132,7 @@ impl Run<'_> {
         Ok(Answer::Changed { position, result })
     }
 
-    pub(super) fn event(&self, kind: Kind, change: &Change) -> Event {
+    fn event(&self, kind: Kind, change: &Change) -> Event {
         let (ledger_id, epoch) = match (&self.state().ledger, &change.kind) {
             (Some(ledger), _) => (ledger.id.to_vec(), ledger.epoch),
             (None, ChangeKind::OpenLedger(open)) => (open.id.to_vec(), 0),

@@ -150,7 +150,7 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn verify(&mut self, call: Call, caller: &Authorised, check: Check) -> Answer {
+    fn verify(&mut self, call: Call, caller: &Authorised, check: Check) -> Answer {
         // A limited key that checks itself is used twice by one call.
         let own = caller.key.as_ref().map(|key| key.id);
         let asks_about_itself = u32::from(own.is_some() && own == check.credential.key_id());
@@ -200,7 +200,7 @@ impl Run<'_> {
         }))
     }
 
-    pub(super) fn may_explain(&self, caller: &Authorised) -> bool {
+    fn may_explain(&self, caller: &Authorised) -> bool {
         caller
             .key
             .as_ref()
@@ -208,11 +208,11 @@ impl Run<'_> {
     }
 }
 
-pub(super) fn source(address: Option<IpAddr>) -> Source {
+fn source(address: Option<IpAddr>) -> Source {
     address.map_or(Source::Unknown, Source::Address)
 }
 
-pub(super) fn call_use(call: &Call, reason: DecisionReason) -> Use {
+fn call_use(call: &Call, reason: DecisionReason) -> Use {
     let decision = match reason {
         DecisionReason::Granted | DecisionReason::Replayed | DecisionReason::Validated => {
             Decision::Allow

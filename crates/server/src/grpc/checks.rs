@@ -1,28 +1,19 @@
-//! KeyService: what keys may do. Verdicts, dry runs, and who could do something.
-
-use std::ops::Bound;
+//! KeyService: what one key may do. Verdicts, dry runs, and the key behind a token.
 
 use futures_util::future::try_join_all;
 use keyledger_ledger::body::{DecisionReason, Texts};
 use keyledger_ledger::command::{Check, CheckAnswer, Refusal};
-use keyledger_ledger::id::KeyId;
-use keyledger_ledger::judge::{self, Asked, Credential, Identity};
+use keyledger_ledger::judge::{self, Asked, Identity};
 use keyledger_ledger::restrict::{Circumstances, Source};
-use keyledger_ledger::state::KeyStatus;
-use keyledger_proto::parse::{self, MAX_TOKEN};
+use keyledger_proto::parse;
 use keyledger_proto::{
-    BatchVerifyKeysResponse, KeyAccess, LookupKeyRequest, LookupKeyResponse,
-    TestPermissionsResponse, VerifyKeyRequest, VerifyKeyResponse, WhoAmIResponse,
-    WhoHasAccessRequest, WhoHasAccessResponse, show,
+    BatchVerifyKeysResponse, LookupKeyRequest, LookupKeyResponse, TestPermissionsResponse,
+    VerifyKeyRequest, VerifyKeyResponse, WhoAmIResponse, show,
 };
 
 use super::call::CallContext;
-use super::keys::{find, key_texts, show_key};
-use super::page_token;
+use super::keys::{find, show_key};
 use super::status::Failure;
-
-/// How many keys one call of WhoHasAccess looks at.
-const MAX_LOOKED_AT: usize = 100_000;
 
 pub(super) async fn verify_key(
     call: CallContext,
@@ -51,11 +42,7 @@ async fn ask(
     ),
     Failure,
 > {
-    let mut credential = match r.token.len() {
-        0 => Credential::Missing,
-        n if n > MAX_TOKEN => Credential::Malformed,
-        _ => Credential::from_text(&r.token),
-    };
+    let mut credential = parse::credential(&r.token);
     let subject = credential.key_id().and_then(|key_id| find(&call, key_id));
     let unseen = credential.key_id().filter(|_| subject.is_none());
     let again = unseen.map(|_| Box::new((call.again(), r.clone())));
@@ -119,7 +106,7 @@ pub(super) async fn lookup_key(
     call: CallContext,
     r: LookupKeyRequest,
 ) -> Result<LookupKeyResponse, Failure> {
-    let mut credential = Credential::from_text(&r.token);
+    let mut credential = parse::credential(&r.token);
     let head = call.head();
     let identity = credential.identify(&head.state, &call.replica.keys.peppers);
     let Identity::Known { key_id, version } = identity else {
@@ -131,50 +118,6 @@ pub(super) async fn lookup_key(
         key: Some(show_key(&call, &key).await?),
         version,
         reason: reason.unwrap_or(DecisionReason::Granted) as i32,
-    })
-}
-
-pub(super) async fn who_has_access(
-    call: CallContext,
-    r: (WhoHasAccessRequest, usize),
-) -> Result<WhoHasAccessResponse, Failure> {
-    let (request, size) = r;
-    let query = ["WhoHasAccess", &request.permission, &request.resource];
-    let after = match page_token::read(&query, &request.page_token)? {
-        None => Bound::Unbounded,
-        Some(bytes) => Bound::Excluded(KeyId::from_slice(&bytes).ok_or(Failure::PageToken)?),
-    };
-    let (head, now) = (call.head(), call.now());
-    let (mut keys, mut matches, mut last, mut looked_at) = (vec![], vec![], None, 0);
-    for (id, key) in head.state.keys.range((after, Bound::Unbounded)) {
-        if keys.len() == size || looked_at == MAX_LOOKED_AT {
-            break;
-        }
-        looked_at += 1;
-        last = Some(*id);
-        if key.status(now) != KeyStatus::Active {
-            continue;
-        }
-        let (permission, resource) = (&request.permission, &request.resource);
-        if let Some(matched) = judge::matching_grant(&head.state, key, permission, resource) {
-            keys.push(key.clone());
-            matches.push(matched);
-        }
-    }
-    let more = last.is_some_and(|id| {
-        head.state.keys.range((Bound::Excluded(id), Bound::Unbounded)).next().is_some()
-    });
-    let texts = key_texts(&call, &keys).await?;
-    let access = keys.iter().zip(&texts).zip(&matches).map(|((key, texts), matched)| KeyAccess {
-        key: Some(show::key(key, texts, now)),
-        matched_grant: Some(matched.grant.to_body()),
-        matched_role: matched.role.clone().unwrap_or_default(),
-    });
-    let next = last.filter(|_| more).map(|id| page_token::write(&query, id.as_bytes()));
-    Ok(WhoHasAccessResponse {
-        access: access.collect(),
-        next_page_token: next.unwrap_or_default(),
-        position: Some(head.state.next_position),
     })
 }
 

@@ -5,11 +5,10 @@ use std::sync::Arc;
 use keyledger_ledger::body::{DecisionReason, RevocationKind, Texts};
 use keyledger_ledger::command::{ChangeKind, Changed, CreateKey, Refusal, UpdateKey};
 use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
-use keyledger_ledger::judge::Credential;
 use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::text::Sealed;
 use keyledger_ledger::token::Token;
-use keyledger_proto::parse::{self, AsOf, Common, MAX_TOKEN, OwnerName};
+use keyledger_proto::parse::{self, AsOf, Common, OwnerName};
 use keyledger_proto::{
     CreateKeyResponse, GetKeyResponse, ResumeKeyResponse, RevokeBySecretRequest,
     RevokeBySecretResponse, RevokeKeyResponse, RotateKeyResponse, SuspendKeyResponse,
@@ -148,11 +147,7 @@ pub(super) async fn revoke_by_secret(
     call: CallContext,
     r: RevokeBySecretRequest,
 ) -> Result<RevokeBySecretResponse, Failure> {
-    let credential = match r.token.len() {
-        0 => Credential::Missing,
-        n if n > MAX_TOKEN => Credential::Malformed,
-        _ => Credential::from_text(&r.token),
-    };
+    let credential = parse::credential(&r.token);
     let number = credential.key_id().map_or(LedgerNumber::SYSTEM, |id| id.ledger());
     let ledger = call.replica.ledger(number).await?;
     let ledger = ledger.unwrap_or_else(|| call.replica.system.clone());

@@ -1,4 +1,4 @@
-//! KeyService: many keys at once. Lists, owners, and the end of all that a filter names.
+//! KeyService: many keys at once. Lists, owners, who has access, and the end of all that a filter names.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -8,11 +8,12 @@ use futures_util::future::try_join_all;
 use keyledger_ledger::body::RevocationKind;
 use keyledger_ledger::command::{ChangeKind, Refusal};
 use keyledger_ledger::id::{KeyId, Time};
+use keyledger_ledger::judge;
 use keyledger_ledger::state::{Key, KeyStatus, Owner, State};
 use keyledger_proto::parse::{self, Common, KeyFilter, OwnerName};
 use keyledger_proto::{
-    ListKeysResponse, ListOwnersRequest, ListOwnersResponse, OwnerHoldings, RevokeKeysResponse,
-    show,
+    KeyAccess, ListKeysResponse, ListOwnersRequest, ListOwnersResponse, OwnerHoldings,
+    RevokeKeysResponse, WhoHasAccessRequest, WhoHasAccessResponse, show,
 };
 
 use super::call::CallContext;
@@ -24,7 +25,6 @@ use super::status::Failure;
 const MAX_LOOKED_AT: usize = 100_000;
 /// Most keys that one call ends, and most ids of one kind in its reply.
 const MAX_REVOKED: usize = 1_000;
-
 /// How many keys are ended at the same time.
 const AT_ONCE: usize = 100;
 
@@ -64,34 +64,80 @@ impl Wanted {
     }
 }
 
-pub(super) async fn list_keys(
-    call: CallContext,
-    r: parse::ListKeys,
-) -> Result<ListKeysResponse, Failure> {
-    let query = ["ListKeys", &r.query];
-    let after = match page_token::read(&query, &r.page_token)? {
+/// A part of a list of keys: those that were picked, each with what it was picked for, and where the list goes on.
+struct Page<T> {
+    keys: Vec<Arc<Key>>,
+    picked_for: Vec<T>,
+    next_page_token: String,
+}
+
+/// The next `size` keys that `pick` takes, in the order of their ids. A page may be short: only so many keys are looked at.
+fn page<T>(
+    state: &State,
+    query: &[&str],
+    page_token: &str,
+    size: usize,
+    pick: impl Fn(&Key) -> Option<T>,
+) -> Result<Page<T>, Failure> {
+    let after = match page_token::read(query, page_token)? {
         None => Bound::Unbounded,
         Some(bytes) => Bound::Excluded(KeyId::from_slice(&bytes).ok_or(Failure::PageToken)?),
     };
-    let wanted = Wanted::of(&call, r.filter).await?;
-    let (head, now) = (call.head(), call.now());
-    let (mut keys, mut last): (Vec<Arc<Key>>, _) = (vec![], None);
-    let mut range = head.state.keys.range((after, Bound::Unbounded));
+    let (mut keys, mut picked_for, mut last) = (vec![], vec![], None);
+    let mut range = state.keys.range((after, Bound::Unbounded));
     for (id, key) in range.by_ref().take(MAX_LOOKED_AT) {
         last = Some(*id);
-        if wanted.matches(key, now) {
+        if let Some(reason) = pick(key) {
             keys.push(key.clone());
+            picked_for.push(reason);
         }
-        if keys.len() == r.page_size {
+        if keys.len() == size {
             break;
         }
     }
     let more = range.next().is_some();
-    let next = last.filter(|_| more).map(|id| page_token::write(&query, id.as_bytes()));
-    let texts = key_texts(&call, &keys).await?;
+    let next = last.filter(|_| more).map(|id| page_token::write(query, id.as_bytes()));
+    Ok(Page { keys, picked_for, next_page_token: next.unwrap_or_default() })
+}
+
+pub(super) async fn list_keys(
+    call: CallContext,
+    r: parse::ListKeys,
+) -> Result<ListKeysResponse, Failure> {
+    let wanted = Wanted::of(&call, r.filter).await?;
+    let (head, now) = (call.head(), call.now());
+    let pick = |key: &Key| wanted.matches(key, now).then_some(());
+    let page = page(&head.state, &["ListKeys", &r.query], &r.page_token, r.page_size, pick)?;
+    let texts = key_texts(&call, &page.keys).await?;
     Ok(ListKeysResponse {
-        keys: keys.iter().zip(&texts).map(|(k, texts)| show::key(k, texts, now)).collect(),
-        next_page_token: next.unwrap_or_default(),
+        keys: page.keys.iter().zip(&texts).map(|(k, texts)| show::key(k, texts, now)).collect(),
+        next_page_token: page.next_page_token,
+        position: Some(head.state.next_position),
+    })
+}
+
+pub(super) async fn who_has_access(
+    call: CallContext,
+    r: (WhoHasAccessRequest, usize),
+) -> Result<WhoHasAccessResponse, Failure> {
+    let (WhoHasAccessRequest { permission, resource, page_token, .. }, size) = r;
+    let (head, now) = (call.head(), call.now());
+    let pick = |key: &Key| match key.status(now) {
+        KeyStatus::Active => judge::matching_grant(&head.state, key, &permission, &resource),
+        _ => None,
+    };
+    let query = ["WhoHasAccess", &permission, &resource];
+    let page = page(&head.state, &query, &page_token, size, pick)?;
+    let texts = key_texts(&call, &page.keys).await?;
+    let keys = page.keys.iter().zip(&texts).map(|(key, texts)| show::key(key, texts, now));
+    let access = keys.zip(page.picked_for).map(|(key, matched)| KeyAccess {
+        key: Some(key),
+        matched_grant: Some(matched.grant.to_body()),
+        matched_role: matched.role.unwrap_or_default(),
+    });
+    Ok(WhoHasAccessResponse {
+        access: access.collect(),
+        next_page_token: page.next_page_token,
         position: Some(head.state.next_position),
     })
 }

@@ -52,7 +52,7 @@ fn table() -> Vec<(&'static str, Route)> {
             "KeyService/LookupKey",
             unary(Before, |r: keyledger_proto::LookupKeyRequest| Ok(r), checks::lookup_key),
         ),
-        ("KeyService/WhoHasAccess", unary(Before, parse::who_has_access, checks::who_has_access)),
+        ("KeyService/WhoHasAccess", unary(Before, parse::who_has_access, lists::who_has_access)),
         (
             "KeyService/ListPermissions",
             unary(
