@@ -18,8 +18,8 @@ use base64::prelude::BASE64_STANDARD;
 use keyledger_ledger::batch::NewEntry;
 use keyledger_ledger::body::{self, DecisionReason, RevocationKind, Texts};
 use keyledger_ledger::command::{
-    Action, Answer, Call, ChangeKind, Command, DAY, Expiry, RegisterLedger, RequestId, SECOND,
-    UpdateKey,
+    Action, Answer, Call, ChangeKind, Command, DAY, Expiry, RegisterLedger, RequestId, RotateKey,
+    SECOND, UpdateKey, UpdateRole,
 };
 use keyledger_ledger::decide::SecretRow;
 use keyledger_ledger::id::{KeyId, LedgerNumber};
@@ -120,6 +120,8 @@ impl Story {
         let role = ChangeKind::CreateRole {
             name: "error-readers".into(),
             grants: vec![grant(&["audit.read", "audit.export"], "logs/*", false)],
+            rotation: None,
+            max_staleness: 0,
         };
         let texts = Texts {
             reason: "the audit team".into(),
@@ -213,8 +215,12 @@ impl Story {
             let old = self.person.clone();
             let new = Token { key_id: old.key_id, secret: Secret::new(self.world.draw()) };
             let secret = self.world.new_secret(&new);
-            let kind =
-                ChangeKind::RotateKey { key_id: new.key_id, overlap_micros: overlap, secret };
+            let kind = ChangeKind::RotateKey(RotateKey {
+                key_id: new.key_id,
+                overlap_micros: overlap,
+                until_first_use: false,
+                secret,
+            });
             let rotate = self.change("KeyService/RotateKey", kind, reason("monthly"), self.alice);
             self.run(vec![rotate]);
             let version = self.tokens.iter().filter(|(_, t)| t.key_id == new.key_id).count() as u32;
@@ -236,6 +242,8 @@ impl Story {
         let role = ChangeKind::CreateRole {
             name: "error-readers".into(),
             grants: vec![grant(&["audit.read"], "**", false)],
+            rotation: None,
+            max_staleness: 0,
         };
         let exists = self.change("KeyService/CreateRole", role, reason("once more"), self.month);
         let key = self.world.new_key();
@@ -311,7 +319,7 @@ impl Story {
         self.check_from(&paced, None, "");
         self.check_from(&paced, None, "");
         self.wait(2 * DAY);
-        let kind = ChangeKind::NoteEnd { key_id: paced.key_id };
+        let kind = ChangeKind::NoteDue { key_id: paced.key_id };
         let note = self.world.by_itself(kind, vec![]);
         self.run(vec![note]);
         self.paced = Some(paced);
@@ -340,6 +348,7 @@ impl Story {
             restrictions: None,
             labels: Some(vec![label("team", "exports")]),
             responsible: Some(Some(alice.reference)),
+            rotation: None,
         });
         let texts = Texts {
             reason: "a new team".into(),
@@ -364,12 +373,14 @@ impl Story {
         self.wait(SECOND);
         let (name, etag) = ("error-readers".to_string(), String::new());
         let grants = Some(vec![grant(&["audit.read"], "logs/error", false)]);
-        let update = ChangeKind::UpdateRole {
+        let update = ChangeKind::UpdateRole(UpdateRole {
             name: name.clone(),
             etag: etag.clone(),
             grants,
             described: true,
-        };
+            rotation: None,
+            max_staleness: None,
+        });
         let texts = Texts {
             reason: "less is enough".into(),
             description: "reads error logs".into(),
@@ -386,7 +397,7 @@ impl Story {
     fn ends(&mut self) {
         self.wait(91 * DAY);
         let paced = self.paced.clone().expect("it was made before");
-        let kind = ChangeKind::NoteEnd { key_id: paced.key_id };
+        let kind = ChangeKind::NoteDue { key_id: paced.key_id };
         let note = self.world.by_itself(kind, vec![]);
         self.run(vec![note]);
         let checks = [self.person.reveal(), self.robot.reveal()].map(|token| {
@@ -433,12 +444,16 @@ impl Story {
         let texts = self.seal(about, texts);
         let (permission, resource) = match &kind {
             ChangeKind::CreateRole { name, .. } => ("roles.create", format!("roles/{name}")),
-            ChangeKind::RotateKey { key_id, .. } => ("keys.rotate", format!("keys/{key_id}")),
+            ChangeKind::RotateKey(RotateKey { key_id, .. }) => {
+                ("keys.rotate", format!("keys/{key_id}"))
+            }
             ChangeKind::RevokeKey { key_id, .. } => ("keys.revoke", format!("keys/{key_id}")),
             ChangeKind::SuspendKey { key_id } => ("keys.suspend", format!("keys/{key_id}")),
             ChangeKind::ResumeKey { key_id } => ("keys.resume", format!("keys/{key_id}")),
             ChangeKind::UpdateKey(u) => ("keys.update", format!("keys/{}", u.key_id)),
-            ChangeKind::UpdateRole { name, .. } => ("roles.update", format!("roles/{name}")),
+            ChangeKind::UpdateRole(UpdateRole { name, .. }) => {
+                ("roles.update", format!("roles/{name}"))
+            }
             ChangeKind::RetireRole { name, .. } => ("roles.retire", format!("roles/{name}")),
             _ => ("keys.create", "keys".into()),
         };

@@ -2,10 +2,10 @@
 
 use keyledger_proto::entry::Grant;
 use keyledger_proto::{
-    Client, CreateKeyRequest, CreateRoleRequest, Owner, PermissionOnResource, ResumeKeyRequest,
-    RetireRoleRequest, RevokeKeyRequest, RotateKeyRequest, SuspendKeyRequest,
-    TestPermissionsRequest, UpdateKeyRequest, UpdateRoleRequest, VerifyKeyRequest,
-    create_key_request, owner,
+    Client, CreateKeyRequest, CreateRoleRequest, LedgerPolicy, Owner, PermissionOnResource,
+    ResumeKeyRequest, RetireRoleRequest, RevokeKeyRequest, RotateKeyRequest, SuspendKeyRequest,
+    TestPermissionsRequest, UpdateKeyRequest, UpdateLedgerPolicyRequest, UpdateRoleRequest,
+    VerifyKeyRequest, create_key_request, owner,
 };
 use prost_types::Duration;
 
@@ -119,6 +119,17 @@ pub(crate) fn update_role(name: &str, grants: Vec<Grant>) -> UpdateRoleRequest {
         grants,
         reason: "the audit team asked for less".into(),
         ..UpdateRoleRequest::default()
+    }
+}
+
+/// What holds in the first ledger is changed in these fields.
+pub(crate) fn update_policy(fields: &[&str], policy: LedgerPolicy) -> UpdateLedgerPolicyRequest {
+    UpdateLedgerPolicyRequest {
+        name: "default".into(),
+        update_mask: Some(mask(fields)),
+        policy: Some(policy),
+        reason: "the security team asked for it".into(),
+        ..UpdateLedgerPolicyRequest::default()
     }
 }
 

@@ -129,6 +129,16 @@ impl Rpc for ListOwnersRequest {
     const PATH: &'static str = "/keyledger.v1.KeyService/ListOwners";
 }
 
+impl Rpc for GetLedgerRequest {
+    type Reply = GetLedgerResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/GetLedger";
+}
+
+impl Rpc for UpdateLedgerPolicyRequest {
+    type Reply = UpdateLedgerPolicyResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/UpdateLedgerPolicy";
+}
+
 impl Rpc for RevokeBySecretRequest {
     type Reply = RevokeBySecretResponse;
     const PATH: &'static str = "/keyledger.v1.KeyService/RevokeBySecret";

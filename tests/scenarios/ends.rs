@@ -25,7 +25,7 @@ fn key_with(expiry: Expiry) -> (World, Token) {
 /// Lets two replicas look at the same time; says what was noted.
 fn look(world: &mut World, token: &Token) -> Vec<String> {
     let before = world.entries.len();
-    let kind = ChangeKind::NoteEnd { key_id: token.key_id };
+    let kind = ChangeKind::NoteDue { key_id: token.key_id };
     let looks = vec![world.by_itself(kind.clone(), vec![]), world.by_itself(kind, vec![])];
     let answers = world.run(looks);
     let refused = |a: &&Answer| matches!(a, Answer::Refused { refusal: Refusal::AlreadyDone });

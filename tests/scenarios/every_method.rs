@@ -103,6 +103,19 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
             let request = OpenLedgerRequest { name: "swept".into(), reason, ..Default::default() };
             (Does::Change, request.encode_to_vec())
         }
+        "KeyService/GetLedger" => {
+            (Does::Read, GetLedgerRequest { name: "default".into() }.encode_to_vec())
+        }
+        "KeyService/UpdateLedgerPolicy" => {
+            let request = UpdateLedgerPolicyRequest {
+                name: "default".into(),
+                ..update_policy(
+                    &["default_life"],
+                    LedgerPolicy { default_life: Some(seconds(86_400)), ..Default::default() },
+                )
+            };
+            (Does::Change, request.encode_to_vec())
+        }
         "KeyService/ListLedgers" => (Does::Read, ListLedgersRequest::default().encode_to_vec()),
         "AuditService/ListEvents" => (Does::Read, ListEventsRequest::default().encode_to_vec()),
         "AuditService/GetEvent" => (

@@ -89,6 +89,8 @@ fn state(one: Vec<Grant>, two: Vec<Grant>) -> State {
         let role = Role {
             name: name.into(),
             grants: grants.into(),
+            rotation: None,
+            max_staleness: 0,
             created: Time(1),
             retired,
             position: 1,
@@ -131,6 +133,7 @@ proptest! {
                 restrictions: given.restrictions(),
                 labels: vec![],
                 responsible: None,
+                rotation: None,
                 secret,
             })),
             1 => {
@@ -153,6 +156,7 @@ proptest! {
                     restrictions: Some(RestrictionChange::all(given.restrictions())),
                     labels: None,
                     responsible: None,
+                    rotation: None,
                 }))
             }
         };

@@ -3,17 +3,20 @@
 
 use std::sync::Arc;
 
+use ed25519_dalek::SigningKey;
 use keyledger_ledger::body::{self, DecisionReason, RevocationKind};
 use keyledger_ledger::command::{
-    Change, ChangeKind, CreateKey, DAY, Expiry, NewSecret, Refusal, SECOND, UpdateKey,
+    Change, ChangeKind, CreateKey, DAY, Expiry, NewSecret, Refusal, RotateKey, SECOND, UpdateKey,
+    UpdatePolicy, UpdateRole,
 };
 use keyledger_ledger::decide::decide;
 use keyledger_ledger::grant::Grant;
 use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
 use keyledger_ledger::judge::{Asked, judge};
+use keyledger_ledger::policy::{CurrentPolicy, Policy};
 use keyledger_ledger::restrict::{Circumstances, Restrictions, Source, Used};
 use keyledger_ledger::secret::{Pepper, Peppers};
-use keyledger_ledger::state::{Key, KeyStatus, Owner, Revoked, Role, State, Version};
+use keyledger_ledger::state::{Key, KeyStatus, LedgerInfo, Owner, Revoked, Role, State, Version};
 use keyledger_ledger::token::Secret;
 
 use crate::world::grant;
@@ -30,6 +33,10 @@ pub(crate) fn key(number: u64, grants: Vec<Grant>) -> Key {
         created: Time(1),
         expires: None,
         noted: Time(1),
+        rotation: None,
+        rotation_noted: 0,
+        rotation_suspended: 0,
+        until_first_use: false,
         suspended: None,
         revoked: None,
         restrictions: None,
@@ -111,16 +118,19 @@ struct Desk {
     peppers: Peppers,
     caller: Key,
     kind: ChangeKind,
+    approval_ref: String,
 }
 
 impl Desk {
     fn new(kind: ChangeKind) -> Desk {
         let peppers = Peppers::new(vec![Pepper::new(1, [1; 32])]);
-        Desk { state: State::default(), peppers, caller: key(99, vec![]), kind }
+        let (caller, approval_ref) = (key(99, vec![]), String::new());
+        Desk { state: State::default(), peppers, caller, kind, approval_ref }
     }
 
     fn refusal(&self) -> Option<Refusal> {
-        let change = Change::new(self.kind.clone(), vec![]);
+        let approval_ref = self.approval_ref.clone();
+        let change = Change { approval_ref, ..Change::new(self.kind.clone(), vec![]) };
         decide(&self.state, &self.peppers, Some(&self.caller), &change, NOW).err()
     }
 }
@@ -144,8 +154,8 @@ fn everything() -> Arc<[Grant]> {
     vec![grant(&["*"], "**", false)].into()
 }
 
-fn lifetime(field: &'static str, problem: &str) -> Refusal {
-    Refusal::Lifetime { field, problem: problem.into() }
+fn wrong(field: &'static str, problem: &str) -> Refusal {
+    Refusal::Field { field, problem: problem.into() }
 }
 
 fn exceeds(what: &str) -> Refusal {
@@ -160,6 +170,8 @@ fn role(name: &str) -> Role {
     Role {
         name: name.into(),
         grants: vec![grant(&["audit.read"], "logs/error", false)].into(),
+        rotation: None,
+        max_staleness: 0,
         created: Time(1),
         retired: None,
         position: 2,
@@ -197,11 +209,20 @@ fn a_creation_is_refused_for_the_first_reason_of_the_ladder() {
         restrictions: Restrictions::default(),
         labels: vec![],
         responsible: None,
+        rotation: None,
         secret: secret(),
     };
     let mut desk = Desk::new(ChangeKind::CreateKey(wanted));
     desk.caller.expires = Some(NOW.plus_micros(5 * DAY));
     desk.caller.restrictions = Some(Box::new(restrictions(5)));
+    let hold = |d: &mut Desk, keys: u64| {
+        let mut current = CurrentPolicy::default();
+        current.policy.limits.keys = keys;
+        current.policy.approvals = vec!["keys.create-without-expiry".into()];
+        d.state.policy = Arc::new(current);
+    };
+    hold(&mut desk, 0);
+    let unapproved = Refusal::ApprovalRequired { permission: "keys.create-without-expiry".into() };
     let without_expiry = Refusal::PermissionDenied {
         permission: "keys.create-without-expiry".into(),
         resource: "keys".into(),
@@ -209,13 +230,19 @@ fn a_creation_is_refused_for_the_first_reason_of_the_ladder() {
     climb(
         desk,
         &[
-            (lifetime("expire_time", "must lie in the future"), &|d| {
+            (Refusal::LedgerFull { what: "keys", most: 0 }, &|d| hold(d, 1)),
+            (wrong("expire_time", "must lie in the future"), &|d| {
                 create(d).expiry = Expiry::After(401 * DAY);
             }),
-            (lifetime("ttl", "must be at most 400 days from now"), &|d| {
+            (wrong("ttl", "must be at most 400 days from now"), &|d| {
                 create(d).expiry = Expiry::Never;
             }),
-            (without_expiry, &|d| create(d).expiry = Expiry::After(6 * DAY)),
+            (without_expiry, &|d| {
+                let forever = grant(&["keys.create-without-expiry"], "keys", false);
+                d.caller.grants = vec![forever].into();
+            }),
+            (unapproved, &|d| d.approval_ref = "CHG-7".into()),
+            (exceeds("a life without end"), &|d| create(d).expiry = Expiry::After(6 * DAY)),
             (exceeds("a life beyond the caller's own"), &|d| {
                 create(d).expiry = Expiry::After(5 * DAY);
             }),
@@ -242,6 +269,7 @@ fn an_update_is_refused_for_the_first_reason_of_the_ladder() {
     let id = subject.id;
     subject.revoked = Some(Revoked { kind: RevocationKind::Unused, time: NOW });
     subject.expires = Some(NOW.plus_micros(2 * DAY));
+    subject.owner = Owner::User([8; 16]);
     let wanted = UpdateKey {
         key_id: id,
         etag: "0000000000000000".into(),
@@ -251,7 +279,8 @@ fn an_update_is_refused_for_the_first_reason_of_the_ladder() {
         expiry: Some(Expiry::After(401 * DAY)),
         restrictions: None,
         labels: None,
-        responsible: None,
+        responsible: Some(Some([9; 16])),
+        rotation: None,
     };
     let mut desk = Desk::new(ChangeKind::UpdateKey(wanted));
     desk.caller.expires = Some(NOW.plus_micros(5 * DAY));
@@ -281,7 +310,16 @@ fn an_update_is_refused_for_the_first_reason_of_the_ladder() {
                 });
             }),
             (Refusal::EtagMismatch, &|d| update(d).etag = "0707070707070707".into()),
-            (lifetime("ttl", "must be at most 400 days from now"), &|d| {
+            (
+                wrong(
+                    "responsible",
+                    "must be empty: a person's key is that person's responsibility",
+                ),
+                &|d| {
+                    put(d, &|k| k.owner = Owner::Service("robot".into()));
+                },
+            ),
+            (wrong("ttl", "must be at most 400 days from now"), &|d| {
                 update(d).expiry = Some(Expiry::After(6 * DAY));
             }),
             (exceeds("a life beyond the caller's own"), &|d| {
@@ -308,15 +346,23 @@ fn a_rotation_a_suspension_and_a_resumption_are_refused_for_the_first_reason_of_
     let suspended = |k: &mut Key| k.suspended = Some(NOW);
     let revoked =
         |k: &mut Key| k.revoked = Some(Revoked { kind: RevocationKind::Unused, time: NOW });
-    let rotate = ChangeKind::RotateKey { key_id: id, overlap_micros: 31 * DAY, secret: secret() };
+    let rotate = |overlap_micros| {
+        let secret = secret();
+        ChangeKind::RotateKey(RotateKey {
+            key_id: id,
+            overlap_micros,
+            until_first_use: false,
+            secret,
+        })
+    };
     climb(
-        Desk::new(rotate),
+        Desk::new(rotate(31 * DAY)),
         &[
             (Refusal::KeyNotFound, &|d| with(d, &revoked)),
             (in_state(KeyStatus::Revoked), &|d| with(d, &suspended)),
             (in_state(KeyStatus::Suspended), &|d| with(d, &|_| {})),
-            (lifetime("overlap", "must be 0 to 30 days"), &|d| {
-                d.kind = ChangeKind::RotateKey { key_id: id, overlap_micros: 0, secret: secret() };
+            (wrong("overlap", "must be 0 to 30 days"), &|d| {
+                d.kind = rotate(0);
             }),
             (exceeds("the grant audit.read on logs/error"), &|d| {
                 d.caller.grants = everything();
@@ -356,7 +402,17 @@ fn a_rotation_a_suspension_and_a_resumption_are_refused_for_the_first_reason_of_
 #[test]
 fn a_change_of_a_role_is_refused_for_the_first_reason_of_the_ladder() {
     let wanted = || vec![grant(&["audit.read"], "logs/*", false)];
-    let named = |name: &str| ChangeKind::CreateRole { name: name.into(), grants: wanted() };
+    let named = |name: &str| ChangeKind::CreateRole {
+        name: name.into(),
+        grants: wanted(),
+        rotation: None,
+        max_staleness: 0,
+    };
+    let hold = |d: &mut Desk, roles: u64| {
+        let mut current = CurrentPolicy::default();
+        current.policy.limits.roles = roles;
+        d.state.policy = Arc::new(current);
+    };
     climb(
         Desk::new(named("auditor")),
         &[
@@ -364,15 +420,23 @@ fn a_change_of_a_role_is_refused_for_the_first_reason_of_the_ladder() {
                 put_role(d, Role { retired: Some(NOW), ..role("readers") });
                 d.kind = named("readers");
             }),
-            (Refusal::RoleExists, &|d| d.kind = named("others")),
+            (Refusal::RoleExists, &|d| {
+                d.kind = named("others");
+                hold(d, 1);
+            }),
+            (Refusal::LedgerFull { what: "roles", most: 1 }, &|d| hold(d, 2)),
             (exceeds("the grant audit.read on logs/*"), &|d| d.caller.grants = everything()),
         ],
     );
-    let update = |name: &str, etag: &str| ChangeKind::UpdateRole {
-        name: name.into(),
-        etag: etag.into(),
-        grants: Some(wanted()),
-        described: false,
+    let update = |name: &str, etag: &str| {
+        ChangeKind::UpdateRole(UpdateRole {
+            name: name.into(),
+            etag: etag.into(),
+            grants: Some(wanted()),
+            described: false,
+            rotation: None,
+            max_staleness: None,
+        })
     };
     climb(
         Desk::new(update("auditor", "")),
@@ -392,6 +456,44 @@ fn a_change_of_a_role_is_refused_for_the_first_reason_of_the_ladder() {
         &[
             (Refusal::RoleNotFound { name: "readers".into() }, &|d| put_role(d, role("readers"))),
             (Refusal::EtagMismatch, &|d| d.kind = retire("0808080808080808")),
+        ],
+    );
+}
+
+#[test]
+fn a_change_of_a_policy_is_refused_for_the_first_reason_of_the_ladder() {
+    let update = |etag: &str, changed: &[&str], max_life| {
+        ChangeKind::UpdatePolicy(UpdatePolicy {
+            etag: etag.into(),
+            changed: changed.iter().map(|c| c.to_string()).collect(),
+            to: Policy { max_life, ..Policy::default() },
+        })
+    };
+    let in_ledger = |d: &mut Desk, number: u32| {
+        let key = SigningKey::from_bytes(&[1; 32]).verifying_key();
+        let info = LedgerInfo {
+            id: [1; 16],
+            epoch: 0,
+            number: LedgerNumber(number),
+            name: "default".into(),
+            origin: "keys.example.test/default".into(),
+            entry_key: key,
+            checkpoint_key: key,
+        };
+        d.state.ledger = Some(Arc::new(info));
+    };
+    let mut desk = Desk::new(update("0000000000000001", &["limits.max_keys", "max_life"], DAY));
+    in_ledger(&mut desk, 1);
+    climb(
+        desk,
+        &[
+            (Refusal::EtagMismatch, &|d| {
+                d.kind = update("0000000000000000", &["limits.max_keys", "max_life"], DAY);
+            }),
+            (Refusal::SystemLedgerOnly, &|d| in_ledger(d, 0)),
+            (wrong("default_life", "must be 1 second to max_life"), &|d| {
+                d.kind = update("", &["limits", "max_life"], 91 * DAY);
+            }),
         ],
     );
 }

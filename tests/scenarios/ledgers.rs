@@ -14,6 +14,7 @@ fn open(name: &str) -> OpenLedgerRequest {
         name: name.into(),
         reason: "a new tenant".into(),
         request_id: String::new(),
+        ..Default::default()
     }
 }
 

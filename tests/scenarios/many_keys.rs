@@ -124,6 +124,7 @@ fn all_keys_of_a_leaver_end_together_and_those_made_for_others_are_named() {
             kind: RevocationKind::OwnerLeft as i32,
             reason: "left the company".into(),
             validate_only: true,
+            ..Default::default()
         };
         let tried = admin.call(request.clone()).await.unwrap();
         let set = |ids: Vec<String>| ids.into_iter().collect::<BTreeSet<_>>();

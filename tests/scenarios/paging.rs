@@ -50,7 +50,12 @@ fn pages_of_roles_and_ledgers_hold_each_once() {
             let reason = "a new tenant".to_string();
             let name = format!("tenant-{i}");
             system
-                .call(OpenLedgerRequest { name, reason, request_id: String::new() })
+                .call(OpenLedgerRequest {
+                    name,
+                    reason,
+                    request_id: String::new(),
+                    ..Default::default()
+                })
                 .await
                 .unwrap();
         }

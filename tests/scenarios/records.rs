@@ -86,8 +86,12 @@ fn a_new_ledger_begins_with_its_opening_and_its_admin() {
     scenario(async |d| {
         let system = d.replica().await.system_admin();
         let name = "billing".to_string();
-        let open =
-            OpenLedgerRequest { name, reason: "a new tenant".into(), request_id: String::new() };
+        let open = OpenLedgerRequest {
+            name,
+            reason: "a new tenant".into(),
+            request_id: String::new(),
+            ..Default::default()
+        };
         system.call(open).await.unwrap();
         let kinds: Vec<&str> = d
             .records(2)

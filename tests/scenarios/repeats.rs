@@ -57,6 +57,7 @@ fn a_role_and_a_ledger_are_made_once_however_often_they_are_asked_for() {
             name: "billing".into(),
             reason: "a new tenant".into(),
             request_id: new_id(),
+            ..Default::default()
         };
         let first = replica.system_admin().call(open.clone()).await.unwrap();
         let again = replica.system_admin().call(open).await.unwrap();

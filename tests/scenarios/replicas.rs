@@ -121,6 +121,7 @@ fn a_ledger_opened_through_one_replica_works_at_once_through_the_other() {
                 name: name.clone(),
                 reason: "a new team".into(),
                 request_id: String::new(),
+                ..Default::default()
             };
             let opened = a.system_admin().call(open).await.unwrap();
             let admin = b.caller(&opened.token);

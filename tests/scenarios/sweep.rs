@@ -164,8 +164,12 @@ fn every_method_called_with_a_key_of_another_ledger_touches_only_that_ledger() {
         let replica = d.replica().await;
         let target = Target::new(&replica.admin()).await;
         let name = "billing".to_string();
-        let open =
-            OpenLedgerRequest { name, reason: "a new tenant".into(), request_id: String::new() };
+        let open = OpenLedgerRequest {
+            name,
+            reason: "a new tenant".into(),
+            request_id: String::new(),
+            ..Default::default()
+        };
         let tenant = replica.system_admin().call(open).await.unwrap().token;
         let tenant = replica.caller(&tenant);
         for method in all() {

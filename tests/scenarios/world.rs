@@ -164,6 +164,7 @@ impl World {
             restrictions: Restrictions::default(),
             labels: vec![],
             responsible: None,
+            rotation: None,
             secret,
         })
     }

@@ -1,4 +1,6 @@
-//! `keyledger ledgers`: open a ledger, and see which there are.
+//! `keyledger ledgers`: open a ledger, see which there are, and what holds in each.
+
+mod policy;
 
 use clap::Subcommand;
 use keyledger_proto::{Ledger, ListLedgersRequest, OpenLedgerRequest};
@@ -12,7 +14,8 @@ use crate::screen::{Screen, Tone};
 use crate::table;
 use crate::token::Usual;
 
-/// Open and list ledgers. Only a key of the system ledger may: without a named token, the one in `system.token` is taken.
+/// Open and list ledgers, and say what holds in them. Without a named token, the one in `system.token` is taken: a key of
+/// the system ledger, which alone opens ledgers and sets their limits.
 #[derive(clap::Args)]
 pub(crate) struct Ledgers {
     #[command(flatten)]
@@ -25,8 +28,10 @@ pub(crate) struct Ledgers {
 
 #[derive(Subcommand)]
 enum Command {
+    Get(policy::Get),
     List(List),
     Open(Open),
+    Policy(Box<policy::Update>),
 }
 
 /// List the ledgers by number.
@@ -60,6 +65,8 @@ impl Ledgers {
         let screen = Screen::stdout();
         let session = self.connection.open(&self.data_dir, Usual::System).await?;
         match self.command {
+            Command::Get(get) => get.run(&session, &screen).await?,
+            Command::Policy(update) => update.run(&session, &screen).await?,
             Command::List(list) => list.run(&session, &screen).await?,
             Command::Open(open) => open.run(&session, &screen).await?,
         }
@@ -90,6 +97,7 @@ impl Open {
             name: self.name,
             reason: self.change.reason,
             request_id: request_id.clone(),
+            approval_ref: self.change.approval_ref,
         };
         let reply = session.keys().open_ledger(session.call(request)).await;
         let reply = reply.map_err(|s| session.change_failure(&s, &request_id))?.into_inner();

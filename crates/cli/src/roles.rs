@@ -6,17 +6,20 @@ use keyledger_proto::{
     CreateRoleRequest, GetRoleRequest, ListPermissionsRequest, ListRolesRequest, RetireRoleRequest,
     Role, UpdateRoleRequest,
 };
-use prost_types::FieldMask;
+use prost_types::{Duration, FieldMask};
 
 use crate::Ending;
-use crate::change::{self, Change};
+use crate::change::{self, Change, RotationArgs, show_rotation};
 use crate::connection::{Connection, DataDir, Session};
 use crate::json::{self, Output};
 use crate::paging::Paging;
 use crate::screen::{Screen, Tone};
 use crate::table;
 use crate::token::Usual;
-use crate::values::{parse_give_grant, parse_grant, show_grant, show_second, show_time};
+use crate::values::{
+    parse_duration, parse_give_grant, parse_grant, show_duration, show_grant, show_second,
+    show_time,
+};
 
 /// Create, show, change and retire roles: named sets of grants.
 #[derive(clap::Args)]
@@ -67,6 +70,14 @@ struct Update {
     /// What the role is for, in words of at most 1,024 bytes. Kept sealed.
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
+    #[command(flatten)]
+    rotation: RotationArgs,
+    /// How old an answer from memory about what this role allows may be, at most 60 seconds; 0s for none.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    max_staleness: Option<Duration>,
+    /// What is taken away altogether. May be repeated.
+    #[arg(long, value_name = "FIELD", value_parser = ["description", "rotation"])]
+    clear: Vec<String>,
     /// Change the role only if it is still as it was seen, by the etag that `roles get -o json` shows.
     #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
     etag: String,
@@ -117,6 +128,12 @@ struct Create {
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     description: String,
     #[command(flatten)]
+    rotation: RotationArgs,
+    /// How old an answer from memory about what this role allows may be, at most 60 seconds. The ledger's policy must allow
+    /// it, too.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    max_staleness: Option<Duration>,
+    #[command(flatten)]
     change: Change,
     #[command(flatten)]
     output: Output,
@@ -155,9 +172,12 @@ impl Create {
             name: self.name,
             grants: self.grants.iter().chain(&self.give_grants).map(Grant::to_body).collect(),
             description: self.description,
+            rotation: self.rotation.to_wire(),
+            max_staleness: self.max_staleness,
             reason: self.change.reason.clone(),
             request_id: request_id.clone(),
             validate_only: self.change.dry_run,
+            approval_ref: self.change.approval_ref.clone(),
         };
         let reply = session.keys().create_role(session.call(request)).await;
         let reply = reply.map_err(|s| session.change_failure(&s, &request_id))?.into_inner();
@@ -186,17 +206,28 @@ impl Update {
         let request_id = self.change.request_id();
         let grants: Vec<_> =
             self.grants.iter().chain(&self.give_grants).map(Grant::to_body).collect();
-        let named = [("grants", !grants.is_empty()), ("description", self.description.is_some())];
-        let paths = named.iter().filter(|(_, given)| *given).map(|(field, _)| field.to_string());
+        let rotation = self.rotation.to_wire();
+        let named = [
+            ("grants", !grants.is_empty()),
+            ("description", self.description.is_some()),
+            ("rotation", rotation.is_some()),
+            ("max_staleness", self.max_staleness.is_some()),
+        ];
+        let cleared = |field: &str| self.clear.iter().any(|c| c == field);
+        let paths = named.iter().filter(|(field, given)| *given || cleared(field));
+        let paths = paths.map(|(field, _)| field.to_string());
         let request = UpdateRoleRequest {
             name: self.name,
             update_mask: Some(FieldMask { paths: paths.collect() }),
             grants,
             description: self.description.unwrap_or_default(),
+            rotation,
+            max_staleness: self.max_staleness,
             etag: self.etag,
             reason: self.change.reason.clone(),
             request_id: request_id.clone(),
             validate_only: self.change.dry_run,
+            approval_ref: self.change.approval_ref.clone(),
         };
         let reply = session.keys().update_role(session.call(request)).await;
         let reply = reply.map_err(|s| session.change_failure(&s, &request_id))?.into_inner();
@@ -217,6 +248,7 @@ impl Retire {
             reason: self.change.reason.clone(),
             request_id: request_id.clone(),
             validate_only: self.change.dry_run,
+            approval_ref: self.change.approval_ref.clone(),
         };
         let reply = session.keys().retire_role(session.call(request)).await;
         let reply = reply.map_err(|s| session.change_failure(&s, &request_id))?.into_inner();
@@ -273,6 +305,8 @@ fn show(screen: &Screen, role: &Role) -> std::io::Result<()> {
     );
     facts.add("description", &role.description);
     facts.add_lines("grants", role.grants.iter().map(show_grant));
+    facts.add("rotation", &role.rotation.as_ref().map(show_rotation).unwrap_or_default());
+    facts.add("max staleness", &role.max_staleness.as_ref().map(show_duration).unwrap_or_default());
     facts.add("created", &role.create_time.as_ref().map(show_time).unwrap_or_default());
     facts.add("retired", &role.retire_time.as_ref().map(show_time).unwrap_or_default());
     facts.add("position", &role.position.map(|p| p.to_string()).unwrap_or_default());

@@ -72,6 +72,19 @@ pub(crate) fn parse_duration(text: &str) -> Result<prost_types::Duration, String
     Ok(prost_types::Duration { seconds: duration.as_secs(), nanos: duration.subsec_nanos() })
 }
 
+/// As [`parse_duration`] reads it: in days, hours, minutes or seconds, whichever are whole.
+pub(crate) fn show_duration(duration: &prost_types::Duration) -> String {
+    let (seconds, nanos) = (duration.seconds, duration.nanos);
+    match seconds {
+        _ if nanos != 0 => format!("{}us", seconds * 1_000_000 + i64::from(nanos) / 1_000),
+        0 => "0s".into(),
+        s if s % 86_400 == 0 => format!("{}d", s / 86_400),
+        s if s % 3_600 == 0 => format!("{}h", s / 3_600),
+        s if s % 60 == 0 => format!("{}m", s / 60),
+        s => format!("{s}s"),
+    }
+}
+
 /// RFC 3339 with an offset: `2027-01-01T00:00:00Z`.
 pub(crate) fn parse_time(text: &str) -> Result<prost_types::Timestamp, String> {
     let form = "a time is RFC 3339 with an offset: `2027-01-01T00:00:00Z`";
@@ -180,6 +193,9 @@ mod tests {
             ("0s", (0, 0)),
         ] {
             assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for text in ["0s", "90d", "36h", "5m", "61s", "1500000us"] {
+            assert_eq!(show_duration(&parse_duration(text).unwrap()), text);
         }
         for bad in [
             "",

@@ -11,12 +11,14 @@ use crate::grant::{Grant, PatternError};
 use crate::id::{KeyId, LedgerNumber, Time};
 use crate::merkle::Hash;
 use crate::page;
+use crate::policy::{CurrentPolicy, Policy, PolicyError, Rotation};
 use crate::restrict::RestrictionError;
-use crate::state::{Key, LedgerInfo, RegisteredLedger, Role, State};
+use crate::state::{DueNote, Key, LedgerInfo, RegisteredLedger, Role, State};
+use crate::text::check_approval_ref;
 
 use keys::{
-    counted, counted_caller, create_key, note_expired, note_expiring, resume_key, revoke_key,
-    rotate_key, set_used, suspend_key, update_key,
+    complete_rotation, counted, counted_caller, create_key, note_expired, note_expiring,
+    note_rotation, resume_key, revoke_key, rotate_key, set_used, suspend_key, update_key,
 };
 
 /// Why an entry doesn't fit the state before it.
@@ -36,6 +38,10 @@ pub enum ApplyError {
     Grant(#[from] PatternError),
     #[error("a restriction is malformed: {0}")]
     Restriction(#[from] RestrictionError),
+    #[error("a policy is malformed: {0}")]
+    Policy(#[from] PolicyError),
+    #[error("the limits of a ledger are not for its own keys to set")]
+    Limits,
     #[error("the key exists already")]
     KeyExists,
     #[error("the key doesn't exist")]
@@ -67,6 +73,7 @@ pub fn apply(state: &mut State, leaf_hash: Hash, event: &Event) -> Result<(), Ap
     check_envelope(state, event)?;
     let at = At { position: state.next_position, time, leaf_hash, caller: caller_id(event)? };
     let used = counted_caller(state, &at, kind)?;
+    check_due(state, &at, kind)?;
     match kind {
         Kind::LedgerOpened(_) => return Err(ApplyError::Opening),
         Kind::LedgerRegistered(e) => register_ledger(state, &at, e)?,
@@ -78,6 +85,9 @@ pub fn apply(state: &mut State, leaf_hash: Hash, event: &Event) -> Result<(), Ap
         Kind::KeyResumed(e) => resume_key(state, &at, e)?,
         Kind::KeyExpiring(e) => note_expiring(state, &at, e)?,
         Kind::KeyExpired(e) => note_expired(state, &at, e)?,
+        Kind::RotationDue(e) => note_rotation(state, &at, e)?,
+        Kind::RotationCompleted(e) => complete_rotation(state, &at, e)?,
+        Kind::LedgerPolicyUpdated(e) => update_policy(state, &at, e)?,
         Kind::RoleCreated(e) => create_role(state, &at, e)?,
         Kind::RoleUpdated(e) => update_role(state, &at, e)?,
         Kind::RoleRetired(e) => retire_role(state, &at, e)?,
@@ -112,6 +122,8 @@ pub fn fold_key(
             Some(Kind::KeyResumed(e)) => resume_key(&mut scratch, &at, e)?,
             Some(Kind::KeyExpiring(e)) => note_expiring(&mut scratch, &at, e)?,
             Some(Kind::KeyExpired(e)) => note_expired(&mut scratch, &at, e)?,
+            Some(Kind::RotationDue(e)) => note_rotation(&mut scratch, &at, e)?,
+            Some(Kind::RotationCompleted(e)) => complete_rotation(&mut scratch, &at, e)?,
             _ => return Err(ApplyError::Chain),
         }
     }
@@ -127,6 +139,23 @@ struct At {
     time: Time,
     leaf_hash: Hash,
     caller: Option<KeyId>,
+}
+
+/// What Keyledger notes of a key by itself is what was to be noted by then: neither too early nor twice.
+fn check_due(state: &State, at: &At, kind: &Kind) -> Result<(), ApplyError> {
+    let (link, note) = match kind {
+        Kind::KeyExpiring(e) => (&e.link, DueNote::Expiring { days: e.days }),
+        Kind::KeyExpired(e) => (&e.link, DueNote::Expired),
+        Kind::RotationDue(e) => (&e.link, DueNote::RotationDue { version: e.version }),
+        Kind::KeySuspended(e) if e.overdue_version != 0 => {
+            (&e.link, DueNote::Overdue { version: e.overdue_version })
+        }
+        _ => return Ok(()),
+    };
+    let id = link.as_ref().and_then(|l| KeyId::from_slice(&l.key_id));
+    let key = id.and_then(|id| state.keys.get(&id)).ok_or(ApplyError::NoSuchKey)?;
+    let due = state.due_note(key, at.time) == Some(note) && at.caller.is_none();
+    if due { Ok(()) } else { Err(ApplyError::KeyState) }
 }
 
 fn advance(state: &mut State, time: Time) -> Result<(), ApplyError> {
@@ -165,10 +194,16 @@ fn check_envelope(state: &State, event: &Event) -> Result<(), ApplyError> {
         }
     }
     page::check_texts(&event.texts).map_err(|_| ApplyError::Field("texts"))?;
+    check_approval_ref(&event.approval_ref).map_err(|_| ApplyError::Field("approval_ref"))?;
     match &event.caller {
         None => Ok(()),
         Some(caller) => {
             let id = KeyId::from_slice(&caller.key_id).ok_or(ApplyError::Field("caller"))?;
+            // A key of the system ledger was judged there; here it can do nothing but set what holds for this ledger.
+            if is_system_key(ledger.number, id) {
+                let policy = matches!(event.kind, Some(Kind::LedgerPolicyUpdated(_)));
+                return if policy { Ok(()) } else { Err(ApplyError::Caller) };
+            }
             let key = state.keys.get(&id).ok_or(ApplyError::Caller)?;
             // Whoever holds its secret may end a key, in whatever state it is.
             if ends(event) == Some(id) {
@@ -178,6 +213,11 @@ fn check_envelope(state: &State, event: &Event) -> Result<(), ApplyError> {
                 .map_err(|_| ApplyError::Caller)
         }
     }
+}
+
+/// Whether a key, in a ledger of this number, is one of the system ledger that called from there.
+pub(crate) fn is_system_key(ledger: LedgerNumber, id: KeyId) -> bool {
+    ledger != LedgerNumber::SYSTEM && id.ledger() == LedgerNumber::SYSTEM
 }
 
 /// The key that an entry ends.
@@ -221,6 +261,27 @@ fn register_ledger(
     Ok(())
 }
 
+/// The limits are not the ledger's own to set: they keep it from taking a replica for itself.
+fn update_policy(
+    state: &mut State,
+    at: &At,
+    e: &body::LedgerPolicyUpdated,
+) -> Result<(), ApplyError> {
+    let policy = Policy::from_body(e.policy.as_ref().ok_or(ApplyError::Field("policy"))?)?;
+    let by_system = at.caller.is_none_or(|id| id.ledger() == LedgerNumber::SYSTEM);
+    let old = state.policy.clone();
+    if policy.limits != old.policy.limits && !by_system {
+        return Err(ApplyError::Limits);
+    }
+    let notices_changed = policy.notice_days != old.policy.notice_days;
+    let current = CurrentPolicy { policy, position: at.position, leaf_hash: at.leaf_hash };
+    state.policy = Arc::new(current);
+    if notices_changed {
+        state.find_due_anew();
+    }
+    Ok(())
+}
+
 fn create_role(state: &mut State, at: &At, e: &body::RoleCreated) -> Result<(), ApplyError> {
     if state.roles.contains_key(e.name.as_str()) {
         return Err(ApplyError::RoleExists);
@@ -229,6 +290,8 @@ fn create_role(state: &mut State, at: &At, e: &body::RoleCreated) -> Result<(), 
     let role = Role {
         name: name.clone(),
         grants: grants(&e.grants)?,
+        rotation: e.rotation.as_ref().map(Rotation::from_body).transpose()?,
+        max_staleness: staleness(e.max_staleness_us)?,
         created: at.time,
         retired: None,
         position: at.position,
@@ -242,17 +305,28 @@ fn create_role(state: &mut State, at: &At, e: &body::RoleCreated) -> Result<(), 
 fn update_role(state: &mut State, at: &At, e: &body::RoleUpdated) -> Result<(), ApplyError> {
     let mut role = next_of_role(state, at, &e.name)?;
     role.grants = grants(&e.grants)?;
+    role.max_staleness = staleness(e.max_staleness_us)?;
     if e.described {
         role.described_position = at.position;
     }
+    let rotation = e.rotation.as_ref().map(Rotation::from_body).transpose()?;
+    let rotation_changed = role.rotation != rotation;
+    role.rotation = rotation;
     state.roles.insert(role.name.clone(), Arc::new(role));
+    if rotation_changed {
+        state.find_due_anew();
+    }
     Ok(())
 }
 
 fn retire_role(state: &mut State, at: &At, e: &body::RoleRetired) -> Result<(), ApplyError> {
     let mut role = next_of_role(state, at, &e.name)?;
     role.retired = Some(at.time);
+    let had_rotation = role.rotation.is_some();
     state.roles.insert(role.name.clone(), Arc::new(role));
+    if had_rotation {
+        state.find_due_anew();
+    }
     Ok(())
 }
 
@@ -296,6 +370,11 @@ fn count_page(state: &mut State, at: &At, e: &body::UsePage) -> Result<(), Apply
     used.into_iter().for_each(|used| set_used(state, used));
     state.next_page += 1;
     Ok(())
+}
+
+fn staleness(micros: i64) -> Result<i64, ApplyError> {
+    let good = (0..=crate::policy::LONGEST_STALENESS).contains(&micros);
+    if good { Ok(micros) } else { Err(ApplyError::Field("max_staleness_us")) }
 }
 
 fn grants(grants: &[body::Grant]) -> Result<Box<[Grant]>, ApplyError> {

@@ -2,7 +2,8 @@
 //!
 //! Commands of one batch run at the same time, so their order is ours to choose: first all uses, judged as of the head and
 //! recorded in a page that comes first; then the changes, one entry each; then, if changes were refused, a page for those.
-//! So every use and every entry is true as of its own position, and an auditor can judge each again.
+//! So every use and every entry is true as of its own position, and an auditor can judge each again. Last come rotations
+//! that were completed by the first use of the new secret.
 
 mod changes;
 mod uses;
@@ -13,9 +14,9 @@ use std::sync::Arc;
 use prost::Message;
 
 use crate::apply::apply;
-use crate::body::{self, Event, Kind, SealedColumn, Use};
+use crate::body::{self, Decision, Event, Kind, SealedColumn, Use};
 use crate::command::{Action, Answer, Call, Command, Refusal, UseAddress};
-use crate::decide::SecretRow;
+use crate::decide::{SecretRow, next_link};
 use crate::entry::{Entry, EntryError, EntrySigner};
 use crate::id::{KeyId, Time};
 use crate::judge::Credential;
@@ -110,6 +111,7 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
         means,
         page: PageWriter::default(),
         spent: BTreeMap::new(),
+        first_uses: BTreeMap::new(),
     };
     run.record_folded();
     let mut answers: Vec<Option<Answer>> = vec![None; commands.len()];
@@ -128,6 +130,7 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
         answers[i] = Some(if seen { Answer::Seen } else { run.change(call, *change) });
     }
     run.close_page();
+    run.complete_rotations();
     run.batch.shed_left = run.means.shed;
     run.batch.refusals = run.means.refusals;
     run.batch.answers =
@@ -135,12 +138,16 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
     run.batch
 }
 
+type TraceAndSpan = (Vec<u8>, Vec<u8>);
+
 struct Run<'a> {
     batch: Batch,
     means: Means<'a>,
     page: PageWriter,
     /// Uses in the open page that count against limits.
     spent: BTreeMap<KeyId, u32>,
+    /// Keys whose rotation is completed by a use in this batch: the version used, with trace and span ids of that use.
+    first_uses: BTreeMap<KeyId, (u32, TraceAndSpan)>,
 }
 
 impl Run<'_> {
@@ -192,9 +199,57 @@ impl Run<'_> {
                 *self.spent.entry(id).or_default() += 1;
             }
         }
+        self.note_first_uses(&r#use);
         r#use.texts = texts.iter().map(Sealed::to_body).collect();
         let index = self.page.add(&r#use, salt, texts.into_iter().map(|t| t.bytes).collect());
         UseAddress { position: self.batch.head.state.next_position, index }
+    }
+
+    /// Whether an accepted secret is the new one of a rotation that waits for its first use.
+    fn note_first_uses(&mut self, r#use: &Use) {
+        let asker = r#use.caller.as_ref().map(|c| (c.key_id.as_slice(), c.version));
+        let allowed = r#use.decision == Decision::Allow as i32;
+        let subject = allowed.then_some((r#use.key_id.as_slice(), r#use.version));
+        for (id, version) in [asker, subject].into_iter().flatten() {
+            if let Some(id) = KeyId::from_slice(id) {
+                let trace = || (r#use.trace_id.clone(), r#use.span_id.clone());
+                self.note_first_use(id, version, trace);
+            }
+        }
+    }
+
+    fn note_first_use(&mut self, id: KeyId, version: u32, trace: impl Fn() -> TraceAndSpan) {
+        let waits = |key: &Arc<Key>| key.until_first_use && key.newest_version().number == version;
+        if self.state().keys.get(&id).is_some_and(waits) {
+            self.first_uses.entry(id).or_insert_with(|| (version, trace()));
+        }
+    }
+
+    /// The old secret of each key whose new one was used ends here.
+    fn complete_rotations(&mut self) {
+        for (id, (version, (trace_id, span_id))) in std::mem::take(&mut self.first_uses) {
+            // It may have been rotated again since it was used.
+            let waits =
+                |key: &&Arc<Key>| key.until_first_use && key.newest_version().number == version;
+            let Some(key) = self.state().keys.get(&id).filter(waits) else { continue };
+            let link = Some(next_link(key));
+            let kind = Kind::RotationCompleted(body::RotationCompleted { link, version });
+            let event = Event { trace_id, span_id, ..self.event_of(kind) };
+            self.append(event, vec![], vec![]).expect("it is small, and fits the key");
+            self.note_row(id);
+        }
+    }
+
+    /// An event of Keyledger itself.
+    fn event_of(&self, kind: Kind) -> Event {
+        let ledger = self.state().ledger.as_ref().expect("only an open ledger has keys");
+        Event {
+            ledger_id: ledger.id.to_vec(),
+            epoch: ledger.epoch,
+            time_us: self.means.now.micros(),
+            kind: Some(kind),
+            ..Event::default()
+        }
     }
 
     fn close_page(&mut self) {
@@ -209,14 +264,7 @@ impl Run<'_> {
             page::spent(&self.spent),
         );
         let spent = std::mem::take(&mut self.spent);
-        let ledger = self.state().ledger.clone().expect("only an open ledger has uses");
-        let event = Event {
-            ledger_id: ledger.id.to_vec(),
-            epoch: ledger.epoch,
-            time_us: self.means.now.micros(),
-            kind: Some(Kind::UsePage(page)),
-            ..Event::default()
-        };
+        let event = self.event_of(Kind::UsePage(page));
         self.append(event, vec![], uses).expect("a page is small and fits any state");
         spent.into_keys().for_each(|id| self.note_row(id));
     }

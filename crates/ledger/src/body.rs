@@ -3,10 +3,12 @@
 //! They are written out here, and not generated, so that an auditor can link this crate without a protobuf compiler. The
 //! published `.proto` says what each field means; a test of `keyledger-proto` holds the two against each other.
 
+mod policies;
 mod uses;
 
 use prost::{Enumeration, Message, Oneof};
 
+pub use policies::{LedgerLimits, LedgerPolicy, LedgerPolicyUpdated, Rotation};
 pub use uses::{Decision, DecisionReason, Spent, Use, UseColumn, UsePage, UseRecord};
 
 /// DSSE payload type of an entry's body.
@@ -30,7 +32,12 @@ pub struct Event {
     pub request_id: Vec<u8>,
     #[prost(message, repeated, tag = "8")]
     pub texts: Vec<SealedText>,
-    #[prost(oneof = "Kind", tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30")]
+    #[prost(string, tag = "9")]
+    pub approval_ref: String,
+    #[prost(
+        oneof = "Kind",
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33"
+    )]
     pub kind: Option<Kind>,
 }
 
@@ -66,6 +73,12 @@ pub enum Kind {
     KeyExpiring(KeyExpiring),
     #[prost(message, tag = "30")]
     KeyExpired(KeyExpired),
+    #[prost(message, tag = "31")]
+    LedgerPolicyUpdated(LedgerPolicyUpdated),
+    #[prost(message, tag = "32")]
+    RotationDue(RotationDue),
+    #[prost(message, tag = "33")]
+    RotationCompleted(RotationCompleted),
 }
 
 impl Kind {
@@ -87,6 +100,9 @@ impl Kind {
             Kind::RoleRetired(_) => 28,
             Kind::KeyExpiring(_) => 29,
             Kind::KeyExpired(_) => 30,
+            Kind::LedgerPolicyUpdated(_) => 31,
+            Kind::RotationDue(_) => 32,
+            Kind::RotationCompleted(_) => 33,
         }
     }
 
@@ -108,6 +124,9 @@ impl Kind {
             Kind::RoleRetired(_) => "role.retired",
             Kind::KeyExpiring(_) => "key.expiring",
             Kind::KeyExpired(_) => "key.expired",
+            Kind::LedgerPolicyUpdated(_) => "ledger.policy-updated",
+            Kind::RotationDue(_) => "key.rotation-due",
+            Kind::RotationCompleted(_) => "key.rotation-completed",
         }
     }
 
@@ -122,7 +141,10 @@ impl Kind {
             Kind::KeyResumed(e) => e.link.as_ref(),
             Kind::KeyExpiring(e) => e.link.as_ref(),
             Kind::KeyExpired(e) => e.link.as_ref(),
+            Kind::RotationDue(e) => e.link.as_ref(),
+            Kind::RotationCompleted(e) => e.link.as_ref(),
             Kind::LedgerOpened(_)
+            | Kind::LedgerPolicyUpdated(_)
             | Kind::LedgerRegistered(_)
             | Kind::RoleCreated(_)
             | Kind::RoleUpdated(_)
@@ -265,6 +287,8 @@ pub struct KeyCreated {
     pub labels: Vec<Label>,
     #[prost(bytes = "vec", tag = "9")]
     pub responsible_ref: Vec<u8>,
+    #[prost(message, optional, tag = "10")]
+    pub rotation: Option<Rotation>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -313,12 +337,16 @@ pub struct KeyUpdated {
     pub labels: Vec<Label>,
     #[prost(bytes = "vec", tag = "8")]
     pub responsible_ref: Vec<u8>,
+    #[prost(message, optional, tag = "9")]
+    pub rotation: Option<Rotation>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
 pub struct KeySuspended {
     #[prost(message, optional, tag = "1")]
     pub link: Option<KeyLink>,
+    #[prost(uint32, tag = "2")]
+    pub overdue_version: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -335,6 +363,24 @@ pub struct KeyRotated {
     pub version: Option<SecretVersion>,
     #[prost(int64, tag = "3")]
     pub previous_expire_time_us: i64,
+    #[prost(bool, tag = "4")]
+    pub until_first_use: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct RotationDue {
+    #[prost(message, optional, tag = "1")]
+    pub link: Option<KeyLink>,
+    #[prost(uint32, tag = "2")]
+    pub version: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct RotationCompleted {
+    #[prost(message, optional, tag = "1")]
+    pub link: Option<KeyLink>,
+    #[prost(uint32, tag = "2")]
+    pub version: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -377,6 +423,10 @@ pub struct RoleCreated {
     pub name: String,
     #[prost(message, repeated, tag = "2")]
     pub grants: Vec<Grant>,
+    #[prost(message, optional, tag = "3")]
+    pub rotation: Option<Rotation>,
+    #[prost(int64, tag = "4")]
+    pub max_staleness_us: i64,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -387,6 +437,10 @@ pub struct RoleUpdated {
     pub grants: Vec<Grant>,
     #[prost(bool, tag = "3")]
     pub described: bool,
+    #[prost(message, optional, tag = "4")]
+    pub rotation: Option<Rotation>,
+    #[prost(int64, tag = "5")]
+    pub max_staleness_us: i64,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]

@@ -9,6 +9,7 @@ use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time, Trace};
 use crate::judge::Credential;
 use crate::page::UseSalt;
+use crate::policy::{CurrentPolicy, Policy, Rotation};
 use crate::restrict::{RestrictionChange, Restrictions};
 use crate::state::{Key, Label, Owner, Role};
 use crate::text::Sealed;
@@ -16,12 +17,6 @@ use crate::token::Secret;
 
 pub const SECOND: i64 = Time::MICROS_PER_SECOND;
 pub const DAY: i64 = 24 * 60 * 60 * SECOND;
-/// Life of a key that names none.
-pub const DEFAULT_LIFE: i64 = 90 * DAY;
-/// Longest life of a key.
-pub const MAX_LIFE: i64 = 400 * DAY;
-/// Longest overlap of a rotation.
-pub const MAX_OVERLAP: i64 = 30 * DAY;
 /// Permission to create a key that never expires.
 pub const WITHOUT_EXPIRY: &str = "keys.create-without-expiry";
 /// Permission to be told why exactly a key is not valid.
@@ -99,13 +94,15 @@ pub struct Check {
 pub struct Change {
     pub kind: ChangeKind,
     pub texts: Vec<Sealed>,
+    /// A ticket or change id; empty for none.
+    pub approval_ref: String,
     /// Only says what would become of it (AIP-163): nothing is changed, and the caller's use is recorded.
     pub validate_only: bool,
 }
 
 impl Change {
     pub fn new(kind: ChangeKind, texts: Vec<Sealed>) -> Change {
-        Change { kind, texts, validate_only: false }
+        Change { kind, texts, approval_ref: String::new(), validate_only: false }
     }
 }
 
@@ -118,11 +115,7 @@ pub enum ChangeKind {
         configuration_digest: [u8; 32],
     },
     CreateKey(CreateKey),
-    RotateKey {
-        key_id: KeyId,
-        overlap_micros: i64,
-        secret: NewSecret,
-    },
+    RotateKey(RotateKey),
     RevokeKey {
         key_id: KeyId,
         kind: RevocationKind,
@@ -134,24 +127,32 @@ pub enum ChangeKind {
     ResumeKey {
         key_id: KeyId,
     },
-    /// Keyledger itself: notes that a key ends soon, or has ended.
-    NoteEnd {
+    /// Keyledger itself: notes what is due of a key, such as its end.
+    NoteDue {
         key_id: KeyId,
     },
     CreateRole {
         name: String,
         grants: Vec<Grant>,
+        rotation: Option<Rotation>,
+        max_staleness: i64,
     },
-    UpdateRole {
-        name: String,
-        etag: String,
-        grants: Option<Vec<Grant>>,
-        described: bool,
-    },
+    UpdateRole(UpdateRole),
+    UpdatePolicy(UpdatePolicy),
     RetireRole {
         name: String,
         etag: String,
     },
+}
+
+/// A new secret for a key.
+#[derive(Clone, Debug)]
+pub struct RotateKey {
+    pub key_id: KeyId,
+    pub overlap_micros: i64,
+    /// The old secret ends as soon as the new one is used.
+    pub until_first_use: bool,
+    pub secret: NewSecret,
 }
 
 /// What is to be changed of a key; `None` stays as it is.
@@ -168,6 +169,30 @@ pub struct UpdateKey {
     pub restrictions: Option<RestrictionChange>,
     pub labels: Option<Vec<Label>>,
     pub responsible: Option<Option<[u8; 16]>>,
+    pub rotation: Option<Option<Rotation>>,
+}
+
+/// What is to be changed of a role; `None` stays as it is.
+#[derive(Clone, Debug)]
+pub struct UpdateRole {
+    pub name: String,
+    /// Empty: whatever the role is now.
+    pub etag: String,
+    pub grants: Option<Vec<Grant>>,
+    /// The description is changed, in the texts.
+    pub described: bool,
+    pub rotation: Option<Option<Rotation>>,
+    pub max_staleness: Option<i64>,
+}
+
+/// What is to be changed of the policy of a ledger.
+#[derive(Clone, Debug)]
+pub struct UpdatePolicy {
+    /// Empty: whatever the policy is now.
+    pub etag: String,
+    /// Field paths of the request: what of `to` is meant.
+    pub changed: Vec<String>,
+    pub to: Policy,
 }
 
 /// Position 0 of a ledger.
@@ -200,6 +225,7 @@ pub struct CreateKey {
     /// In the order of their names, each once.
     pub labels: Vec<Label>,
     pub responsible: Option<[u8; 16]>,
+    pub rotation: Option<Rotation>,
     pub secret: NewSecret,
 }
 
@@ -289,6 +315,7 @@ pub enum Changed {
     Key(Arc<Key>),
     Role(Arc<Role>),
     Ledger(LedgerNumber),
+    Policy(Arc<CurrentPolicy>),
     Nothing,
 }
 
@@ -322,13 +349,23 @@ pub enum Refusal {
     /// A role that every ledger has can't be changed.
     RolePredefined,
     LedgerExists,
+    LedgerNotFound,
     /// Another replica has done it.
     AlreadyDone,
     /// It was changed since the caller looked.
     EtagMismatch,
     RequestIdReused,
-    /// The lifetime is out of range: field and what is wrong.
-    Lifetime {
+    /// The ledger's policy asks for an approval of changes that need this permission, and none was named.
+    ApprovalRequired {
+        permission: String,
+    },
+    /// The ledger holds as many of these as it may.
+    LedgerFull {
+        what: &'static str,
+        most: u64,
+    },
+    /// What was asked for doesn't fit the key, the ledger's policy or its clock: field and what is wrong.
+    Field {
         field: &'static str,
         problem: String,
     },
@@ -346,7 +383,7 @@ impl Refusal {
         match self {
             Refusal::PermissionDenied { .. } => DecisionReason::NoGrant,
             Refusal::ExceedsOwnRights { .. } => DecisionReason::ExceedsOwnRights,
-            Refusal::Lifetime { .. } | Refusal::EntryTooLarge => DecisionReason::InvalidRequest,
+            Refusal::Field { .. } | Refusal::EntryTooLarge => DecisionReason::InvalidRequest,
             Refusal::UsesSpent => DecisionReason::UsesSpent,
             Refusal::Rate { .. } => DecisionReason::Rate,
             Refusal::Unauthenticated
@@ -357,9 +394,12 @@ impl Refusal {
             | Refusal::RoleRetired
             | Refusal::RolePredefined
             | Refusal::LedgerExists
+            | Refusal::LedgerNotFound
             | Refusal::AlreadyDone
             | Refusal::EtagMismatch
             | Refusal::RequestIdReused
+            | Refusal::ApprovalRequired { .. }
+            | Refusal::LedgerFull { .. }
             | Refusal::SystemLedgerOnly
             | Refusal::Earlier
             | Refusal::Internal => DecisionReason::Refused,

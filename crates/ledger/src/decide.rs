@@ -3,20 +3,24 @@
 //! The ladder of each change goes from the cheapest, most specific refusal to the event. Who calls and whether they hold
 //! the permission that stands on the method has been judged before (see [`crate::batch`]).
 
-use std::sync::Arc;
+mod gives;
+mod ledgers;
+mod roles;
 
 use crate::body::{self, Kind, OwnerKind};
-use crate::command::{
-    Change, ChangeKind, CreateKey, DAY, DEFAULT_LIFE, EXTEND, Expiry, MAX_LIFE, MAX_OVERLAP,
-    NewSecret, OpenLedger, Refusal, RegisterLedger, UpdateKey, WITHOUT_EXPIRY,
-};
+use crate::command::{Change, ChangeKind, CreateKey, NewSecret, Refusal, RotateKey, UpdateKey};
 use crate::grant::Grant;
-use crate::id::{KeyId, LedgerNumber, Time};
-use crate::judge;
+use crate::id::{KeyId, Time};
+use crate::policy::Rotation;
 use crate::restrict::Restrictions;
-use crate::roles;
 use crate::secret::{self, Peppers, Verifier};
-use crate::state::{Key, KeyStatus, Label, Owner, Role, State};
+use crate::state::{DueNote, Key, KeyStatus, Label, Owner, State};
+
+use gives::{
+    By, check_expiry_inside, check_gives, check_gives_key, expiry, live_roles, new_end, show_life,
+};
+use ledgers::{open_ledger, register_ledger, update_policy};
+use roles::{create_role, retire_role, update_role};
 
 /// What a change will write.
 #[derive(Clone, Debug)]
@@ -43,6 +47,7 @@ pub fn decide(
     change: &Change,
     now: Time,
 ) -> Result<Decided, Refusal> {
+    let by = By { caller, approval_ref: &change.approval_ref };
     match &change.kind {
         ChangeKind::OpenLedger(_) if state.ledger.is_some() => Err(Refusal::LedgerExists),
         ChangeKind::OpenLedger(c) => Ok(only(open_ledger(c))),
@@ -54,21 +59,18 @@ pub fn decide(
                 number: state.next_start,
             })))
         }
-        ChangeKind::CreateKey(c) => create_key(state, peppers, caller, c, now),
-        ChangeKind::RotateKey { key_id, overlap_micros, secret } => {
-            rotate_key(state, peppers, caller, *key_id, *overlap_micros, secret, now)
-        }
+        ChangeKind::CreateKey(c) => create_key(state, peppers, by, c, now),
+        ChangeKind::RotateKey(c) => rotate_key(state, peppers, caller, c, now),
         ChangeKind::RevokeKey { key_id, kind } => revoke_key(state, *key_id, *kind).map(only),
-        ChangeKind::UpdateKey(c) => update_key(state, caller, c, now).map(only),
+        ChangeKind::UpdateKey(c) => update_key(state, by, c, now).map(only),
         ChangeKind::SuspendKey { key_id } => suspend_key(state, *key_id, now).map(only),
-        ChangeKind::NoteEnd { key_id } => note_end(state, *key_id, now).map(only),
+        ChangeKind::NoteDue { key_id } => note_due(state, *key_id, now).map(only),
         ChangeKind::ResumeKey { key_id } => resume_key(state, caller, *key_id, now).map(only),
-        ChangeKind::CreateRole { name, grants } => {
-            create_role(state, caller, name, grants).map(only)
+        ChangeKind::CreateRole { name, grants, rotation, max_staleness } => {
+            create_role(state, caller, name, grants, *rotation, *max_staleness).map(only)
         }
-        ChangeKind::UpdateRole { name, etag, grants, described } => {
-            update_role(state, caller, name, etag, grants.as_deref(), *described).map(only)
-        }
+        ChangeKind::UpdateRole(c) => update_role(state, caller, c).map(only),
+        ChangeKind::UpdatePolicy(c) => update_policy(state, caller, c).map(only),
         ChangeKind::RetireRole { name, etag } => retire_role(state, name, etag).map(only),
     }
 }
@@ -77,43 +79,19 @@ fn only(kind: Kind) -> Decided {
     Decided { kind, secret: None }
 }
 
-fn open_ledger(c: &OpenLedger) -> Kind {
-    Kind::LedgerOpened(body::LedgerOpened {
-        name: c.name.clone(),
-        number: c.number.0,
-        origin: c.origin.clone(),
-        entry_public_key: c.entry_public_key.to_vec(),
-        checkpoint_public_key: c.checkpoint_public_key.to_vec(),
-    })
-}
-
-fn register_ledger(state: &State, c: &RegisterLedger) -> Result<Kind, Refusal> {
-    let system = state.ledger.as_ref().is_some_and(|l| l.number == LedgerNumber::SYSTEM);
-    if !system {
-        return Err(Refusal::SystemLedgerOnly);
-    }
-    let own_name = state.ledger.as_ref().is_some_and(|l| l.name == c.name);
-    if own_name || state.registered.values().any(|l| l.name == c.name) {
-        return Err(Refusal::LedgerExists);
-    }
-    let number = state.registered.keys().next_back().map_or(1, |last| last.0 + 1);
-    Ok(Kind::LedgerRegistered(body::LedgerRegistered {
-        ledger_id: c.id.to_vec(),
-        number,
-        name: c.name.clone(),
-        origin: c.origin.clone(),
-    }))
-}
-
 fn create_key(
     state: &State,
     peppers: &Peppers,
-    caller: Option<&Key>,
+    by: By<'_>,
     c: &CreateKey,
     now: Time,
 ) -> Result<Decided, Refusal> {
-    let expires = expiry(state, caller, c.expiry, now)?;
-    check_gives(state, caller, &c.grants, &c.roles, Some(&c.restrictions))?;
+    let most = state.policy.policy.limits.keys;
+    if state.keys.len() as u64 >= most {
+        return Err(Refusal::LedgerFull { what: "keys", most });
+    }
+    let expires = expiry(state, by, c.expiry, now)?;
+    check_gives(state, by.caller, &c.grants, &c.roles, Some(&c.restrictions))?;
     if state.keys.contains_key(&c.key_id) {
         return Err(Refusal::Internal);
     }
@@ -132,6 +110,7 @@ fn create_key(
         restrictions: c.restrictions.to_body(),
         labels: c.labels.iter().map(Label::to_body).collect(),
         responsible_ref: c.responsible.map_or(vec![], |r| r.to_vec()),
+        rotation: c.rotation.map(Rotation::to_body),
     });
     Ok(Decided { kind, secret: Some(secret) })
 }
@@ -140,21 +119,20 @@ fn rotate_key(
     state: &State,
     peppers: &Peppers,
     caller: Option<&Key>,
-    key_id: KeyId,
-    overlap_micros: i64,
-    secret: &NewSecret,
+    c: &RotateKey,
     now: Time,
 ) -> Result<Decided, Refusal> {
-    let key = find(state, key_id)?;
+    let key = find(state, c.key_id)?;
     require_active(key, now)?;
-    if !(0..=MAX_OVERLAP).contains(&overlap_micros) {
-        return Err(lifetime("overlap", "must be 0 to 30 days".into()));
+    let longest = state.policy.policy.max_overlap;
+    if !(0..=longest).contains(&c.overlap_micros) {
+        return Err(wrong("overlap", format!("must be 0 to {}", show_life(longest))));
     }
     // Whoever rotates learns the new secret, and so gains what the key may do.
     check_gives_key(state, caller, key)?;
     let number = key.newest_version().number + 1;
-    let (version, secret) = new_version(peppers, key_id, number, secret)?;
-    let overlap_end = now.plus_micros(overlap_micros);
+    let (version, secret) = new_version(peppers, c.key_id, number, &c.secret)?;
+    let overlap_end = now.plus_micros(c.overlap_micros);
     let kind = Kind::KeyRotated(body::KeyRotated {
         link: Some(next_link(key)),
         version: Some(version),
@@ -162,6 +140,7 @@ fn rotate_key(
             .expires
             .map_or(overlap_end, |end| end.min(overlap_end))
             .micros(),
+        until_first_use: c.until_first_use,
     });
     Ok(Decided { kind, secret: Some(secret) })
 }
@@ -178,18 +157,21 @@ fn revoke_key(state: &State, key_id: KeyId, kind: body::RevocationKind) -> Resul
 fn suspend_key(state: &State, key_id: KeyId, now: Time) -> Result<Kind, Refusal> {
     let key = find(state, key_id)?;
     require_active(key, now)?;
-    Ok(Kind::KeySuspended(body::KeySuspended { link: Some(next_link(key)) }))
+    Ok(Kind::KeySuspended(body::KeySuspended { link: Some(next_link(key)), overdue_version: 0 }))
 }
 
 /// Every replica looks for what is due; the first one notes it.
-fn note_end(state: &State, key_id: KeyId, now: Time) -> Result<Kind, Refusal> {
+fn note_due(state: &State, key_id: KeyId, now: Time) -> Result<Kind, Refusal> {
     let key = find(state, key_id)?;
     let link = Some(next_link(key));
-    match key.due_note(now) {
-        None => Err(Refusal::AlreadyDone),
-        Some(None) => Ok(Kind::KeyExpired(body::KeyExpired { link })),
-        Some(Some(days)) => Ok(Kind::KeyExpiring(body::KeyExpiring { link, days })),
-    }
+    Ok(match state.due_note(key, now).ok_or(Refusal::AlreadyDone)? {
+        DueNote::Expired => Kind::KeyExpired(body::KeyExpired { link }),
+        DueNote::Expiring { days } => Kind::KeyExpiring(body::KeyExpiring { link, days }),
+        DueNote::RotationDue { version } => Kind::RotationDue(body::RotationDue { link, version }),
+        DueNote::Overdue { version } => {
+            Kind::KeySuspended(body::KeySuspended { link, overdue_version: version })
+        }
+    })
 }
 
 /// Whoever resumes a key gives again what it may do.
@@ -208,18 +190,17 @@ fn resume_key(
     Ok(Kind::KeyResumed(body::KeyResumed { link: Some(next_link(key)) }))
 }
 
-fn update_key(
-    state: &State,
-    caller: Option<&Key>,
-    c: &UpdateKey,
-    now: Time,
-) -> Result<Kind, Refusal> {
-    let key = find(state, c.key_id)?;
+fn update_key(state: &State, by: By<'_>, c: &UpdateKey, now: Time) -> Result<Kind, Refusal> {
+    let (key, caller) = (find(state, c.key_id)?, by.caller);
     match key.status(now) {
         KeyStatus::Active | KeyStatus::Suspended => {}
         state => return Err(Refusal::KeyState { state }),
     }
     check_etag(&c.etag, &key.etag())?;
+    if matches!((&c.responsible, &key.owner), (Some(Some(_)), Owner::User(_))) {
+        let problem = "must be empty: a person's key is that person's responsibility";
+        return Err(wrong("responsible", problem));
+    }
     let own_roles = || key.roles.iter().map(|r| r.to_string()).collect::<Vec<_>>();
     let unrestricted = Restrictions::default();
     let grants = c.grants.as_deref().unwrap_or(&key.grants);
@@ -228,7 +209,7 @@ fn update_key(
     let restrictions = &c.restrictions.as_ref().map_or(old.clone(), |change| change.of(old));
     let expires = match c.expiry {
         None => key.expires,
-        Some(asked) => new_end(state, caller, key, asked, now)?,
+        Some(asked) => new_end(state, by, key, asked, now)?,
     };
     // What may be used, or when, or from where: whoever changes one of them answers for the key as it will be.
     if c.grants.is_some() || c.roles.is_some() || c.restrictions.is_some() || c.expiry.is_some() {
@@ -247,80 +228,8 @@ fn update_key(
         restrictions: restrictions.to_body(),
         labels: labels.iter().map(Label::to_body).collect(),
         responsible_ref: responsible.map_or(vec![], |r| r.to_vec()),
+        rotation: c.rotation.unwrap_or(key.rotation.as_deref().copied()).map(Rotation::to_body),
     }))
-}
-
-/// A later end than before needs a permission of its own.
-fn new_end(
-    state: &State,
-    caller: Option<&Key>,
-    key: &Key,
-    asked: Expiry,
-    now: Time,
-) -> Result<Option<Time>, Refusal> {
-    let end = expiry(state, caller, asked, now)?;
-    let later = match (key.expires, end) {
-        (Some(old), Some(new)) => new > old,
-        (Some(_), None) => true,
-        (None, _) => false,
-    };
-    let resource = format!("keys/{}", key.id);
-    let may = caller.is_none_or(|c| judge::matching_grant(state, c, EXTEND, &resource).is_some());
-    match later && !may {
-        true => Err(Refusal::PermissionDenied { permission: EXTEND.into(), resource }),
-        false => Ok(end),
-    }
-}
-
-fn create_role(
-    state: &State,
-    caller: Option<&Key>,
-    name: &str,
-    grants: &[Grant],
-) -> Result<Kind, Refusal> {
-    if state.roles.contains_key(name) || roles::is_predefined(name) {
-        return Err(Refusal::RoleExists);
-    }
-    check_hands_on(state, caller, grants)?;
-    Ok(Kind::RoleCreated(body::RoleCreated {
-        name: name.to_string(),
-        grants: grants.iter().map(Grant::to_body).collect(),
-    }))
-}
-
-fn update_role(
-    state: &State,
-    caller: Option<&Key>,
-    name: &str,
-    etag: &str,
-    grants: Option<&[Grant]>,
-    described: bool,
-) -> Result<Kind, Refusal> {
-    let role = live_role(state, name)?;
-    check_etag(etag, &role.etag())?;
-    if let Some(grants) = grants {
-        check_hands_on(state, caller, grants)?;
-    }
-    Ok(Kind::RoleUpdated(body::RoleUpdated {
-        name: name.to_string(),
-        grants: grants.unwrap_or(&role.grants).iter().map(Grant::to_body).collect(),
-        described,
-    }))
-}
-
-fn retire_role(state: &State, name: &str, etag: &str) -> Result<Kind, Refusal> {
-    check_etag(etag, &live_role(state, name)?.etag())?;
-    Ok(Kind::RoleRetired(body::RoleRetired { name: name.to_string() }))
-}
-
-/// A role of the ledger's own that still gives something.
-fn live_role<'a>(state: &'a State, name: &str) -> Result<&'a Role, Refusal> {
-    match state.roles.get(name) {
-        Some(role) if role.retired.is_none() => Ok(role),
-        Some(_) => Err(Refusal::RoleRetired),
-        None if roles::is_predefined(name) => Err(Refusal::RolePredefined),
-        None => Err(Refusal::RoleNotFound { name: name.into() }),
-    }
 }
 
 /// Empty: the caller didn't ask for it (AIP-154).
@@ -339,113 +248,8 @@ fn require_active(key: &Key, now: Time) -> Result<(), Refusal> {
     }
 }
 
-/// A key never gives more than it holds, and nothing that is accepted where it isn't itself.
-fn check_gives(
-    state: &State,
-    caller: Option<&Key>,
-    grants: &[Grant],
-    roles: &[String],
-    restrictions: Option<&Restrictions>,
-) -> Result<(), Refusal> {
-    let mut from_roles = vec![];
-    for name in roles {
-        let retired = state.roles.get(name.as_str()).is_some_and(|r| r.retired.is_some());
-        let given = roles::grants(state, name).filter(|_| !retired);
-        from_roles.push(given.ok_or_else(|| Refusal::RoleNotFound { name: name.clone() })?);
-    }
-    check_hands_on(state, caller, grants)?;
-    from_roles.iter().try_for_each(|grants| check_hands_on(state, caller, grants))?;
-    let own = caller.and_then(|key| key.restrictions.as_ref());
-    let free = Restrictions::default();
-    match own.is_none_or(|own| restrictions.unwrap_or(&free).inside(own)) {
-        true => Ok(()),
-        false => Err(Refusal::ExceedsOwnRights {
-            what: "networks or audiences beyond the caller's own".into(),
-        }),
-    }
-}
-
-/// The same for a key as it is.
-fn check_gives_key(state: &State, caller: Option<&Key>, key: &Key) -> Result<(), Refusal> {
-    let roles = live_roles(state, key);
-    check_gives(state, caller, &key.grants, &roles, key.restrictions.as_deref())?;
-    check_expiry_inside(caller, key.expires)
-}
-
-/// The roles of a key that still give something.
-fn live_roles(state: &State, key: &Key) -> Vec<String> {
-    let live = |name: &&Arc<str>| state.roles.get(*name).is_none_or(|r| r.retired.is_none());
-    key.roles.iter().filter(live).map(|name| name.to_string()).collect()
-}
-
-/// Each grant lies inside one single grant of the caller's, else the call is refused.
-fn check_hands_on(state: &State, caller: Option<&Key>, given: &[Grant]) -> Result<(), Refusal> {
-    let Some(caller) = caller else { return Ok(()) };
-    let held = |grant: &Grant| {
-        roles::of_key(state, caller).any(|(own, _)| own.iter().any(|mine| mine.covers(grant)))
-    };
-    match given.iter().find(|grant| !held(grant)) {
-        Some(grant) => Err(Refusal::ExceedsOwnRights { what: format!("the grant {grant}") }),
-        None => Ok(()),
-    }
-}
-
-/// A key never lives longer than the one that made it.
-fn check_expiry_inside(caller: Option<&Key>, expires: Option<Time>) -> Result<(), Refusal> {
-    let own_end = caller.and_then(|key| key.expires);
-    match (own_end, expires) {
-        (Some(own), Some(given)) if given > own => {
-            Err(Refusal::ExceedsOwnRights { what: "a life beyond the caller's own".into() })
-        }
-        (Some(_), None) => Err(Refusal::ExceedsOwnRights { what: "a life without end".into() }),
-        _ => Ok(()),
-    }
-}
-
-fn expiry(
-    state: &State,
-    caller: Option<&Key>,
-    asked: Expiry,
-    now: Time,
-) -> Result<Option<Time>, Refusal> {
-    let expires = match asked {
-        // A default is never more than the caller can give.
-        Expiry::Default => {
-            let end = now.plus_micros(DEFAULT_LIFE);
-            Some(caller.and_then(|key| key.expires).map_or(end, |own| own.min(end)))
-        }
-        Expiry::After(micros) => Some(now.plus_micros(micros)),
-        Expiry::At(end) => Some(end),
-        Expiry::Never => None,
-    };
-    let field = if matches!(asked, Expiry::At(_)) { "expire_time" } else { "ttl" };
-    match expires {
-        Some(end) if end <= now => return Err(lifetime(field, "must lie in the future".into())),
-        Some(end) if end > now.plus_micros(MAX_LIFE) => {
-            return Err(lifetime(
-                field,
-                format!("must be at most {} days from now", MAX_LIFE / DAY),
-            ));
-        }
-        Some(_) => {}
-        None => {
-            let may = caller.is_none_or(|key| {
-                judge::matching_grant(state, key, WITHOUT_EXPIRY, "keys").is_some()
-            });
-            if !may {
-                return Err(Refusal::PermissionDenied {
-                    permission: WITHOUT_EXPIRY.into(),
-                    resource: "keys".into(),
-                });
-            }
-        }
-    }
-    check_expiry_inside(caller, expires)?;
-    Ok(expires)
-}
-
-fn lifetime(field: &'static str, problem: String) -> Refusal {
-    Refusal::Lifetime { field, problem }
+fn wrong(field: &'static str, problem: impl Into<String>) -> Refusal {
+    Refusal::Field { field, problem: problem.into() }
 }
 
 fn new_version(
@@ -467,7 +271,8 @@ fn new_version(
     ))
 }
 
-fn next_link(key: &Key) -> body::KeyLink {
+/// What ties the next entry of a key to the ones before.
+pub fn next_link(key: &Key) -> body::KeyLink {
     body::KeyLink {
         key_id: key.id.as_bytes().to_vec(),
         stream_version: key.stream_version + 1,

@@ -122,6 +122,16 @@ pub fn check_permission(permission: &str) -> Result<(), PatternError> {
     if permission.ends_with('*') { Err(PatternError::NotConcrete) } else { Ok(()) }
 }
 
+/// Checks a pattern of permissions: `a.b`, `a.*` or `*`.
+pub fn check_pattern(pattern: &str) -> Result<(), PatternError> {
+    check_permission_pattern(pattern)
+}
+
+/// Whether a pattern of permissions matches a permission.
+pub fn pattern_matches(pattern: &str, permission: &str) -> bool {
+    permission_matches(pattern, permission)
+}
+
 /// Checks the path of one resource: no pattern.
 pub fn check_resource(resource: &str) -> Result<(), PatternError> {
     check_resource_pattern(resource)?;

@@ -17,6 +17,17 @@ pub enum Credential {
     Missing,
     Malformed,
     Presented(Presented),
+    /// A key of the system ledger that was judged there, under that ledger's lock, and calls from there.
+    System(SystemCaller),
+}
+
+/// A key of the system ledger that may do what it asks for in this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemCaller {
+    pub key_id: KeyId,
+    pub version: u32,
+    /// Whether it may be told why exactly a key of this ledger is not valid.
+    pub explain: bool,
 }
 
 /// A well-formed token.
@@ -32,6 +43,7 @@ pub struct Presented {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
     Internal,
+    System(SystemCaller),
     /// The secret is that of this version. Whether key and version still stand is for [`standing`] to say.
     Known {
         key_id: KeyId,
@@ -60,6 +72,7 @@ impl Credential {
     pub fn key_id(&self) -> Option<KeyId> {
         match self {
             Credential::Presented(p) => Some(p.key_id),
+            Credential::System(caller) => Some(caller.key_id),
             Credential::Internal | Credential::Missing | Credential::Malformed => None,
         }
     }
@@ -80,6 +93,7 @@ pub fn identify(credential: &Credential, state: &State, peppers: &Peppers) -> Id
     let unknown = |key_id, reason| Identity::Unknown { key_id, reason };
     let presented = match credential {
         Credential::Internal => return Identity::Internal,
+        Credential::System(caller) => return Identity::System(*caller),
         Credential::Missing => return unknown(None, DecisionReason::Missing),
         Credential::Malformed => return unknown(None, DecisionReason::Malformed),
         Credential::Presented(p) => p,

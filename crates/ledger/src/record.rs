@@ -16,6 +16,7 @@ use crate::body::{self, Event, Kind, OwnerKind, RevocationKind};
 use crate::grant::Grant;
 use crate::id::{KeyId, Time};
 use crate::merkle::Hash;
+use crate::policy::Rotation;
 use crate::restrict::{Restrictions, Used};
 use crate::state::{Key, Label, Owner, Revoked, Role, State, Version};
 
@@ -134,6 +135,13 @@ impl RowMac {
                 }
             }
         }
+        let policy = |s: &State| self.of("tag policy", &[0; 16], &[], s.policy.position, &[]);
+        if old.policy.position != new.policy.position {
+            sum.add(policy(new), true);
+            if old.policy.position != 0 {
+                sum.add(policy(old), false);
+            }
+        }
         for item in old.registered.diff(&new.registered) {
             if let DiffItem::Add(number, ledger) = item {
                 sum.add(
@@ -214,6 +222,14 @@ struct KeyRecord {
     /// Absent where it is the time of the creation.
     #[prost(int64, optional, tag = "22")]
     noted_us: Option<i64>,
+    #[prost(message, optional, tag = "23")]
+    rotation: Option<body::Rotation>,
+    #[prost(uint32, tag = "24")]
+    rotation_noted: u32,
+    #[prost(uint32, tag = "25")]
+    rotation_suspended: u32,
+    #[prost(bool, tag = "26")]
+    until_first_use: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -268,6 +284,10 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
         purpose_position: later(key, key.purpose_position),
         responsible_position: later(key, key.responsible_position),
         noted_us: (key.noted != key.created).then_some(key.noted.micros()),
+        rotation: key.rotation.as_ref().map(|r| r.to_body()),
+        rotation_noted: key.rotation_noted,
+        rotation_suspended: key.rotation_suspended,
+        until_first_use: key.until_first_use,
         used: key.used.as_ref().map(|u| UsedRecord {
             total: u.total,
             window: u.window,
@@ -330,6 +350,13 @@ pub fn decode_key(bytes: &[u8], intern: impl Fn(&str) -> Arc<str>) -> Option<Key
             r => Some(Box::new(r)),
         },
         noted: Time(record.noted_us.unwrap_or(record.created_us)),
+        rotation: match &record.rotation {
+            None => None,
+            Some(rotation) => Some(Box::new(Rotation::from_body(rotation).ok()?)),
+        },
+        rotation_noted: record.rotation_noted,
+        rotation_suspended: record.rotation_suspended,
+        until_first_use: record.until_first_use,
         used: record
             .used
             .map(|u| Box::new(Used { total: u.total, window: u.window, in_window: u.in_window })),

@@ -9,9 +9,11 @@ use ed25519_dalek::VerifyingKey;
 use imbl::{OrdMap, OrdSet};
 
 use crate::body::{self, RevocationKind};
+use crate::command::DAY;
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time};
 use crate::merkle::Hash;
+use crate::policy::{CurrentPolicy, Rotation};
 use crate::restrict::{Restrictions, Used};
 use crate::secret::Verifier;
 
@@ -28,7 +30,9 @@ pub struct State {
     /// The number that the next start of a server will have.
     pub next_start: u64,
     pub keys: OrdMap<KeyId, Arc<Key>>,
-    /// When something is next to be noted of a key's end. Follows from the keys.
+    /// What keys and changes must keep to.
+    pub policy: Arc<CurrentPolicy>,
+    /// When something is next to be noted of a key. Follows from keys, roles and policy.
     pub due: OrdSet<(Time, KeyId)>,
     /// Grants that keys share: most keys of a ledger may do the same as many others.
     pub(crate) shared_grants: OrdMap<Arc<[Grant]>, Arc<[Grant]>>,
@@ -81,6 +85,13 @@ pub struct Key {
     pub expires: Option<Time>,
     /// What is to be noted of its end up to this time was noted, or was past when its end was set.
     pub noted: Time,
+    /// How old its secrets may grow, besides what its roles say.
+    pub rotation: Option<Box<Rotation>>,
+    /// The newest version of whose age was noted, and that for which it was suspended; 0 for none.
+    pub rotation_noted: u32,
+    pub rotation_suspended: u32,
+    /// The version before the newest ends as soon as the newest is used.
+    pub until_first_use: bool,
     /// Since when it is suspended, if it is.
     pub suspended: Option<Time>,
     pub revoked: Option<Revoked>,
@@ -134,6 +145,10 @@ pub struct Version {
 pub struct Role {
     pub name: Arc<str>,
     pub grants: Box<[Grant]>,
+    /// How old the secrets of its holders may grow.
+    pub rotation: Option<Rotation>,
+    /// How old an answer from memory about what it allows may be, in microseconds; 0: none may be.
+    pub max_staleness: i64,
     pub created: Time,
     /// Since when it gives nothing any more.
     pub retired: Option<Time>,
@@ -164,32 +179,43 @@ pub enum KeyStatus {
     Expired,
 }
 
-/// How many days before its end a key is noted to be about to end.
-pub const NOTICE_DAYS: [u32; 3] = [30, 7, 1];
+/// What is to be noted of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DueNote {
+    /// Its end is so many days away, or fewer.
+    Expiring {
+        days: u32,
+    },
+    Expired,
+    /// This version of its secret is older than a policy allows.
+    RotationDue {
+        version: u32,
+    },
+    /// This version of its secret is so much older that a policy suspends the key.
+    Overdue {
+        version: u32,
+    },
+}
 
 /// Most sets of grants that are kept to be shared.
 const MAX_SHARED: usize = 16_384;
 
-const DAY: i64 = 86_400 * Time::MICROS_PER_SECOND;
-
 impl Key {
     /// When the next thing is to be noted of its end.
-    pub fn next_due(&self) -> Option<Time> {
+    fn next_end_note(&self, notice_days: &[u32]) -> Option<Time> {
         let end = self.expires.filter(|_| self.revoked.is_none())?;
-        let distances = NOTICE_DAYS.iter().map(|days| i64::from(*days) * DAY).chain([0]);
+        let distances = notice_days.iter().map(|days| i64::from(*days) * DAY).chain([0]);
         distances.map(|distance| end.plus_micros(-distance)).find(|due| *due > self.noted)
     }
 
-    /// What is to be noted of its end at this time: `Some(None)` that it has come, `Some(Some(days))` that it is near.
-    pub fn due_note(&self, now: Time) -> Option<Option<u32>> {
-        self.next_due().filter(|due| *due <= now)?;
+    /// The nearest distance from its end that was reached: farther ones need no note of their own any more.
+    fn end_note(&self, notice_days: &[u32], now: Time) -> Option<DueNote> {
         let end = self.expires?;
         if end <= now {
-            return Some(None);
+            return Some(DueNote::Expired);
         }
-        // The nearest distance that was reached: farther ones need no note of their own any more.
         let reached = |days: &&u32| end.plus_micros(-i64::from(**days) * DAY) <= now;
-        Some(NOTICE_DAYS.iter().rfind(reached).copied())
+        notice_days.iter().rfind(reached).map(|days| DueNote::Expiring { days: *days })
     }
 
     /// Expiry is judged when it is asked for: no entry is needed for a key to end on time.
@@ -225,11 +251,68 @@ impl Role {
     }
 }
 
-fn etag(leaf_hash: &Hash) -> String {
+pub(crate) fn etag(leaf_hash: &Hash) -> String {
     leaf_hash[..8].iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl State {
+    /// When the next thing is to be noted of a key.
+    pub fn next_due(&self, key: &Key) -> Option<Time> {
+        let end = key.next_end_note(&self.policy.policy.notice_days);
+        let rotation = self.next_rotation_note(key).map(|(due, _)| due);
+        [end, rotation].into_iter().flatten().min()
+    }
+
+    /// What is to be noted of a key at this time; the earliest first.
+    pub fn due_note(&self, key: &Key, now: Time) -> Option<DueNote> {
+        let notice_days = &self.policy.policy.notice_days;
+        let end = key.next_end_note(notice_days).filter(|due| *due <= now);
+        let rotation = self.next_rotation_note(key).filter(|(due, _)| *due <= now);
+        match (end, rotation) {
+            (Some(end), Some((due, note))) if due < end => Some(note),
+            (Some(_), _) => key.end_note(notice_days, now),
+            (None, rotation) => rotation.map(|(_, note)| note),
+        }
+    }
+
+    /// What is next to be noted of the age of a key's secret, and when. The strictest policy counts, of its own and its
+    /// roles'; nothing is noted of a key that isn't accepted anyway.
+    fn next_rotation_note(&self, key: &Key) -> Option<(Time, DueNote)> {
+        if key.revoked.is_some() || key.suspended.is_some() {
+            return None;
+        }
+        let Version { number: version, created: made, .. } = *key.newest_version();
+        let due = self.rotation_due(key).filter(|_| key.rotation_noted < version);
+        let overdue = self
+            .rotations(key)
+            .filter_map(|rotation| rotation.overdue(made))
+            .min()
+            .filter(|_| key.rotation_suspended < version);
+        let next = due
+            .map(|due| (due, DueNote::RotationDue { version }))
+            .or(overdue.map(|overdue| (overdue, DueNote::Overdue { version })));
+        next.filter(|(due, _)| key.expires.is_none_or(|end| *due < end))
+    }
+
+    /// When the newest secret of a key is, or was, older than a policy allows.
+    pub fn rotation_due(&self, key: &Key) -> Option<Time> {
+        let made = key.newest_version().created;
+        self.rotations(key).map(|rotation| rotation.due(made)).min()
+    }
+
+    /// What is said about the age of a key's secrets: its own policy, and those of its roles.
+    fn rotations(&self, key: &Key) -> impl Iterator<Item = Rotation> {
+        let live = |name: &Arc<str>| self.roles.get(name).filter(|role| role.retired.is_none());
+        let of_roles = key.roles.iter().filter_map(live).filter_map(|role| role.rotation);
+        key.rotation.as_deref().copied().into_iter().chain(of_roles)
+    }
+
+    /// Looks for all that is due anew: roles or policy were changed. Costs a look at every key, and is seldom.
+    pub(crate) fn find_due_anew(&mut self) {
+        let due = |key: &Arc<Key>| Some((self.next_due(key)?, key.id));
+        self.due = self.keys.values().filter_map(due).collect();
+    }
+
     /// The only way in which a key is put into the state: what is due follows, and equal grants are shared.
     pub fn put_key(&mut self, mut key: Key) {
         match self.shared_grants.get(&key.grants) {
@@ -240,8 +323,8 @@ impl State {
             None => {}
         }
         let id = key.id;
-        let old = self.keys.get(&id).and_then(|k| k.next_due());
-        let new = key.next_due();
+        let old = self.keys.get(&id).and_then(|k| self.next_due(k));
+        let new = self.next_due(&key);
         if old != new {
             old.map(|due| self.due.remove(&(due, id)));
             new.map(|due| self.due.insert((due, id)));
@@ -257,6 +340,7 @@ impl State {
             && (self.next_page, self.next_start) == (other.next_page, other.next_start)
             && self.keys == other.keys
             && self.due == other.due
+            && self.policy == other.policy
             && self.roles == other.roles
             && self.registered == other.registered
     }

@@ -70,6 +70,18 @@ pub enum LineError {
     Unsafe(u32),
 }
 
+/// Longest reference to an approval, in bytes.
+pub const MAX_APPROVAL_REF: usize = 128;
+
+/// Checks a reference to an approval: it stands in the clear, so it is an id and no sentence.
+pub fn check_approval_ref(text: &str) -> Result<(), &'static str> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/#".contains(&b);
+    match text.len() <= MAX_APPROVAL_REF && text.bytes().all(good) {
+        true => Ok(()),
+        false => Err("must be at most 128 bytes of `A-Z a-z 0-9 - _ . : / #`"),
+    }
+}
+
 /// Checks one line of text that may be empty.
 pub fn check_line(text: &str, max: usize) -> Result<(), LineError> {
     if text.len() > max {

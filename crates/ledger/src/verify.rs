@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::apply::{ApplyError, apply};
+use crate::apply::{ApplyError, apply, is_system_key};
 use crate::body::{
     DecisionReason, Event, Kind, SealedColumn, SealedText, UsePage, decode_canonical,
 };
 use crate::entry::{Entry, EntryError};
-use crate::id::{KeyId, Time};
+use crate::id::{KeyId, LedgerNumber, Time};
 use crate::judge::{self, Asked};
 use crate::merkle::{Hash, Tile, TileWriter};
 use crate::note::{Checkpoint, NoteError, NoteKey};
@@ -269,9 +269,13 @@ impl Verifier {
         if u.reason != DecisionReason::Granted as i32 {
             return true;
         }
+        // A key of the system ledger is judged in that ledger, where a use of its own says so.
+        let own = self.state.ledger.as_ref().map_or(LedgerNumber::SYSTEM, |l| l.number);
         let judged = |key_id: &[u8], version, asked: Asked<'_>| {
-            KeyId::from_slice(key_id)
-                .is_some_and(|id| judge::judge(&self.state, id, version, asked, now).allowed())
+            KeyId::from_slice(key_id).is_some_and(|id| {
+                is_system_key(own, id)
+                    || judge::judge(&self.state, id, version, asked, now).allowed()
+            })
         };
         let circumstances = |audience| Circumstances { from: Source::Judged, audience };
         // Who calls for itself presents its key to Keyledger; who is checked, to whom the caller says.

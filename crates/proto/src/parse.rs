@@ -2,6 +2,7 @@
 
 mod changes;
 mod filters;
+mod ledgers;
 
 use std::net::IpAddr;
 
@@ -11,9 +12,13 @@ use keyledger_ledger::judge::Credential;
 use keyledger_ledger::text::{MAX_TEXT, check_line, check_required_line};
 
 pub use changes::{
-    Common, CreateKey, CreateRole, KeyChange, OpenLedger, OwnerName, RetireRole, RevokeKey,
-    RotateKey, UpdateKey, UpdateRole, create_key, create_role, open_ledger, resume_key,
-    retire_role, revoke_key, rotate_key, suspend_key, update_key, update_role,
+    Common, CreateKey, KeyChange, OwnerName, RevokeKey, RotateKey, UpdateKey, create_key,
+    resume_key, revoke_key, rotate_key, suspend_key, update_key,
+};
+
+pub use ledgers::{
+    CreateRole, OpenLedger, RetireRole, UpdatePolicy, UpdateRole, create_role, get_ledger,
+    open_ledger, retire_role, update_policy, update_role,
 };
 
 pub use filters::{KeyFilter, ListKeys, RevokeKeys, list_keys, revoke_keys};
@@ -308,7 +313,7 @@ mod tests {
     #[test]
     fn durations_beyond_all_bounds_are_refused() {
         for (seconds, nanos) in
-            [(i64::MAX, i32::MAX), (i64::MIN, 0), (-1, 0), (400 * 86_400, 1_000_000)]
+            [(i64::MAX, i32::MAX), (i64::MIN, 0), (-1, 0), (90 * 86_400, 1_000_000)]
         {
             let overlap = Some(prost_types::Duration { seconds, nanos });
             let request = RotateKeyRequest { overlap, reason: "x".into(), ..Default::default() };

@@ -4,13 +4,15 @@ use keyledger_ledger::body::{self, Event, Kind, OwnerKind, Texts, Use};
 use keyledger_ledger::command::CheckAnswer;
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::judge::Verdict;
+use keyledger_ledger::policy::{Limits, Policy, Rotation};
 use keyledger_ledger::roles::Predefined;
-use keyledger_ledger::state::{self, Key, KeyStatus, LedgerInfo, RegisteredLedger, Role};
+use keyledger_ledger::state::{self, Key, KeyStatus, LedgerInfo, RegisteredLedger, Role, State};
 use prost::Message;
 use uuid::Uuid;
 
 use crate::{
-    AuditEvent, KeyState, KeyVersion, Ledger, Owner, Revocation, VerifyKeyResponse, owner,
+    AuditEvent, KeyState, KeyVersion, Ledger, LedgerLimits, LedgerPolicy, Owner, Revocation,
+    RotationPolicy, VerifyKeyResponse, owner,
 };
 
 /// Category of every change.
@@ -26,8 +28,16 @@ pub fn timestamp(time: Time) -> prost_types::Timestamp {
     }
 }
 
-/// A key as of `now`; `texts` are those of the entry that created it, as far as they could be opened.
-pub fn key(key: &Key, texts: &Texts, now: Time) -> crate::Key {
+pub fn duration(micros: i64) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: micros.div_euclid(1_000_000),
+        nanos: (micros.rem_euclid(1_000_000) * 1000) as i32,
+    }
+}
+
+/// A key as of `now`; `texts` are those of the entries that say whose it is and what for, as far as they could be opened.
+/// `ledger` gives its roles.
+pub fn key(ledger: &State, key: &Key, texts: &Texts, now: Time) -> crate::Key {
     let state = match key.status(now) {
         KeyStatus::Active => KeyState::Active,
         KeyStatus::Suspended => KeyState::Suspended,
@@ -46,7 +56,7 @@ pub fn key(key: &Key, texts: &Texts, now: Time) -> crate::Key {
         create_time: Some(timestamp(key.created)),
         expire_time: key.expires.map(timestamp),
         creator_key_id: key.creator.map_or(String::new(), |id| id.to_string()),
-        versions: key.versions.iter().filter(live).map(key_version).collect(),
+        versions: key.versions.iter().filter(live).map(|v| key_version(key, v)).collect(),
         revocation: key
             .revoked
             .map(|r| Revocation { kind: r.kind as i32, time: Some(timestamp(r.time)) }),
@@ -62,6 +72,8 @@ pub fn key(key: &Key, texts: &Texts, now: Time) -> crate::Key {
             .as_ref()
             .zip(key.used.as_ref())
             .and_then(|(r, u)| r.uses_left(u)),
+        rotation: key.rotation.as_deref().copied().map(rotation),
+        rotation_due_time: ledger.rotation_due(key).map(timestamp),
     }
 }
 
@@ -74,8 +86,16 @@ pub fn key_owner(owner: &state::Owner, texts: &Texts) -> Owner {
     Owner { owner: Some(owner) }
 }
 
-fn key_version(version: &state::Version) -> KeyVersion {
+fn rotation(rotation: Rotation) -> RotationPolicy {
+    RotationPolicy {
+        max_age: Some(duration(rotation.max_age)),
+        suspend_after: rotation.suspend_after.map(duration),
+    }
+}
+
+fn key_version(key: &Key, version: &state::Version) -> KeyVersion {
     KeyVersion {
+        until_first_use: key.until_first_use && version.number < key.newest_version().number,
         number: version.number,
         create_time: Some(timestamp(version.created)),
         expire_time: version.expires.map(timestamp),
@@ -91,6 +111,8 @@ pub fn role(role: &Role, texts: &Texts) -> crate::Role {
         position: Some(role.position),
         retire_time: role.retired.map(timestamp),
         etag: role.etag(),
+        rotation: role.rotation.map(rotation),
+        max_staleness: (role.max_staleness != 0).then(|| duration(role.max_staleness)),
         predefined: false,
         parameter: String::new(),
     }
@@ -114,6 +136,26 @@ pub fn ledger(ledger: &LedgerInfo) -> Ledger {
         name: ledger.name.clone(),
         number: ledger.number.0,
         origin: ledger.origin.clone(),
+    }
+}
+
+pub fn policy(policy: &Policy) -> LedgerPolicy {
+    LedgerPolicy {
+        default_life: Some(duration(policy.default_life)),
+        max_life: Some(duration(policy.max_life)),
+        max_overlap: Some(duration(policy.max_overlap)),
+        notice_days: policy.notice_days.clone(),
+        approval_permissions: policy.approvals.clone(),
+        max_staleness: Some(duration(policy.max_staleness)),
+    }
+}
+
+pub fn limits(limits: &Limits) -> LedgerLimits {
+    LedgerLimits {
+        max_keys: limits.keys,
+        max_roles: limits.roles,
+        max_streams: limits.streams,
+        max_bytes_per_second: limits.bytes_per_second,
     }
 }
 
@@ -204,6 +246,7 @@ pub fn change_event(position: u64, leaf_hash: &[u8], event: &Event, texts: &[Tex
         }),
         purpose: about.purpose.clone(),
         address: about.peer_address.clone(),
+        approval_ref: event.approval_ref.clone(),
         trace_id: hex(&event.trace_id),
         span_id: hex(&event.span_id),
         leaf_hash: leaf_hash.to_vec(),

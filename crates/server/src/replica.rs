@@ -170,6 +170,7 @@ pub(crate) async fn create_admin(
         restrictions: Restrictions::default(),
         labels: vec![],
         responsible: None,
+        rotation: None,
         expiry: Expiry::Never,
         secret,
     });

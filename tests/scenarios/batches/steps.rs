@@ -2,6 +2,7 @@
 
 use keyledger_ledger::command::{DAY, SECOND};
 use keyledger_ledger::grant::Grant;
+use keyledger_ledger::policy::Policy;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -30,6 +31,7 @@ pub(super) enum Step {
         by: Pick,
         key: usize,
         overlap: i64,
+        until_first_use: bool,
     },
     Revoke {
         by: Pick,
@@ -72,7 +74,14 @@ pub(super) enum Step {
         by: Pick,
         name: usize,
         grants: Vec<Grant>,
+        max_age: Option<Option<i64>>,
     },
+    Policy {
+        by: Pick,
+        policy: Policy,
+    },
+    /// Keyledger notes what is due first.
+    Note,
     RetireRole {
         by: Pick,
         name: usize,
@@ -90,6 +99,8 @@ pub(super) struct Fields {
     pub(super) life: Option<Life>,
     /// Whether it is restricted to a network.
     pub(super) restricted: Option<bool>,
+    /// How old its secrets may grow.
+    pub(super) max_age: Option<Option<i64>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -142,7 +153,9 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (by(), grants(), prop::option::weighted(0.4, 0usize..2), life)
             .prop_map(|(by, grants, role, life)| Step::Create { by, grants, role, life }),
-        3 => (by(), any::<usize>(), overlap).prop_map(|(by, key, overlap)| Step::Rotate { by, key, overlap }),
+        3 => (by(), any::<usize>(), overlap, any::<bool>()).prop_map(
+            |(by, key, overlap, until_first_use)| Step::Rotate { by, key, overlap, until_first_use }
+        ),
         1 => (by(), any::<usize>()).prop_map(|(by, key)| Step::Revoke { by, key }),
         2 => (by(), 0usize..2, grants()).prop_map(|(by, name, grants)| Step::Role { by, name, grants }),
         5 => (by(), by(), permission, resource).prop_map(|(by, token, p, r)| {
@@ -165,8 +178,31 @@ fn fields() -> impl Strategy<Value = Fields> {
     let life =
         prop_oneof![Just(Life::Default), (1i64..60).prop_map(Life::Seconds), Just(Life::Never)];
     let role = prop::option::of(prop::option::of(0usize..2));
-    (prop::option::of(grants()), role, prop::option::of(life), prop::option::of(any::<bool>()))
-        .prop_map(|(grants, role, life, restricted)| Fields { grants, role, life, restricted })
+    let (life, restricted) = (prop::option::of(life), prop::option::of(any::<bool>()));
+    (prop::option::of(grants()), role, life, restricted, max_age()).prop_map(
+        |(grants, role, life, restricted, max_age)| Fields {
+            grants,
+            role,
+            life,
+            restricted,
+            max_age,
+        },
+    )
+}
+
+fn max_age() -> impl Strategy<Value = Option<Option<i64>>> {
+    prop::option::of(prop::option::of(1i64..90).prop_map(|s| s.map(|s| s * SECOND)))
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let days = prop_oneof![Just(vec![]), Just(vec![30, 7, 1]), Just(vec![80, 20])];
+    (1i64..100, 1i64..100, days).prop_map(|(most, default, notice_days)| Policy {
+        max_life: most * DAY,
+        default_life: default * DAY,
+        max_overlap: 3 * SECOND,
+        notice_days,
+        ..Policy::default()
+    })
 }
 
 /// Any step, and those that change what keys and roles are.
@@ -177,7 +213,11 @@ fn changing_step() -> impl Strategy<Value = Step> {
         2 => (by(), any::<usize>()).prop_map(|(by, key)| Step::Suspend { by, key }),
         3 => (by(), any::<usize>()).prop_map(|(by, key)| Step::Resume { by, key }),
         6 => (by(), any::<usize>(), fields()).prop_map(|(by, key, fields)| Step::Update { by, key, fields }),
-        3 => (by(), 0usize..2, grants()).prop_map(|(by, name, grants)| Step::UpdateRole { by, name, grants }),
+        3 => (by(), 0usize..2, grants(), max_age()).prop_map(
+            |(by, name, grants, max_age)| Step::UpdateRole { by, name, grants, max_age }
+        ),
+        2 => (by(), policy()).prop_map(|(by, policy)| Step::Policy { by, policy }),
+        4 => Just(Step::Note),
         1 => (by(), 0usize..2).prop_map(|(by, name)| Step::RetireRole { by, name }),
     ]
 }
@@ -187,7 +227,11 @@ pub(super) fn many_changes() -> impl Strategy<Value = Vec<Moment>> {
     let wait = prop_oneof![3 => Just(0), 1 => 1i64..2 * SECOND];
     let step = prop_oneof![
         5 => changing_step(),
-        1 => changing_step().prop_map(|step| Step::Dry(Box::new(step))),
+        1 => changing_step().prop_map(|step| match step {
+            // Keyledger itself tries nothing.
+            Step::Note => Step::Note,
+            step => Step::Dry(Box::new(step)),
+        }),
         // Its own end, tried: what a key may always do.
         1 => (any::<usize>(), any::<usize>()).prop_map(|(by, key)| {
             Step::Dry(Box::new(Step::Revoke { by: Pick::Live(by), key }))

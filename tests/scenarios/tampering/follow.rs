@@ -157,7 +157,7 @@ impl Forger {
     }
 
     fn role(&self, name: &str) -> Event {
-        self.event(Some(Kind::RoleCreated(RoleCreated { name: name.into(), grants: vec![] })))
+        self.event(Some(Kind::RoleCreated(RoleCreated { name: name.into(), ..Default::default() })))
     }
 
     fn sign(&self, body: &[u8]) -> Entry {

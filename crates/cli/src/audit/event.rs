@@ -80,6 +80,7 @@ fn detail(event: &AuditEvent) -> String {
         named("to ", &event.purpose),
         named("by ", &event.caller_key_id),
         named("from ", &event.address),
+        named("approved by ", &event.approval_ref),
         (event.count > 1).then(|| format!("{} times", event.count)),
         (!event.reason.is_empty()).then(|| format!("“{}”", event.reason)),
     ];
@@ -96,6 +97,12 @@ fn about(kind: &Kind) -> Option<String> {
         Kind::RoleRetired(role) => Some(format!("role {}", role.name)),
         Kind::KeyExpiring(expiring) => Some(format!("in {} days", expiring.days)),
         Kind::KeyUpdated(updated) => Some(updated.changed.join(" and ")),
+        Kind::LedgerPolicyUpdated(policy) => Some(policy.changed.join(" and ")),
+        Kind::RotationDue(due) => Some(format!("version {}", due.version)),
+        Kind::RotationCompleted(rotated) => Some(format!("version {}", rotated.version)),
+        Kind::KeySuspended(suspended) if suspended.overdue_version != 0 => {
+            Some(format!("version {} is overdue for rotation", suspended.overdue_version))
+        }
         Kind::ServerStarted(server) => Some(format!("version {}", server.version)),
         Kind::KeyRevoked(revoked) => {
             Some(words(&enum_value_name("keyledger.entry.v1.RevocationKind", revoked.kind)))

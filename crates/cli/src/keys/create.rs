@@ -6,7 +6,7 @@ use keyledger_proto::entry::{Label, Rate, Restrictions};
 use keyledger_proto::{CreateKeyRequest, Owner, owner};
 
 use super::show;
-use crate::change::{self, Change, TokenOnly};
+use crate::change::{self, Change, RotationArgs, TokenOnly};
 use crate::connection::Session;
 use crate::json::{self, Output};
 use crate::screen::Screen;
@@ -40,6 +40,8 @@ pub(super) struct Create {
     expiry: ExpiryArgs,
     #[command(flatten)]
     conditions: ConditionArgs,
+    #[command(flatten)]
+    rotation: RotationArgs,
     #[command(flatten)]
     change: Change,
     #[command(flatten)]
@@ -97,11 +99,12 @@ impl ConditionArgs {
     }
 }
 
-/// When the key ends: 90 days from now if nothing is said.
+/// When the key ends: as the ledger's policy says (90 days from now, if it says nothing else) if nothing is said.
 #[derive(clap::Args)]
 #[group(multiple = false)]
 pub(super) struct ExpiryArgs {
-    /// Life from now on, 1 second to 400 days: `90d`, `12h`, `3600s`. Without it and its alternatives: 90 days.
+    /// Life from now on, at most what the ledger's policy allows (400 days, if it says nothing else): `90d`, `12h`, `3600s`.
+    /// Without it and its alternatives: the policy's default (90 days).
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     ttl: Option<prost_types::Duration>,
     /// When the key ends, as RFC 3339 with an offset: `2027-01-01T00:00:00Z`.
@@ -146,9 +149,11 @@ impl Create {
             request_id: self.change.request_id(),
             reason: self.change.reason,
             validate_only: self.change.dry_run,
+            approval_ref: self.change.approval_ref.clone(),
             restrictions: self.conditions.restrictions(),
             labels: self.conditions.labels,
             responsible: self.conditions.responsible,
+            rotation: self.rotation.to_wire(),
         }
     }
 }

@@ -36,6 +36,7 @@ impl Revoke {
             reason: self.change.reason.clone(),
             request_id: request_id.clone(),
             validate_only: self.change.dry_run,
+            approval_ref: self.change.approval_ref.clone(),
         };
         let reply = session.keys().revoke_key(session.call(request)).await;
         let reply = reply.map_err(|s| session.change_failure(&s, &request_id))?.into_inner();

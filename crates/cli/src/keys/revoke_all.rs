@@ -23,6 +23,9 @@ pub(super) struct RevokeAll {
     /// Why, in words of at most 1,024 bytes. Kept sealed.
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    /// Ticket or change id that approves it. Kept in the clear. The ledger's policy may ask for it.
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    approval_ref: String,
     /// Only say which keys would be ended.
     #[arg(long)]
     dry_run: bool,
@@ -37,6 +40,7 @@ impl RevokeAll {
             kind: self.kind,
             reason: self.reason,
             validate_only: self.dry_run,
+            approval_ref: self.approval_ref,
         };
         loop {
             let reply = session.keys().revoke_keys(session.call(request.clone())).await;

@@ -18,9 +18,12 @@ use crate::values::parse_duration;
 pub(super) struct Rotate {
     /// Which key: a UUID.
     key_id: Uuid,
-    /// How long the old secret is still accepted, 0 seconds to 30 days: `600s`, `10m`, `1d`. With 0s it ends at once.
+    /// How long the old secret is still accepted, 0 seconds to what the ledger's policy allows (30 days, if it says nothing else): `600s`, `10m`, `1d`. With 0s it ends at once.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "0s")]
     overlap: prost_types::Duration,
+    /// The old secret ends as soon as the new one is used, at the latest after --overlap, which must then be given.
+    #[arg(long, requires = "overlap")]
+    until_first_use: bool,
     #[command(flatten)]
     change: Change,
     #[command(flatten)]
@@ -35,9 +38,11 @@ impl Rotate {
         let request = RotateKeyRequest {
             key_id: self.key_id.to_string(),
             overlap: Some(self.overlap),
+            until_first_use: self.until_first_use,
             reason: self.change.reason.clone(),
             request_id: request_id.clone(),
             validate_only: self.change.dry_run,
+            approval_ref: self.change.approval_ref.clone(),
         };
         let reply = session.keys().rotate_key(session.call(request)).await;
         let reply = reply.map_err(|s| session.change_failure(&s, &request_id))?.into_inner();

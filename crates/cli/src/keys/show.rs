@@ -2,6 +2,7 @@
 
 use keyledger_proto::{Key, KeyState, KeyVersion, Owner, owner};
 
+use crate::change::show_rotation;
 use crate::json::enum_value_name;
 use crate::screen::{Screen, Tone};
 use crate::table::{Facts, List};
@@ -27,6 +28,7 @@ pub(super) fn facts<'a>(screen: &'a Screen, key: &Key) -> Facts<'a> {
     facts.add("created by", &key.creator_key_id);
     facts.add("expires", &key.expire_time.as_ref().map_or("never".into(), show_time));
     facts.add_lines("secrets", key.versions.iter().map(version));
+    facts.add("rotation", &rotation(key));
     facts.add("suspended", &key.suspend_time.as_ref().map(show_time).unwrap_or_default());
     facts.add("revoked", &revocation(key));
     facts.add("position", &position(key));
@@ -82,7 +84,14 @@ fn position(key: &Key) -> String {
 fn version(version: &KeyVersion) -> String {
     let made = version.create_time.as_ref().map(show_time).unwrap_or_default();
     let end = version.expire_time.as_ref().map(|t| format!(", accepted until {}", show_time(t)));
-    format!("{} of {made}{}", version.number, end.unwrap_or_default())
+    let until = if version.until_first_use { " or the first use of the next" } else { "" };
+    format!("{} of {made}{}{until}", version.number, end.unwrap_or_default())
+}
+
+fn rotation(key: &Key) -> String {
+    let own = key.rotation.as_ref().map(show_rotation);
+    let due = key.rotation_due_time.as_ref().map(|t| format!("due {}", show_time(t)));
+    own.into_iter().chain(due).collect::<Vec<_>>().join("; ")
 }
 
 fn revocation(key: &Key) -> String {

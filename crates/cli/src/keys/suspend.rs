@@ -45,6 +45,7 @@ impl Suspend {
             reason: self.change.reason.clone(),
             request_id: request_id.clone(),
             validate_only: self.change.dry_run,
+            approval_ref: self.change.approval_ref.clone(),
         };
         let reply = session.keys().suspend_key(session.call(request)).await;
         let reply = reply.map_err(|s| session.change_failure(&s, &request_id))?.into_inner();
@@ -64,6 +65,7 @@ impl Resume {
             reason: self.change.reason.clone(),
             request_id: request_id.clone(),
             validate_only: self.change.dry_run,
+            approval_ref: self.change.approval_ref.clone(),
         };
         let reply = session.keys().resume_key(session.call(request)).await;
         let reply = reply.map_err(|s| session.change_failure(&s, &request_id))?.into_inner();

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::create::{ConditionArgs, ExpiryArgs};
 use super::show;
-use crate::change::{self, Change};
+use crate::change::{self, Change, RotationArgs};
 use crate::connection::Session;
 use crate::json::{self, Output};
 use crate::screen::Screen;
@@ -39,8 +39,10 @@ pub(super) struct Update {
     expiry: ExpiryArgs,
     #[command(flatten)]
     conditions: ConditionArgs,
+    #[command(flatten)]
+    rotation: RotationArgs,
     /// What is taken away altogether. May be repeated.
-    #[arg(long, value_name = "FIELD", value_parser = ["grants", "roles", "restrictions", "labels", "responsible"])]
+    #[arg(long, value_name = "FIELD", value_parser = ["grants", "roles", "restrictions", "labels", "responsible", "rotation"])]
     clear: Vec<String>,
     /// Change the key only if it is still as it was seen, by the etag that `keys get -o json` shows.
     #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
@@ -79,6 +81,7 @@ impl Update {
         });
         let restrictions = self.conditions.restrictions();
         let given = restrictions.clone().unwrap_or_default();
+        let rotation = self.rotation.to_wire();
         let named = [
             ("purpose", self.purpose.is_some()),
             ("grants", !grants.is_empty()),
@@ -91,6 +94,7 @@ impl Update {
             ("restrictions.rate", given.rate.is_some()),
             ("labels", !self.conditions.labels.is_empty()),
             ("responsible", !self.conditions.responsible.is_empty()),
+            ("rotation", rotation.is_some()),
         ];
         let cleared = |field: &str| self.clear.iter().any(|c| c == field);
         let paths = named.iter().filter(|(field, given)| *given || cleared(field));
@@ -104,10 +108,12 @@ impl Update {
             restrictions,
             labels: self.conditions.labels,
             responsible: self.conditions.responsible,
+            rotation,
             etag: self.etag,
             request_id: self.change.request_id(),
             reason: self.change.reason,
             validate_only: self.change.dry_run,
+            approval_ref: self.change.approval_ref.clone(),
         }
     }
 }

@@ -76,7 +76,7 @@ fn role() -> RoleCreated {
         resource: "logs/**".into(),
         give_only: false,
     };
-    RoleCreated { name: "reader".into(), grants: vec![grant] }
+    RoleCreated { name: "reader".into(), grants: vec![grant], ..Default::default() }
 }
 
 fn page() -> (keyledger_ledger::body::UsePage, Vec<u8>) {

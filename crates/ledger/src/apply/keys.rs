@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{ApplyError, At, bytes, grants};
 use crate::body::{self, Kind, OwnerKind, RevocationKind};
 use crate::id::{KeyId, Time};
+use crate::policy::Rotation;
 use crate::restrict::{Restrictions, Used};
 use crate::roles;
 use crate::state::{Key, KeyStatus, Label, Owner, Revoked, State, Version};
@@ -35,6 +36,10 @@ pub(super) fn create_key(
         created: at.time,
         expires: expiry(at, e.expire_time_us)?,
         noted: at.time,
+        rotation: rotation(e.rotation.as_ref())?,
+        rotation_noted: 0,
+        rotation_suspended: 0,
+        until_first_use: false,
         suspended: None,
         revoked: None,
         restrictions: restrictions(e.restrictions.as_ref())?,
@@ -71,6 +76,7 @@ pub(super) fn rotate_key(
     }
     previous.expires = Some(end);
     key.versions = vec![previous, new];
+    key.until_first_use = e.until_first_use;
     state.put_key(key);
     Ok(())
 }
@@ -116,6 +122,7 @@ pub(super) fn update_key(
     key.restrictions = restrictions(e.restrictions.as_ref())?;
     begin_counting(&mut key);
     key.labels = labels(&e.labels)?;
+    key.rotation = rotation(e.rotation.as_ref())?;
     key.responsible = new_responsible;
     // A secret never outlives its key.
     for version in &mut key.versions {
@@ -154,7 +161,8 @@ pub(super) fn counted_caller(
     at: &At,
     kind: &Kind,
 ) -> Result<Option<(KeyId, Used)>, ApplyError> {
-    let Some(caller) = at.caller else { return Ok(None) };
+    let own = state.ledger.as_ref().map(|ledger| ledger.number);
+    let Some(caller) = at.caller.filter(|id| Some(id.ledger()) == own) else { return Ok(None) };
     let ended = match kind {
         Kind::KeyRevoked(e) => e.link.as_ref().and_then(|l| KeyId::from_slice(&l.key_id)),
         _ => None,
@@ -178,6 +186,12 @@ pub(super) fn suspend_key(
         return Err(ApplyError::KeyState);
     }
     key.suspended = Some(at.time);
+    if e.overdue_version != 0 {
+        if e.overdue_version != key.newest_version().number {
+            return Err(ApplyError::Field("overdue_version"));
+        }
+        key.rotation_suspended = e.overdue_version;
+    }
     state.put_key(key);
     Ok(())
 }
@@ -201,7 +215,7 @@ pub(super) fn note_expiring(
     at: &At,
     e: &body::KeyExpiring,
 ) -> Result<(), ApplyError> {
-    note(state, at, e.link.as_ref(), Some(e.days))
+    note(state, at, e.link.as_ref())
 }
 
 pub(super) fn note_expired(
@@ -209,21 +223,45 @@ pub(super) fn note_expired(
     at: &At,
     e: &body::KeyExpired,
 ) -> Result<(), ApplyError> {
-    note(state, at, e.link.as_ref(), None)
+    note(state, at, e.link.as_ref())
 }
 
-/// What is noted of a key's end is what was to be noted by then: neither too early nor twice.
-fn note(
+/// Whether it was due was checked before, where roles and policy are those of that time.
+fn note(state: &mut State, at: &At, link: Option<&body::KeyLink>) -> Result<(), ApplyError> {
+    let mut key = next_in_chain(state, at, link)?;
+    key.noted = at.time;
+    state.put_key(key);
+    Ok(())
+}
+
+pub(super) fn note_rotation(
     state: &mut State,
     at: &At,
-    link: Option<&body::KeyLink>,
-    days: Option<u32>,
+    e: &body::RotationDue,
 ) -> Result<(), ApplyError> {
-    let mut key = next_in_chain(state, at, link)?;
-    if key.due_note(at.time) != Some(days) {
+    let mut key = next_in_chain(state, at, e.link.as_ref())?;
+    if e.version != key.newest_version().number {
+        return Err(ApplyError::Field("version"));
+    }
+    key.rotation_noted = e.version;
+    state.put_key(key);
+    Ok(())
+}
+
+/// The new secret was used: the one before it ends here.
+pub(super) fn complete_rotation(
+    state: &mut State,
+    at: &At,
+    e: &body::RotationCompleted,
+) -> Result<(), ApplyError> {
+    let mut key = next_in_chain(state, at, e.link.as_ref())?;
+    if !key.until_first_use || e.version != key.newest_version().number || at.caller.is_some() {
         return Err(ApplyError::KeyState);
     }
-    key.noted = at.time;
+    key.until_first_use = false;
+    if let [previous, _] = key.versions.as_mut_slice() {
+        previous.expires = Some(previous.expires.map_or(at.time, |end| end.min(at.time)));
+    }
     state.put_key(key);
     Ok(())
 }
@@ -291,6 +329,10 @@ fn restrictions(
 ) -> Result<Option<Box<Restrictions>>, ApplyError> {
     let restrictions = Restrictions::from_body(restrictions)?;
     Ok((!restrictions.is_empty()).then(|| Box::new(restrictions)))
+}
+
+fn rotation(rotation: Option<&body::Rotation>) -> Result<Option<Box<Rotation>>, ApplyError> {
+    Ok(rotation.map(Rotation::from_body).transpose()?.map(Box::new))
 }
 
 fn labels(labels: &[body::Label]) -> Result<Box<[Label]>, ApplyError> {

@@ -1,10 +1,12 @@
 //! Changes: decided against the newest state, written as entries, answered again when they are repeated, or only tried.
 
 use super::uses::{Authorised, caller_use};
-use super::{KnownRequest, NewRequest, Run, caller_of, sealed_column};
+use super::{KnownRequest, NewRequest, Run, sealed_column};
 use crate::apply::apply;
 use crate::body::{DecisionReason, Event, Kind};
-use crate::command::{Answer, Call, Change, ChangeKind, Changed, CreateKey, Refusal, UpdateKey};
+use crate::command::{
+    Answer, Call, Change, ChangeKind, Changed, CreateKey, Refusal, RotateKey, UpdateKey, UpdateRole,
+};
 use crate::decide::{SecretRow, decide};
 use crate::id::KeyId;
 use crate::state::State;
@@ -33,7 +35,7 @@ impl Run<'_> {
         match self.decide_and_write(&call, &caller, &change) {
             Ok(answer) => answer,
             // What Keyledger itself was refused is no use of a key.
-            Err(refusal) if caller.key.is_none() => Answer::Refused { refusal },
+            Err(refusal) if caller.caller.is_none() => Answer::Refused { refusal },
             Err(refusal) => {
                 let r#use = caller_use(&call, &caller, refusal.recorded_reason());
                 self.record_refusal(call, r#use, refusal)
@@ -42,7 +44,7 @@ impl Run<'_> {
     }
 
     fn known_request(&self, call: &Call, caller: &Authorised) -> Option<KnownRequest> {
-        self.means.known.get(&(caller.key.as_ref()?.id, call.request?.id)).copied()
+        self.means.known.get(&(caller.id()?, call.request?.id)).copied()
     }
 
     /// The same request id again: the first answer if it is the same request, else a refusal.
@@ -84,12 +86,14 @@ impl Run<'_> {
         change: &Change,
     ) -> Result<(Event, Option<SecretRow>), Refusal> {
         let key = caller.key.as_deref();
+        self.state().policy.policy.check_approval(call.permission, &change.approval_ref)?;
         let decided = decide(self.state(), self.means.peppers, key, change, self.means.now)?;
         let mut event = self.event(decided.kind, change);
         event.trace_id = call.trace.trace_id_bytes();
         event.span_id = call.trace.span_id_bytes();
-        event.caller = key.map(|key| caller_of(key, caller.version));
+        event.caller = caller.caller.clone();
         event.request_id = call.request.map_or(vec![], |r| r.id.to_vec());
+        event.approval_ref = change.approval_ref.clone();
         event.texts = change.texts.iter().chain(&call.texts).map(Sealed::to_body).collect();
         Ok((event, decided.secret))
     }
@@ -117,14 +121,18 @@ impl Run<'_> {
                 .insert((secret.key_id, secret.version), secret.verifier);
             self.batch.secrets.push(secret);
         }
-        if let (Some(request), Some(key)) = (call.request, &caller.key) {
+        if let (Some(request), Some(caller)) = (call.request, caller.id()) {
             let known = KnownRequest { digest: request.digest, position };
-            self.means.known.insert((key.id, request.id), known);
-            self.batch.requests.push(NewRequest { caller: key.id, id: request.id, known });
+            self.means.known.insert((caller, request.id), known);
+            self.batch.requests.push(NewRequest { caller, id: request.id, known });
         }
         let result = changed(self.state(), &change.kind);
         if let Changed::Key(key) = &result {
             self.note_row(key.id);
+        }
+        if let (Some(id), Some(by)) = (caller.id(), &caller.caller) {
+            let trace = || (call.trace.trace_id_bytes(), call.trace.span_id_bytes());
+            self.note_first_use(id, by.version, trace);
         }
         if let Some(caller) = caller.key.as_ref().filter(|key| key.used.is_some()) {
             self.note_row(caller.id);
@@ -161,17 +169,18 @@ fn changed(state: &State, kind: &ChangeKind) -> Changed {
     match kind {
         ChangeKind::CreateKey(CreateKey { key_id, .. })
         | ChangeKind::UpdateKey(UpdateKey { key_id, .. })
-        | ChangeKind::RotateKey { key_id, .. }
+        | ChangeKind::RotateKey(RotateKey { key_id, .. })
         | ChangeKind::SuspendKey { key_id }
         | ChangeKind::ResumeKey { key_id }
-        | ChangeKind::NoteEnd { key_id }
+        | ChangeKind::NoteDue { key_id }
         | ChangeKind::RevokeKey { key_id, .. } => key(key_id),
         ChangeKind::CreateRole { name, .. }
-        | ChangeKind::UpdateRole { name, .. }
+        | ChangeKind::UpdateRole(UpdateRole { name, .. })
         | ChangeKind::RetireRole { name, .. } => role(name),
         ChangeKind::RegisterLedger(_) => Changed::Ledger(
             *state.registered.keys().next_back().expect("a ledger was just registered"),
         ),
+        ChangeKind::UpdatePolicy(_) => Changed::Policy(state.policy.clone()),
         ChangeKind::OpenLedger(_) | ChangeKind::StartServer { .. } => Changed::Nothing,
     }
 }

@@ -6,18 +6,42 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::{Run, caller_of};
-use crate::body::{Decision, DecisionReason, Use};
+use crate::body::{self, Decision, DecisionReason, Use};
 use crate::command::{Action, Answer, Call, Check, CheckAnswer, EXPLAIN, Refusal};
 use crate::id::KeyId;
-use crate::judge::{self, Asked, Identity, identify};
+use crate::judge::{self, Asked, Identity, SystemCaller, identify};
 use crate::refusals::{Group, Who, network_of};
 use crate::restrict::{Circumstances, OWN_AUDIENCE, Source};
 use crate::state::Key;
 
 /// A caller that stands and holds the permission of the method.
 pub(super) struct Authorised {
+    /// Who is named in what is recorded; `None` for Keyledger itself.
+    pub(super) caller: Option<body::Caller>,
+    /// The key of this ledger; `None` for Keyledger itself and for callers from the system ledger.
     pub(super) key: Option<Arc<Key>>,
-    pub(super) version: u32,
+    /// Whether it may be told why exactly a key is not valid, if that isn't for its key to say.
+    explain: bool,
+}
+
+impl Authorised {
+    fn keyledger() -> Authorised {
+        Authorised { caller: None, key: None, explain: true }
+    }
+
+    fn system(by: SystemCaller) -> Authorised {
+        let key_id = by.key_id.as_bytes().to_vec();
+        let caller = Some(body::Caller { key_id, version: by.version });
+        Authorised { caller, key: None, explain: by.explain }
+    }
+
+    fn key(key: Arc<Key>, version: u32) -> Authorised {
+        Authorised { caller: Some(caller_of(&key, version)), key: Some(key), explain: false }
+    }
+
+    pub(super) fn id(&self) -> Option<KeyId> {
+        self.caller.as_ref().and_then(|caller| KeyId::from_slice(&caller.key_id))
+    }
 }
 
 pub(super) struct RefusedCaller {
@@ -54,7 +78,8 @@ impl Run<'_> {
             Err(RefusedCaller { key_id, version, reason, refusal })
         };
         match identify(&call.credential, self.state(), self.means.peppers) {
-            Identity::Internal => Ok(Authorised { key: None, version: 0 }),
+            Identity::Internal => Ok(Authorised::keyledger()),
+            Identity::System(by) => Ok(Authorised::system(by)),
             Identity::Unknown { key_id, reason } => {
                 refused(key_id, 0, reason, Refusal::Unauthenticated)
             }
@@ -71,7 +96,8 @@ impl Run<'_> {
                 let verdict = judge::judge(self.state(), key_id, version, asked, self.means.now);
                 match verdict.reason {
                     DecisionReason::Granted => {
-                        Ok(Authorised { key: self.state().keys.get(&key_id).cloned(), version })
+                        let key = self.state().keys.get(&key_id).expect("it was just judged");
+                        Ok(Authorised::key(key.clone(), version))
                     }
                     DecisionReason::NoGrant => {
                         let refusal = Refusal::PermissionDenied {
@@ -101,12 +127,12 @@ impl Run<'_> {
     /// Only whose secret it is, and that it was not rotated away: who holds an old one can end nothing.
     pub(super) fn identified(&self, call: &Call) -> Result<Authorised, RefusedCaller> {
         match identify(&call.credential, self.state(), self.means.peppers) {
-            Identity::Internal => Ok(Authorised { key: None, version: 0 }),
+            Identity::Internal => Ok(Authorised::keyledger()),
+            Identity::System(by) => Ok(Authorised::system(by)),
             Identity::Known { key_id, version } => {
-                let key = self.state().keys.get(&key_id).cloned();
-                let accepted = |key: &Arc<Key>| key.accepts(version, self.means.now);
-                if key.as_ref().is_some_and(accepted) {
-                    return Ok(Authorised { key, version });
+                let key = self.state().keys.get(&key_id);
+                if let Some(key) = key.filter(|key| key.accepts(version, self.means.now)) {
+                    return Ok(Authorised::key(key.clone(), version));
                 }
                 let (reason, refusal) = (DecisionReason::Superseded, Refusal::Unauthenticated);
                 Err(RefusedCaller { key_id: Some(key_id), version, reason, refusal })
@@ -174,14 +200,14 @@ impl Run<'_> {
                     (key_id, 0, judge::Verdict { reason, matched: None })
                 }
                 // A check is always of what somebody presented.
-                Identity::Internal => {
+                Identity::Internal | Identity::System(_) => {
                     (None, 0, judge::Verdict { reason: DecisionReason::Missing, matched: None })
                 }
             };
         let r#use = Use {
             key_id: key_id.map_or(vec![], |id| id.as_bytes().to_vec()),
             version,
-            caller: caller.key.as_ref().map(|key| caller_of(key, caller.version)),
+            caller: caller.caller.clone(),
             permission: check.permission,
             resource: check.resource,
             audience: check.audience,
@@ -201,10 +227,9 @@ impl Run<'_> {
     }
 
     fn may_explain(&self, caller: &Authorised) -> bool {
-        caller
-            .key
-            .as_ref()
-            .is_none_or(|key| judge::matching_grant(self.state(), key, EXPLAIN, "keys").is_some())
+        let held =
+            |key: &Arc<Key>| judge::matching_grant(self.state(), key, EXPLAIN, "keys").is_some();
+        caller.explain || caller.key.as_ref().is_some_and(held)
     }
 }
 
@@ -233,8 +258,8 @@ fn call_use(call: &Call, reason: DecisionReason) -> Use {
 
 pub(super) fn caller_use(call: &Call, caller: &Authorised, reason: DecisionReason) -> Use {
     Use {
-        key_id: caller.key.as_ref().map_or(vec![], |key| key.id.as_bytes().to_vec()),
-        version: caller.version,
+        key_id: caller.caller.as_ref().map_or(vec![], |c| c.key_id.clone()),
+        version: caller.caller.as_ref().map_or(0, |c| c.version),
         ..call_use(call, reason)
     }
 }

@@ -1,12 +1,13 @@
 //! Requests that change something.
 
 use keyledger_ledger::body::{self, RevocationKind};
-use keyledger_ledger::command::{Expiry, MAX_LIFE, MAX_OVERLAP};
+use keyledger_ledger::command::Expiry;
 use keyledger_ledger::grant::{self, Grant, MAX_GRANTS};
 use keyledger_ledger::id::{KeyId, Time};
+use keyledger_ledger::policy::{LONGEST_LIFE, LONGEST_OVERLAP, Rotation};
 use keyledger_ledger::restrict::{RestrictionChange, Restrictions};
 use keyledger_ledger::state::Label;
-use keyledger_ledger::text::{MAX_TEXT, check_line, check_required_line};
+use keyledger_ledger::text::{MAX_TEXT, check_approval_ref, check_line, check_required_line};
 
 use super::{
     MAX_LABELS, MAX_NAME, MAX_ROLES, MAX_USER, Violation, Violations, check_slug, micros,
@@ -23,6 +24,8 @@ pub struct Common {
     pub request_id: Option<[u8; 16]>,
     /// Only says what would become of it (AIP-163).
     pub validate_only: bool,
+    /// A ticket or change id; empty for none.
+    pub approval_ref: String,
 }
 
 /// To whom a key belongs, by the name that the caller used.
@@ -43,6 +46,7 @@ pub struct CreateKey {
     pub labels: Vec<Label>,
     /// The person responsible for a service's key.
     pub responsible: Option<String>,
+    pub rotation: Option<Rotation>,
     pub common: Common,
 }
 
@@ -59,7 +63,8 @@ pub fn create_key(r: crate::CreateKeyRequest) -> Result<CreateKey, Vec<Violation
     if responsible.is_some() && matches!(owner, Some(OwnerName::User(_))) {
         v.add("responsible", "must be empty: a person's key is that person's responsibility");
     }
-    let common = parse_common(&mut v, r.reason, &r.request_id, r.validate_only);
+    let rotation = parse_rotation(&mut v, r.rotation);
+    let common = parse_common(&mut v, r.reason, &r.request_id, r.validate_only, r.approval_ref);
     let parsed = (|| {
         Some(CreateKey {
             owner: owner?,
@@ -70,6 +75,7 @@ pub fn create_key(r: crate::CreateKeyRequest) -> Result<CreateKey, Vec<Violation
             restrictions: restrictions?,
             labels,
             responsible,
+            rotation,
             common,
         })
     })();
@@ -79,6 +85,7 @@ pub fn create_key(r: crate::CreateKeyRequest) -> Result<CreateKey, Vec<Violation
 pub struct RotateKey {
     pub key_id: KeyId,
     pub overlap_micros: i64,
+    pub until_first_use: bool,
     pub common: Common,
 }
 
@@ -86,11 +93,17 @@ pub fn rotate_key(r: crate::RotateKeyRequest) -> Result<RotateKey, Vec<Violation
     let mut v = Violations::default();
     let key_id = parse_key_id(&mut v, "key_id", &r.key_id);
     let overlap = r.overlap.map_or(Some(0), |d| micros(d.seconds, d.nanos));
-    if overlap.is_none_or(|o| !(0..=MAX_OVERLAP).contains(&o)) {
-        v.add("overlap", "must be 0 to 30 days");
+    if overlap.is_none_or(|o| !(0..=LONGEST_OVERLAP).contains(&o)) {
+        v.add("overlap", "must be 0 to 90 days, and within the ledger's policy");
     }
-    let common = parse_common(&mut v, r.reason, &r.request_id, r.validate_only);
-    let parsed = (|| Some(RotateKey { key_id: key_id?, overlap_micros: overlap?, common }))();
+    if r.until_first_use && overlap == Some(0) {
+        v.add("overlap", "must be more than 0 with until_first_use");
+    }
+    let common = parse_common(&mut v, r.reason, &r.request_id, r.validate_only, r.approval_ref);
+    let until_first_use = r.until_first_use;
+    let parsed = (|| {
+        Some(RotateKey { key_id: key_id?, overlap_micros: overlap?, until_first_use, common })
+    })();
     v.finish(parsed)
 }
 
@@ -107,40 +120,9 @@ pub fn revoke_key(r: crate::RevokeKeyRequest) -> Result<RevokeKey, Vec<Violation
     if kind.is_none() {
         v.add("kind", "must be one of the named kinds of revocation");
     }
-    let common = parse_common(&mut v, r.reason, &r.request_id, r.validate_only);
+    let common = parse_common(&mut v, r.reason, &r.request_id, r.validate_only, r.approval_ref);
     let parsed = (|| Some(RevokeKey { key_id: key_id?, kind: kind?, common }))();
     v.finish(parsed)
-}
-
-pub struct CreateRole {
-    pub name: String,
-    pub grants: Vec<Grant>,
-    pub description: String,
-    pub common: Common,
-}
-
-pub fn create_role(r: crate::CreateRoleRequest) -> Result<CreateRole, Vec<Violation>> {
-    let mut v = Violations::default();
-    v.take("name", check_slug(&r.name));
-    let grants = parse_grants(&mut v, &r.grants);
-    if r.grants.is_empty() {
-        v.add("grants", "must hold at least one grant");
-    }
-    v.take("description", check_line(&r.description, MAX_TEXT));
-    let common = parse_common(&mut v, r.reason, &r.request_id, r.validate_only);
-    v.finish(Some(CreateRole { name: r.name, grants, description: r.description, common }))
-}
-
-pub struct OpenLedger {
-    pub name: String,
-    pub common: Common,
-}
-
-pub fn open_ledger(r: crate::OpenLedgerRequest) -> Result<OpenLedger, Vec<Violation>> {
-    let mut v = Violations::default();
-    v.take("name", check_slug(&r.name));
-    let common = parse_common(&mut v, r.reason, &r.request_id, false);
-    v.finish(Some(OpenLedger { name: r.name, common }))
 }
 
 /// What is to be changed of a key; `None` stays as it is.
@@ -157,11 +139,13 @@ pub struct UpdateKey {
     pub labels: Option<Vec<Label>>,
     /// `Some(None)`: nobody is responsible any more.
     pub responsible: Option<Option<String>>,
+    /// `Some(None)`: its secrets may grow as old as one likes.
+    pub rotation: Option<Option<Rotation>>,
     pub common: Common,
 }
 
 /// What can be changed of a key, in the order of the message.
-const KEY_FIELDS: [&str; 11] = [
+const KEY_FIELDS: [&str; 12] = [
     "purpose",
     "grants",
     "roles",
@@ -173,6 +157,7 @@ const KEY_FIELDS: [&str; 11] = [
     "restrictions.rate",
     "labels",
     "responsible",
+    "rotation",
 ];
 
 pub fn update_key(r: crate::UpdateKeyRequest) -> Result<UpdateKey, Vec<Violation>> {
@@ -208,7 +193,8 @@ pub fn update_key(r: crate::UpdateKeyRequest) -> Result<UpdateKey, Vec<Violation
         .map(|to| RestrictionChange { to, networks, audiences, max_uses, rate });
     let labels = has("labels").then(|| parse_labels(&mut v, &r.labels));
     let responsible = has("responsible").then(|| parse_responsible(&mut v, r.responsible));
-    let common = parse_common(&mut v, r.reason, &r.request_id, r.validate_only);
+    let rotation = has("rotation").then(|| parse_rotation(&mut v, r.rotation));
+    let common = parse_common(&mut v, r.reason, &r.request_id, r.validate_only, r.approval_ref);
     let parsed = (|| {
         Some(UpdateKey {
             key_id: key_id?,
@@ -221,6 +207,7 @@ pub fn update_key(r: crate::UpdateKeyRequest) -> Result<UpdateKey, Vec<Violation
             restrictions,
             labels,
             responsible,
+            rotation,
             common,
         })
     })();
@@ -234,11 +221,11 @@ pub struct KeyChange {
 }
 
 pub fn suspend_key(r: crate::SuspendKeyRequest) -> Result<KeyChange, Vec<Violation>> {
-    key_change(&r.key_id, r.reason, &r.request_id, r.validate_only)
+    key_change(&r.key_id, r.reason, &r.request_id, r.validate_only, r.approval_ref)
 }
 
 pub fn resume_key(r: crate::ResumeKeyRequest) -> Result<KeyChange, Vec<Violation>> {
-    key_change(&r.key_id, r.reason, &r.request_id, r.validate_only)
+    key_change(&r.key_id, r.reason, &r.request_id, r.validate_only, r.approval_ref)
 }
 
 fn key_change(
@@ -246,52 +233,12 @@ fn key_change(
     reason: String,
     request_id: &str,
     validate_only: bool,
+    approval_ref: String,
 ) -> Result<KeyChange, Vec<Violation>> {
     let mut v = Violations::default();
     let key_id = parse_key_id(&mut v, "key_id", key_id);
-    let common = parse_common(&mut v, reason, request_id, validate_only);
+    let common = parse_common(&mut v, reason, request_id, validate_only, approval_ref);
     v.finish(key_id.map(|key_id| KeyChange { key_id, common }))
-}
-
-/// What is to be changed of a role; `None` stays as it is.
-pub struct UpdateRole {
-    pub name: String,
-    pub etag: String,
-    pub grants: Option<Vec<Grant>>,
-    pub description: Option<String>,
-    pub common: Common,
-}
-
-pub fn update_role(r: crate::UpdateRoleRequest) -> Result<UpdateRole, Vec<Violation>> {
-    let mut v = Violations::default();
-    v.take("name", check_slug(&r.name));
-    let changed = parse_mask(&mut v, r.update_mask.as_ref(), &["grants", "description"]);
-    let has = |field: &str| changed.iter().any(|c| c == field);
-    let grants = has("grants").then(|| {
-        if r.grants.is_empty() {
-            v.add("grants", "must hold at least one grant");
-        }
-        parse_grants(&mut v, &r.grants)
-    });
-    let description = has("description").then(|| {
-        v.take("description", check_line(&r.description, MAX_TEXT));
-        r.description
-    });
-    let common = parse_common(&mut v, r.reason, &r.request_id, r.validate_only);
-    v.finish(Some(UpdateRole { name: r.name, etag: r.etag, grants, description, common }))
-}
-
-pub struct RetireRole {
-    pub name: String,
-    pub etag: String,
-    pub common: Common,
-}
-
-pub fn retire_role(r: crate::RetireRoleRequest) -> Result<RetireRole, Vec<Violation>> {
-    let mut v = Violations::default();
-    v.take("name", check_slug(&r.name));
-    let common = parse_common(&mut v, r.reason, &r.request_id, r.validate_only);
-    v.finish(Some(RetireRole { name: r.name, etag: r.etag, common }))
 }
 
 pub(super) fn parse_owner(
@@ -319,7 +266,7 @@ pub(super) fn parse_owner(
     }
 }
 
-fn parse_grants(v: &mut Violations, grants: &[body::Grant]) -> Vec<Grant> {
+pub(super) fn parse_grants(v: &mut Violations, grants: &[body::Grant]) -> Vec<Grant> {
     if grants.len() > MAX_GRANTS {
         v.add("grants", format!("must hold at most {MAX_GRANTS} grants"));
         return vec![];
@@ -342,15 +289,18 @@ fn parse_roles(v: &mut Violations, roles: Vec<String>) -> Vec<String> {
     roles
 }
 
-fn parse_expiry(v: &mut Violations, expiry: Option<create_key_request::Expiry>) -> Option<Expiry> {
+pub(super) fn parse_expiry(
+    v: &mut Violations,
+    expiry: Option<create_key_request::Expiry>,
+) -> Option<Expiry> {
     use create_key_request::Expiry as Wire;
     match expiry {
         None | Some(Wire::NoExpiry(false)) => Some(Expiry::Default),
         Some(Wire::NoExpiry(true)) => Some(Expiry::Never),
         Some(Wire::Ttl(ttl)) => match micros(ttl.seconds, ttl.nanos) {
-            Some(m) if (1_000_000..=MAX_LIFE).contains(&m) => Some(Expiry::After(m)),
+            Some(m) if (1_000_000..=LONGEST_LIFE).contains(&m) => Some(Expiry::After(m)),
             _ => {
-                v.add("ttl", "must be 1 second to 400 days");
+                v.add("ttl", "must be 1 second to 3,660 days, and within the ledger's policy");
                 None
             }
         },
@@ -370,17 +320,19 @@ pub(super) fn parse_common(
     reason: String,
     request_id: &str,
     validate_only: bool,
+    approval_ref: String,
 ) -> Common {
     v.take("reason", check_required_line(&reason, MAX_TEXT));
     let parsed = KeyId::parse(request_id);
     if parsed.is_none() && !request_id.is_empty() {
         v.add("request_id", "must be a UUID");
     }
-    Common { reason, request_id: parsed.map(|id| *id.as_bytes()), validate_only }
+    v.take("approval_ref", check_approval_ref(&approval_ref));
+    Common { reason, request_id: parsed.map(|id| *id.as_bytes()), validate_only, approval_ref }
 }
 
 /// The fields that a mask names, in the order of `known`: at least one, each of them one of `known` (AIP-134).
-fn parse_mask(
+pub(super) fn parse_mask(
     v: &mut Violations,
     mask: Option<&prost_types::FieldMask>,
     known: &[&str],
@@ -415,6 +367,20 @@ fn parse_restrictions(
         return None;
     }
     v.take("restrictions", Restrictions::from_body(restrictions))
+}
+
+/// How old a secret may grow; absent for as old as one likes.
+pub(super) fn parse_rotation(
+    v: &mut Violations,
+    rotation: Option<crate::RotationPolicy>,
+) -> Option<Rotation> {
+    let rotation = rotation?;
+    let micros_of = |d: Option<prost_types::Duration>| d.map(|d| micros(d.seconds, d.nanos));
+    let body = body::Rotation {
+        max_age_us: micros_of(rotation.max_age).flatten().unwrap_or(-1),
+        suspend_after_us: micros_of(rotation.suspend_after).map(|m| m.unwrap_or(-1)),
+    };
+    Rotation::from_body(&body).map_err(|e| v.add(e.field, e.problem)).ok()
 }
 
 /// In the order of their names.

@@ -117,6 +117,6 @@ pub fn revoke_keys(r: crate::RevokeKeysRequest) -> Result<RevokeKeys, Vec<Violat
     if kind.is_none() {
         v.add("kind", "must be one of the named kinds of revocation");
     }
-    let common = parse_common(&mut v, r.reason, "", r.validate_only);
+    let common = parse_common(&mut v, r.reason, "", r.validate_only, r.approval_ref);
     v.finish(kind.map(|kind| RevokeKeys { filter, kind, common }))
 }

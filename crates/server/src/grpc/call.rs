@@ -6,12 +6,12 @@ use std::sync::Arc;
 use keyledger_ledger::batch::Head;
 use keyledger_ledger::body::{DecisionReason, SealedColumn, SealedText, Texts, decode_canonical};
 use keyledger_ledger::command::{
-    Action, Answer, Call, Change, ChangeKind, Changed, Check, CheckAnswer, Command, Refusal,
-    RequestId,
+    Action, Answer, Call, Change, ChangeKind, Changed, Check, CheckAnswer, Command, EXPLAIN,
+    Refusal, RequestId,
 };
 use keyledger_ledger::grant::Grant;
-use keyledger_ledger::id::{KeyId, Time};
-use keyledger_ledger::judge::{self, Credential, Identity};
+use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
+use keyledger_ledger::judge::{self, Credential, Identity, SystemCaller};
 use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::text::Sealed;
 use keyledger_ledger::verify::Opening;
@@ -50,6 +50,12 @@ pub(crate) enum Outcome {
     },
     /// Nothing was done: this replica knows by now the key that it didn't know. Seal the texts again, and ask.
     Seen,
+}
+
+/// Another ledger than the caller's own.
+pub(crate) struct Elsewhere {
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) name: String,
 }
 
 impl CallContext {
@@ -121,6 +127,45 @@ impl CallContext {
         Ok(there)
     }
 
+    /// The ledger that a key of the system ledger calls about, by its number. `None`: it stays where it is.
+    pub(crate) async fn elsewhere(
+        &self,
+        number: LedgerNumber,
+    ) -> Result<Option<Elsewhere>, Failure> {
+        let system = self.ledger.number == LedgerNumber::SYSTEM.0;
+        if !system || number == LedgerNumber::SYSTEM {
+            return Ok(None);
+        }
+        let Some(ledger) = self.replica.ledger(number).await? else { return Ok(None) };
+        let name = ledger.snapshot().state.ledger.as_ref().map(|l| l.name.clone());
+        Ok(name.map(|name| Elsewhere { ledger, name }))
+    }
+
+    /// The same call in another ledger, by a key of the system ledger that may make it there. First the key is judged, and
+    /// its use is durable, under the system ledger's own lock. Apart from OpenLedger, in no other way does a call cross
+    /// ledgers.
+    pub(crate) async fn cross(
+        &self,
+        there: &Elsewhere,
+        resource: String,
+    ) -> Result<CallContext, Failure> {
+        let mut here = self.again_on(resource);
+        here.record_read().await?;
+        let key = here.caller()?.clone();
+        let head = self.head();
+        let identity =
+            judge::identify(&self.call.credential, &head.state, &self.replica.keys.peppers);
+        let Identity::Known { version, .. } = identity else {
+            return Err(Failure::Internal("a caller that was judged is not known"));
+        };
+        let keys = format!("ledgers/{}/keys", there.name);
+        let explain = judge::matching_grant(&head.state, &key, EXPLAIN, &keys).is_some();
+        let by = SystemCaller { key_id: key.id, version, explain };
+        let mut crossed = self.presented(there.ledger.clone(), Credential::System(by)).await?;
+        crossed.caller = None;
+        Ok(crossed)
+    }
+
     /// The same call again, about one of the things that it is about.
     pub(crate) fn again_on(&self, resource: String) -> CallContext {
         let again = self.again();
@@ -176,7 +221,8 @@ impl CallContext {
         common: &Common,
     ) -> Result<Outcome, Failure> {
         self.call.request = common.request_id.map(|id| RequestId { id, digest: self.digest });
-        let change = Change { kind, texts, validate_only: common.validate_only };
+        let approval_ref = common.approval_ref.clone();
+        let change = Change { kind, texts, approval_ref, validate_only: common.validate_only };
         match self.submit(Action::Change(Box::new(change))).await? {
             Answer::Changed { position, result } => {
                 let span = tracing::Span::current();
@@ -218,7 +264,7 @@ impl CallContext {
                 .keys
                 .get(&key_id)
                 .is_some_and(|key| judge::standing(key, version, self.now()).is_ok()),
-            Identity::Internal | Identity::Unknown { .. } => false,
+            Identity::Internal | Identity::System(_) | Identity::Unknown { .. } => false,
         }
     }
 

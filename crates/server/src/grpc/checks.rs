@@ -3,7 +3,7 @@
 use futures_util::future::try_join_all;
 use keyledger_ledger::body::{DecisionReason, Texts};
 use keyledger_ledger::command::{Check, CheckAnswer, Refusal};
-use keyledger_ledger::judge::{self, Asked, Identity};
+use keyledger_ledger::judge::{self, Asked, Credential, Identity};
 use keyledger_ledger::restrict::{Circumstances, Source};
 use keyledger_proto::parse;
 use keyledger_proto::{
@@ -19,21 +19,37 @@ pub(super) async fn verify_key(
     call: CallContext,
     r: VerifyKeyRequest,
 ) -> Result<VerifyKeyResponse, Failure> {
+    let credential = parse::credential(&r.token);
+    let call = Box::pin(in_ledger_of(call, &credential)).await?;
     // What leads up to the question is gone while the answer is awaited.
-    let (answer, again) = Box::pin(ask(call, r)).await?;
+    let (answer, again) = Box::pin(ask(call, credential, r)).await?;
     if let Some(answer) = answer.await? {
         return Ok(show::verdict(&answer));
     }
     let (call, r) = *again.ok_or(Failure::Internal("a key that was known wasn't"))?;
-    let (answer, _) = Box::pin(ask(call, r)).await?;
+    let credential = parse::credential(&r.token);
+    let (answer, _) = Box::pin(ask(call, credential, r)).await?;
     let answer = answer.await?.ok_or(Failure::Internal("a key was seen twice"))?;
     Ok(show::verdict(&answer))
+}
+
+/// A gateway checks tokens of every tenant with one key of the system ledger, as far as that key holds the permission on
+/// `ledgers/<name>/keys`. To others a token of another ledger looks like one that nobody knows.
+async fn in_ledger_of(call: CallContext, subject: &Credential) -> Result<CallContext, Failure> {
+    let number = subject.key_id().map(|id| id.ledger());
+    let Some(number) = number.filter(|number| number.0 != call.ledger.number) else {
+        return Ok(call);
+    };
+    let Some(there) = call.elsewhere(number).await? else { return Ok(call) };
+    let resource = format!("ledgers/{}/keys", there.name);
+    if call.may(&resource) { call.cross(&there, resource).await } else { Ok(call) }
 }
 
 /// Puts the question of VerifyKey to the sequencer. A key that this replica doesn't know costs what a known one does: if it
 /// was made through another replica a moment ago, the sequencer finds it, and the same is asked again.
 async fn ask(
     call: CallContext,
+    mut credential: Credential,
     r: VerifyKeyRequest,
 ) -> Result<
     (
@@ -42,7 +58,6 @@ async fn ask(
     ),
     Failure,
 > {
-    let mut credential = parse::credential(&r.token);
     let subject = credential.key_id().and_then(|key_id| find(&call, key_id));
     let unseen = credential.key_id().filter(|_| subject.is_none());
     let again = unseen.map(|_| Box::new((call.again(), r.clone())));

@@ -265,7 +265,7 @@ impl Gate {
                 let key = head.state.keys.get(&key_id)?;
                 judge::standing(key, version, own_clock()).is_ok().then(|| key.clone())
             }
-            Identity::Internal | Identity::Unknown { .. } => None,
+            Identity::Internal | Identity::System(_) | Identity::Unknown { .. } => None,
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use keyledger_ledger::body::{DecisionReason, RevocationKind, Texts};
-use keyledger_ledger::command::{ChangeKind, Changed, CreateKey, Refusal, UpdateKey};
+use keyledger_ledger::body::{RevocationKind, Texts};
+use keyledger_ledger::command::{ChangeKind, Changed, CreateKey, Refusal, RotateKey, UpdateKey};
 use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
 use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::text::Sealed;
@@ -59,6 +59,7 @@ pub(super) async fn create_key(
         restrictions: r.restrictions,
         labels: r.labels,
         responsible,
+        rotation: r.rotation,
         secret,
     });
     let outcome = call.change(kind, sealed, &r.common).await?;
@@ -76,22 +77,7 @@ pub(super) async fn update_key(
         reason: r.common.reason.clone(),
         ..Texts::default()
     };
-    let about = find_anywhere(&call, r.key_id).await?;
-    if let (Some(Some(_)), Some(Owner::User(_))) =
-        (&r.responsible, about.as_ref().map(|k| &k.owner))
-    {
-        let description = "must be empty: a person's key is that person's responsibility".into();
-        let violation = parse::Violation { field: "responsible".into(), description };
-        call.refuse(DecisionReason::InvalidRequest).await?;
-        return Err(vec![violation].into());
-    }
-    let mut sealed = call.seal_about_key(about.as_deref(), &texts).await?;
-    let responsible = match &r.responsible {
-        None => None,
-        Some(name) => Some(seal_responsible(&call, name.as_deref(), &mut sealed).await?),
-    };
-    texts.responsible = r.responsible.flatten().unwrap_or_default();
-    let kind = ChangeKind::UpdateKey(UpdateKey {
+    let kind = UpdateKey {
         key_id: r.key_id,
         etag: r.etag,
         changed: r.changed,
@@ -100,11 +86,42 @@ pub(super) async fn update_key(
         expiry: r.expiry,
         restrictions: r.restrictions,
         labels: r.labels,
-        responsible,
-    });
-    let outcome = call.change(kind, sealed, &r.common).await?;
-    let changed = changed_key(&call, outcome, &texts).await?;
-    Ok(UpdateKeyResponse { key: Some(changed.key), position: changed.position })
+        responsible: None,
+        rotation: r.rotation,
+    };
+    // Twice at most: what was seen once is known.
+    for _ in 0..2 {
+        let mut sealed = seal_about(&mut call, r.key_id, &texts).await?;
+        let responsible = match &r.responsible {
+            None => None,
+            Some(name) => Some(seal_responsible(&call, name.as_deref(), &mut sealed).await?),
+        };
+        let kind = ChangeKind::UpdateKey(UpdateKey { responsible, ..kind.clone() });
+        match call.change(kind, sealed, &r.common).await? {
+            Outcome::Seen => {}
+            outcome => {
+                texts.responsible = r.responsible.flatten().unwrap_or_default();
+                let changed = changed_key(&call, outcome, &texts).await?;
+                return Ok(UpdateKeyResponse {
+                    key: Some(changed.key),
+                    position: changed.position,
+                });
+            }
+        }
+    }
+    Err(Failure::Internal("a key was seen twice"))
+}
+
+/// Seals what is said about the owner of a key under the owner's key. If this replica doesn't know the key, the change says
+/// so: should it be there after all, nothing is done, and the change is asked for again.
+async fn seal_about(
+    call: &mut CallContext,
+    key_id: KeyId,
+    texts: &Texts,
+) -> Result<Vec<Sealed>, Failure> {
+    let about = find(call, key_id);
+    call.set_unseen(about.is_none().then_some(key_id));
+    call.seal_about_key(about.as_deref(), texts).await
 }
 
 /// Seals the name of the person responsible for a key, if there is one, under that person's key. Returns the reference.
@@ -127,7 +144,12 @@ pub(super) async fn rotate_key(
 ) -> Result<RotateKeyResponse, Failure> {
     let secret = new_secret();
     let token = Token { key_id: r.key_id, secret: secret.secret.clone() };
-    let kind = ChangeKind::RotateKey { key_id: r.key_id, overlap_micros: r.overlap_micros, secret };
+    let kind = ChangeKind::RotateKey(RotateKey {
+        key_id: r.key_id,
+        overlap_micros: r.overlap_micros,
+        until_first_use: r.until_first_use,
+        secret,
+    });
     let changed = change_key(&mut call, r.key_id, kind, &r.common).await?;
     let token = if changed.fresh { token.reveal() } else { String::new() };
     Ok(RotateKeyResponse { key: Some(changed.key), token, position: changed.position })
@@ -155,7 +177,12 @@ pub(super) async fn revoke_by_secret(
     let key_id = credential.key_id().unwrap_or(KeyId::from_bytes([0; 16]));
     let mut call = call.presented(ledger, credential).await?;
     let kind = ChangeKind::RevokeKey { key_id, kind: RevocationKind::Compromised };
-    let common = Common { reason: r.reason, request_id: None, validate_only: false };
+    let common = Common {
+        reason: r.reason,
+        request_id: None,
+        validate_only: false,
+        approval_ref: String::new(),
+    };
     match change_key(&mut call, key_id, kind, &common).await {
         Ok(_) | Err(Failure::Refused(_)) => Ok(RevokeBySecretResponse {}),
         Err(failure) => Err(failure),
@@ -190,9 +217,7 @@ pub(super) async fn change_key(
     let texts = Texts { reason: common.reason.clone(), ..Texts::default() };
     // Twice at most: what was seen once is known.
     for _ in 0..2 {
-        let about = find(call, key_id);
-        call.set_unseen(about.is_none().then_some(key_id));
-        let sealed = call.seal_about_key(about.as_deref(), &texts).await?;
+        let sealed = seal_about(call, key_id, &texts).await?;
         match call.change(kind.clone(), sealed, common).await? {
             Outcome::Seen => {}
             outcome => return changed_key(call, outcome, &texts).await,
@@ -219,7 +244,10 @@ pub(super) async fn get_key(
     };
     let key = key.ok_or(Refusal::KeyNotFound)?;
     let texts = key_texts(&call, std::slice::from_ref(&key)).await?;
-    Ok(GetKeyResponse { key: Some(show::key(&key, &texts[0], now)), position: Some(size) })
+    Ok(GetKeyResponse {
+        key: Some(show::key(&head.state, &key, &texts[0], now)),
+        position: Some(size),
+    })
 }
 
 /// How many entries the ledger had at a moment, and when that was.
@@ -249,24 +277,12 @@ pub(super) fn find(call: &CallContext, key_id: KeyId) -> Option<Arc<Key>> {
     call.head().state.keys.get(&key_id).cloned()
 }
 
-/// Also a key that was made through another replica a moment ago: what is said about its owner is sealed under the owner's
-/// key, and that can't be made good later.
-async fn find_anywhere(call: &CallContext, key_id: KeyId) -> Result<Option<Arc<Key>>, Failure> {
-    if let Some(key) = find(call, key_id) {
-        return Ok(Some(key));
-    }
-    if call.head().state.ledger.as_ref().is_some_and(|ledger| ledger.number == key_id.ledger()) {
-        call.ledger.catch_up().await?;
-    }
-    Ok(find(call, key_id))
-}
-
 pub(super) async fn show_key(
     call: &CallContext,
     key: &Arc<Key>,
 ) -> Result<keyledger_proto::Key, Failure> {
     let texts = key_texts(call, std::slice::from_ref(key)).await?;
-    Ok(show::key(key, &texts[0], call.now()))
+    Ok(show::key(&call.head().state, key, &texts[0], call.now()))
 }
 
 /// The texts of keys, in the order of the keys: each lies beside the entry that last said it.
@@ -325,7 +341,7 @@ async fn changed_key(
                     known.clone_from(new);
                 }
             }
-            let key = show::key(&key, &known, call.now());
+            let key = show::key(&call.head().state, &key, &known, call.now());
             Ok(ChangedKey { key, position: None, fresh: false })
         }
         Outcome::Done { .. } | Outcome::Validated { .. } | Outcome::Seen => {

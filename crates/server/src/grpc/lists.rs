@@ -110,7 +110,12 @@ pub(super) async fn list_keys(
     let page = page(&head.state, &["ListKeys", &r.query], &r.page_token, r.page_size, pick)?;
     let texts = key_texts(&call, &page.keys).await?;
     Ok(ListKeysResponse {
-        keys: page.keys.iter().zip(&texts).map(|(k, texts)| show::key(k, texts, now)).collect(),
+        keys: page
+            .keys
+            .iter()
+            .zip(&texts)
+            .map(|(k, texts)| show::key(&head.state, k, texts, now))
+            .collect(),
         next_page_token: page.next_page_token,
         position: Some(head.state.next_position),
     })
@@ -129,7 +134,8 @@ pub(super) async fn who_has_access(
     let query = ["WhoHasAccess", &permission, &resource];
     let page = page(&head.state, &query, &page_token, size, pick)?;
     let texts = key_texts(&call, &page.keys).await?;
-    let keys = page.keys.iter().zip(&texts).map(|(key, texts)| show::key(key, texts, now));
+    let keys =
+        page.keys.iter().zip(&texts).map(|(key, texts)| show::key(&head.state, key, texts, now));
     let access = keys.zip(page.picked_for).map(|(key, matched)| KeyAccess {
         key: Some(key),
         matched_grant: Some(matched.grant.to_body()),

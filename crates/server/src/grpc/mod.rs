@@ -11,6 +11,7 @@ mod call;
 mod checks;
 mod gate;
 mod keys;
+mod ledgers;
 mod lists;
 mod page_token;
 mod roles;

@@ -1,32 +1,33 @@
-//! KeyService: roles, and the ledgers of a deployment.
+//! KeyService: roles and permissions.
 
 use std::ops::Bound;
 use std::sync::Arc;
 
 use keyledger_ledger::body::Texts;
-use keyledger_ledger::command::{ChangeKind, Changed, Refusal, RegisterLedger};
-use keyledger_ledger::id::LedgerNumber;
+use keyledger_ledger::command::{ChangeKind, Changed, Refusal, UpdateRole};
 use keyledger_ledger::roles::PREDEFINED;
-use keyledger_ledger::state::{RegisteredLedger, Role};
+use keyledger_ledger::state::Role;
 use keyledger_proto::parse::{self, Common};
 use keyledger_proto::{
-    CreateRoleResponse, GetRoleResponse, ListLedgersRequest, ListLedgersResponse,
-    ListPermissionsRequest, ListPermissionsResponse, ListRolesRequest, ListRolesResponse,
-    OpenLedgerResponse, RetireRoleResponse, UpdateRoleResponse, permissions, show,
+    CreateRoleResponse, GetRoleResponse, ListPermissionsRequest, ListPermissionsResponse,
+    ListRolesRequest, ListRolesResponse, RetireRoleResponse, UpdateRoleResponse, permissions, show,
 };
-use uuid::Uuid;
 
 use super::call::{CallContext, Outcome};
 use super::page_token;
 use super::status::Failure;
-use crate::replica::create_admin;
 use crate::sealing::About;
 
 pub(super) async fn create_role(
     mut call: CallContext,
     r: parse::CreateRole,
 ) -> Result<CreateRoleResponse, Failure> {
-    let kind = ChangeKind::CreateRole { name: r.name.clone(), grants: r.grants };
+    let kind = ChangeKind::CreateRole {
+        name: r.name.clone(),
+        grants: r.grants,
+        rotation: r.rotation,
+        max_staleness: r.max_staleness,
+    };
     let (role, position) = change_role(&mut call, &r.name, kind, r.description, &r.common).await?;
     Ok(CreateRoleResponse { role: Some(role), position })
 }
@@ -36,8 +37,14 @@ pub(super) async fn update_role(
     r: parse::UpdateRole,
 ) -> Result<UpdateRoleResponse, Failure> {
     let described = r.description.is_some();
-    let kind =
-        ChangeKind::UpdateRole { name: r.name.clone(), etag: r.etag, grants: r.grants, described };
+    let kind = ChangeKind::UpdateRole(UpdateRole {
+        name: r.name.clone(),
+        etag: r.etag,
+        grants: r.grants,
+        described,
+        rotation: r.rotation,
+        max_staleness: r.max_staleness,
+    });
     let description = r.description.unwrap_or_default();
     let (role, position) = change_role(&mut call, &r.name, kind, description, &r.common).await?;
     Ok(UpdateRoleResponse { role: Some(role), position })
@@ -124,91 +131,4 @@ pub(super) async fn list_permissions(
     _: ListPermissionsRequest,
 ) -> Result<ListPermissionsResponse, Failure> {
     Ok(ListPermissionsResponse { permissions: permissions::all() })
-}
-
-/// Registers a ledger in ledger 0, then opens it and makes its admin key. Whoever repeats the call after a crash finishes
-/// what was begun, and gets the token if nobody has.
-pub(super) async fn open_ledger(
-    mut call: CallContext,
-    r: parse::OpenLedger,
-) -> Result<OpenLedgerResponse, Failure> {
-    let texts = Texts { reason: r.common.reason.clone(), ..Texts::default() };
-    let sealed = call.seal(About::Nobody, &texts).await?;
-    let origin = origin_of(&call, &r.name)?;
-    let kind = ChangeKind::RegisterLedger(RegisterLedger {
-        id: *Uuid::new_v4().as_bytes(),
-        name: r.name.clone(),
-        origin,
-    });
-    let outcome = call.change(kind, sealed, &r.common).await?;
-    let (number, position) = match outcome {
-        Outcome::Done { position, result: Changed::Ledger(number) } => (number, position),
-        Outcome::Done { .. } | Outcome::Validated { .. } | Outcome::Seen => {
-            return Err(Failure::Internal("a new ledger changed something else"));
-        }
-        Outcome::Replayed { position } => (registered_at(&call, position)?, position),
-    };
-    // A task of its own: a client that goes away must not leave a ledger half opened.
-    let task = tokio::spawn(async move { finish_opening(&call, number, position).await });
-    task.await.map_err(|_| Failure::Internal("opening a ledger panicked"))?
-}
-
-async fn finish_opening(
-    call: &CallContext,
-    number: LedgerNumber,
-    position: u64,
-) -> Result<OpenLedgerResponse, Failure> {
-    let gone = Failure::Internal("a registered ledger is gone");
-    let registered: Arc<RegisteredLedger> =
-        call.head().state.registered.get(&number).cloned().ok_or(gone)?;
-    let ledger = call.replica.open_registered(&registered).await?;
-    let token = match ledger.snapshot().state.keys.is_empty() {
-        true => create_admin(&ledger, &call.replica.sealing, number, "opening of the ledger")
-            .await?
-            .0
-            .reveal(),
-        false => String::new(),
-    };
-    Ok(OpenLedgerResponse {
-        ledger: Some(show::registered_ledger(&registered)),
-        token,
-        position: Some(position),
-    })
-}
-
-pub(super) async fn list_ledgers(
-    call: CallContext,
-    r: (ListLedgersRequest, usize),
-) -> Result<ListLedgersResponse, Failure> {
-    let (request, size) = r;
-    let cursor = page_token::read(&["ListLedgers"], &request.page_token)?;
-    let after = cursor
-        .map(|c| c.try_into().map(u32::from_be_bytes).map_err(|_| Failure::PageToken))
-        .transpose()?;
-    let head = call.head();
-    let own = head.state.ledger.as_deref().map(show::ledger);
-    let others = head.state.registered.values().map(|l| show::registered_ledger(l));
-    let mut ledgers: Vec<_> =
-        own.into_iter().chain(others).filter(|l| after.is_none_or(|a| l.number > a)).collect();
-    let more = ledgers.len() > size;
-    ledgers.truncate(size);
-    let next = ledgers
-        .last()
-        .filter(|_| more)
-        .map(|l| page_token::write(&["ListLedgers"], &l.number.to_be_bytes()));
-    Ok(ListLedgersResponse { ledgers, next_page_token: next.unwrap_or_default() })
-}
-
-/// `<host>/<ledger>`, the host being that of ledger 0.
-fn origin_of(call: &CallContext, name: &str) -> Result<String, Failure> {
-    let head = call.head();
-    let own = head.state.ledger.as_ref().ok_or(Failure::Internal("no ledger"))?;
-    let host = own.origin.rsplit_once('/').map_or(own.origin.as_str(), |(host, _)| host);
-    Ok(format!("{host}/{name}"))
-}
-
-fn registered_at(call: &CallContext, position: u64) -> Result<LedgerNumber, Failure> {
-    let head = call.head();
-    let found = head.state.registered.values().find(|l| l.position == position);
-    found.map(|l| l.number).ok_or(Failure::Internal("the ledger of an answered request is gone"))
 }

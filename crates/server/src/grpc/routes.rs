@@ -10,7 +10,7 @@ use keyledger_proto::{GetEventRequest, ListEventsRequest, StreamEventsRequest, V
 use super::audit::EventFilter;
 use super::gate::Recorded::{Before, Change, Verdict};
 use super::gate::{Route, streaming, unary};
-use super::{audit, checks, keys, lists, roles, stream};
+use super::{audit, checks, keys, ledgers, lists, roles, stream};
 
 type Checked<T> = Result<T, Vec<Violation>>;
 
@@ -78,13 +78,18 @@ fn table() -> Vec<(&'static str, Route)> {
                 roles::list_roles,
             ),
         ),
-        ("KeyService/OpenLedger", unary(Change, parse::open_ledger, roles::open_ledger)),
+        ("KeyService/OpenLedger", unary(Change, parse::open_ledger, ledgers::open_ledger)),
+        ("KeyService/GetLedger", unary(Verdict, parse::get_ledger, ledgers::get_ledger)),
+        (
+            "KeyService/UpdateLedgerPolicy",
+            unary(Change, parse::update_policy, ledgers::update_policy),
+        ),
         (
             "KeyService/ListLedgers",
             unary(
                 Before,
                 |r: keyledger_proto::ListLedgersRequest| sized(r.page_size, r),
-                roles::list_ledgers,
+                ledgers::list_ledgers,
             ),
         ),
         ("AuditService/ListEvents", unary(Before, list_events, audit::list_events)),

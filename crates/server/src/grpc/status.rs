@@ -189,7 +189,22 @@ fn refused(refusal: Refusal) -> Status {
             "this request id was used for another request",
             [],
         ),
-        Refusal::Lifetime { field, problem } => {
+        Refusal::ApprovalRequired { permission } => status(
+            Code::FailedPrecondition,
+            R::ApprovalRequired,
+            &format!("the ledger's policy asks for an approval_ref for {permission}"),
+            [("permission", permission)],
+        ),
+        Refusal::LedgerFull { what, most } => status(
+            Code::ResourceExhausted,
+            R::LedgerLimit,
+            &format!("the ledger holds as many {what} as it may: {most}"),
+            [("limit", what.into()), ("most", most.to_string())],
+        ),
+        Refusal::LedgerNotFound => {
+            status(Code::NotFound, R::LedgerNotFound, "no such ledger, or not for this key", [])
+        }
+        Refusal::Field { field, problem } => {
             invalid(vec![Violation { field: field.into(), description: problem }])
         }
         Refusal::EntryTooLarge => status(
@@ -227,6 +242,13 @@ fn sequencer(error: SequencerError) -> Status {
             retry(R::OutcomeUnknown, text.into())
         }
         SequencerError::Overloaded => retry(R::Overloaded, text),
+        SequencerError::LedgerLimit { what, most } => {
+            let metadata = [("limit".into(), what.into()), ("most".into(), most.to_string())];
+            let mut details =
+                ErrorDetails::with_error_info(R::LedgerLimit.as_str_name(), DOMAIN, metadata);
+            details.set_retry_info(Some(RETRY_AFTER));
+            Status::with_error_details(Code::ResourceExhausted, text, details)
+        }
         SequencerError::ClockSkew(_) => retry(R::ClockSkew, text),
         SequencerError::Stopped(_) => status(
             Code::FailedPrecondition,

@@ -47,8 +47,10 @@ pub(super) async fn stream_events(
     let size = call.head().state.next_position;
     let next = request.from_position.unwrap_or(size);
     let stop_at = request.stop_at_head.then_some(size);
+    let place = call.ledger.open_stream()?;
     let (replies, receiver) = mpsc::channel(BUFFER);
     tokio::spawn(async move {
+        let _place = place;
         let mut stream = Stream { call, category: request.category, raw, next, stop_at, replies };
         if let Err(Ended::Because(failure)) = stream.run().await {
             let _ = tokio::time::timeout(PATIENCE, stream.replies.send(Err(failure.into()))).await;

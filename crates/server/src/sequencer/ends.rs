@@ -1,4 +1,4 @@
-//! Notes that keys will end soon, and that they have ended. Every replica looks; the first one notes it, since `decide`
+//! Notes that keys will end soon, that they have ended, and that their secrets are older than a policy allows. Every replica looks; the first one notes it, since `decide`
 //! tells the others that it was done. A key is refused from its end on whether or not this was noted.
 
 use std::sync::Weak;
@@ -41,7 +41,7 @@ async fn note_due(ledger: &Ledger) -> Result<(), SequencerError> {
     };
     let notes = due
         .into_iter()
-        .map(|key_id| by_itself(ledger, Change::new(ChangeKind::NoteEnd { key_id }, vec![])));
+        .map(|key_id| by_itself(ledger, Change::new(ChangeKind::NoteDue { key_id }, vec![])));
     try_join_all(notes).await?;
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! - `ends`: notes that keys end soon, or have ended.
 //! - `folding`: refusals beyond ten equal ones a second wait, and share a record.
 //! - `load`: how a replica gets to the head when it starts.
+//! - `quota`: how much one ledger may take of this replica.
 //! - `catch_up`: how it takes over what other replicas appended.
 
 mod catch_up;
@@ -13,6 +14,7 @@ mod checkpoint;
 mod ends;
 mod folding;
 mod load;
+mod quota;
 mod run;
 
 pub(crate) use checkpoint::SignedCheckpoint;
@@ -48,6 +50,7 @@ pub(crate) struct Ledger {
     size: watch::Sender<u64>,
     stopped: OnceLock<String>,
     shed: AtomicU64,
+    quota: quota::Quota,
     checkpoint: ArcSwapOption<SignedCheckpoint>,
 }
 
@@ -76,6 +79,8 @@ pub(crate) enum SequencerError {
     OutcomeUnknown(String),
     #[error("too much is waiting already; nothing was changed")]
     Overloaded,
+    #[error("the ledger may take no more of this replica than {most} {what}; nothing was changed")]
+    LedgerLimit { what: &'static str, most: u64 },
     #[error("this ledger is stopped on this replica: {0}")]
     Stopped(String),
     #[error("this replica's clock and the database's differ by {0} ms")]
@@ -114,6 +119,7 @@ impl Ledger {
             published: ArcSwap::from_pointee(head),
             stopped: OnceLock::new(),
             shed: AtomicU64::new(0),
+            quota: quota::Quota::default(),
             checkpoint: ArcSwapOption::empty(),
         });
         // The projection may stand a little behind the head, or was not believed at all.
@@ -133,7 +139,9 @@ impl Ledger {
         command: Command,
     ) -> impl Future<Output = Result<Answer, SequencerError>> + Send + use<> {
         let (sender, answer) = oneshot::channel();
-        let queued = self.enqueue(Waiting::Command(Box::new(command), sender));
+        let admitted = self.take_bytes(&command);
+        let queued =
+            admitted.and_then(|()| self.enqueue(Waiting::Command(Box::new(command), sender)));
         async move {
             queued?;
             answer
