@@ -30,7 +30,7 @@ pub struct Event {
     pub request_id: Vec<u8>,
     #[prost(message, repeated, tag = "8")]
     pub texts: Vec<SealedText>,
-    #[prost(oneof = "Kind", tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30")]
+    #[prost(oneof = "Kind", tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 34")]
     pub kind: Option<Kind>,
 }
 
@@ -66,6 +66,8 @@ pub enum Kind {
     KeyExpiring(KeyExpiring),
     #[prost(message, tag = "30")]
     KeyExpired(KeyExpired),
+    #[prost(message, tag = "34")]
+    PermissionsRegistered(PermissionsRegistered),
 }
 
 impl Kind {
@@ -87,6 +89,7 @@ impl Kind {
             Kind::RoleRetired(_) => 28,
             Kind::KeyExpiring(_) => 29,
             Kind::KeyExpired(_) => 30,
+            Kind::PermissionsRegistered(_) => 34,
         }
     }
 
@@ -108,6 +111,7 @@ impl Kind {
             Kind::RoleRetired(_) => "role.retired",
             Kind::KeyExpiring(_) => "key.expiring",
             Kind::KeyExpired(_) => "key.expired",
+            Kind::PermissionsRegistered(_) => "permissions.registered",
         }
     }
 
@@ -127,6 +131,7 @@ impl Kind {
             | Kind::RoleCreated(_)
             | Kind::RoleUpdated(_)
             | Kind::RoleRetired(_)
+            | Kind::PermissionsRegistered(_)
             | Kind::ServerStarted(_)
             | Kind::UsePage(_) => None,
         }
@@ -167,6 +172,8 @@ pub struct Texts {
     pub peer_address: String,
     #[prost(string, tag = "8")]
     pub responsible: String,
+    #[prost(string, repeated, tag = "9")]
+    pub descriptions: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -393,6 +400,16 @@ pub struct RoleUpdated {
 pub struct RoleRetired {
     #[prost(string, tag = "1")]
     pub name: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct PermissionsRegistered {
+    #[prost(string, tag = "1")]
+    pub prefix: String,
+    #[prost(message, optional, tag = "2")]
+    pub owner: Option<Owner>,
+    #[prost(string, repeated, tag = "3")]
+    pub names: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]

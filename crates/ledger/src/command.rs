@@ -10,7 +10,7 @@ use crate::id::{KeyId, LedgerNumber, Time, Trace};
 use crate::judge::Credential;
 use crate::page::UseSalt;
 use crate::restrict::{RestrictionChange, Restrictions};
-use crate::state::{Key, Label, Owner, Role};
+use crate::state::{Key, Label, Owner, RegisteredPermissions, Role};
 use crate::text::Sealed;
 use crate::token::Secret;
 
@@ -152,6 +152,11 @@ pub enum ChangeKind {
         name: String,
         etag: String,
     },
+    /// All permissions under a prefix, in order, each once. The sentences lie in the texts.
+    RegisterPermissions {
+        prefix: String,
+        names: Vec<String>,
+    },
 }
 
 /// What is to be changed of a key; `None` stays as it is.
@@ -288,6 +293,7 @@ pub struct CheckAnswer {
 pub enum Changed {
     Key(Arc<Key>),
     Role(Arc<Role>),
+    Permissions(Arc<RegisteredPermissions>),
     Ledger(LedgerNumber),
     Nothing,
 }
@@ -321,6 +327,14 @@ pub enum Refusal {
     RoleRetired,
     /// A role that every ledger has can't be changed.
     RolePredefined,
+    /// The prefix of a permission is Keyledger's own.
+    PrefixReserved,
+    /// Somebody else registered permissions under this prefix first.
+    PrefixTaken {
+        prefix: String,
+    },
+    /// The ledger holds as many prefixes as it can.
+    TooManyPrefixes,
     LedgerExists,
     /// Another replica has done it.
     AlreadyDone,
@@ -346,7 +360,9 @@ impl Refusal {
         match self {
             Refusal::PermissionDenied { .. } => DecisionReason::NoGrant,
             Refusal::ExceedsOwnRights { .. } => DecisionReason::ExceedsOwnRights,
-            Refusal::Lifetime { .. } | Refusal::EntryTooLarge => DecisionReason::InvalidRequest,
+            Refusal::Lifetime { .. } | Refusal::EntryTooLarge | Refusal::PrefixReserved => {
+                DecisionReason::InvalidRequest
+            }
             Refusal::UsesSpent => DecisionReason::UsesSpent,
             Refusal::Rate { .. } => DecisionReason::Rate,
             Refusal::Unauthenticated
@@ -356,6 +372,8 @@ impl Refusal {
             | Refusal::RoleExists
             | Refusal::RoleRetired
             | Refusal::RolePredefined
+            | Refusal::PrefixTaken { .. }
+            | Refusal::TooManyPrefixes
             | Refusal::LedgerExists
             | Refusal::AlreadyDone
             | Refusal::EtagMismatch

@@ -3,6 +3,8 @@
 //! The ladder of each change goes from the cheapest, most specific refusal to the event. Who calls and whether they hold
 //! the permission that stands on the method has been judged before (see [`crate::batch`]).
 
+mod permissions;
+
 use std::sync::Arc;
 
 use crate::body::{self, Kind, OwnerKind};
@@ -70,6 +72,9 @@ pub fn decide(
             update_role(state, caller, name, etag, grants.as_deref(), *described).map(only)
         }
         ChangeKind::RetireRole { name, etag } => retire_role(state, name, etag).map(only),
+        ChangeKind::RegisterPermissions { prefix, names } => {
+            permissions::register(state, caller, prefix, names).map(only)
+        }
     }
 }
 

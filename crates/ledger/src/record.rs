@@ -17,7 +17,9 @@ use crate::grant::Grant;
 use crate::id::{KeyId, Time};
 use crate::merkle::Hash;
 use crate::restrict::{Restrictions, Used};
-use crate::state::{Key, Label, Owner, Revoked, Role, State, Version};
+use crate::state::{
+    Key, Label, Owner, RegisteredPermissions, Revoked, Role, State, Version,
+};
 
 /// The columns of an entry that serve queries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +124,7 @@ impl RowMac {
                 }
             }
         }
-        // The entries of roles and ledgers are read and verified: the position of the newest is enough.
+        // The entries of roles, permissions and ledgers are read and verified: the position of the newest is enough.
         let role = |r: &Role| self.of("tag roles", &[0; 16], r.name.as_bytes(), r.position, &[]);
         for item in old.roles.diff(&new.roles) {
             match item {
@@ -131,6 +133,19 @@ impl RowMac {
                 DiffItem::Update { old: (_, a), new: (_, b) } => {
                     sum.add(role(a), false);
                     sum.add(role(b), true);
+                }
+            }
+        }
+        let permissions = |p: &RegisteredPermissions| {
+            self.of("tag permissions", &[0; 16], p.prefix.as_bytes(), p.position, &[])
+        };
+        for item in old.permissions.diff(&new.permissions) {
+            match item {
+                DiffItem::Add(_, p) => sum.add(permissions(p), true),
+                DiffItem::Remove(_, p) => sum.add(permissions(p), false),
+                DiffItem::Update { old: (_, a), new: (_, b) } => {
+                    sum.add(permissions(a), false);
+                    sum.add(permissions(b), true);
                 }
             }
         }

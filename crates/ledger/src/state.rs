@@ -33,6 +33,8 @@ pub struct State {
     /// Grants that keys share: most keys of a ledger may do the same as many others.
     pub(crate) shared_grants: OrdMap<Arc<[Grant]>, Arc<[Grant]>>,
     pub roles: OrdMap<Arc<str>, Arc<Role>>,
+    /// What services registered in the catalogue of permissions, by prefix.
+    pub permissions: OrdMap<Arc<str>, Arc<RegisteredPermissions>>,
     /// Ledgers that were promised; only in the system ledger.
     pub registered: OrdMap<LedgerNumber, Arc<RegisteredLedger>>,
     /// What secrets are checked against. Not from the entries: they hold commitments to these.
@@ -143,6 +145,18 @@ pub struct Role {
     pub leaf_hash: Hash,
     /// Position of the entry in whose texts its description lies.
     pub described_position: u64,
+}
+
+/// All permissions under one prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisteredPermissions {
+    pub prefix: Arc<str>,
+    /// In order, each once.
+    pub names: Box<[Box<str>]>,
+    /// Whose keys may register them again.
+    pub owner: Owner,
+    /// Position of the entry in whose texts the sentences lie.
+    pub position: u64,
 }
 
 impl Label {
@@ -258,6 +272,7 @@ impl State {
             && self.keys == other.keys
             && self.due == other.due
             && self.roles == other.roles
+            && self.permissions == other.permissions
             && self.registered == other.registered
     }
 }

@@ -2,6 +2,7 @@
 
 mod changes;
 mod filters;
+mod permissions;
 
 use std::net::IpAddr;
 
@@ -17,6 +18,8 @@ pub use changes::{
 };
 
 pub use filters::{KeyFilter, ListKeys, RevokeKeys, list_keys, revoke_keys};
+
+pub use permissions::{RegisterPermissions, register_permissions};
 
 /// Most questions of one call.
 pub const MAX_ITEMS: usize = 100;

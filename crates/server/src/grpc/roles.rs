@@ -11,8 +11,8 @@ use keyledger_ledger::state::{RegisteredLedger, Role};
 use keyledger_proto::parse::{self, Common};
 use keyledger_proto::{
     CreateRoleResponse, GetRoleResponse, ListLedgersRequest, ListLedgersResponse,
-    ListPermissionsRequest, ListPermissionsResponse, ListRolesRequest, ListRolesResponse,
-    OpenLedgerResponse, RetireRoleResponse, UpdateRoleResponse, permissions, show,
+    ListRolesRequest, ListRolesResponse, OpenLedgerResponse, RetireRoleResponse, UpdateRoleResponse,
+    show,
 };
 use uuid::Uuid;
 
@@ -117,13 +117,6 @@ pub(super) async fn list_roles(
     let own = own.iter().map(|r| show::role(r, texts.get(&r.described_position).unwrap_or(&empty)));
     let roles = first.iter().map(show::predefined_role).chain(own).collect();
     Ok(ListRolesResponse { roles, next_page_token: next.unwrap_or_default() })
-}
-
-pub(super) async fn list_permissions(
-    _: CallContext,
-    _: ListPermissionsRequest,
-) -> Result<ListPermissionsResponse, Failure> {
-    Ok(ListPermissionsResponse { permissions: permissions::all() })
 }
 
 /// Registers a ledger in ledger 0, then opens it and makes its admin key. Whoever repeats the call after a crash finishes

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use keyledger_ledger::command::Refusal;
+use keyledger_ledger::permissions::MAX_PREFIXES;
 use keyledger_ledger::state::KeyStatus;
 use keyledger_proto::ErrorReason as R;
 use keyledger_proto::parse::Violation;
@@ -173,6 +174,20 @@ fn refused(refusal: Refusal) -> Status {
             R::RolePredefined,
             "the role is predefined: every ledger has it, and nobody can change it",
             [],
+        ),
+        Refusal::PrefixReserved => invalid(vec![Violation {
+            field: "prefix".into(),
+            description: "is one of Keyledger's own".into(),
+        }]),
+        Refusal::TooManyPrefixes => invalid(vec![Violation {
+            field: "prefix".into(),
+            description: format!("is new, and the ledger has {MAX_PREFIXES}: no more are kept"),
+        }]),
+        Refusal::PrefixTaken { prefix } => status(
+            Code::AlreadyExists,
+            R::PrefixTaken,
+            "somebody else registered permissions under this prefix first, and owns it",
+            [("prefix", prefix)],
         ),
         Refusal::EtagMismatch => status(
             Code::Aborted,
