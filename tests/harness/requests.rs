@@ -2,10 +2,10 @@
 
 use keyledger_proto::entry::Grant;
 use keyledger_proto::{
-    Client, CreateKeyRequest, CreateRoleRequest, Owner, PermissionOnResource, ResumeKeyRequest,
-    RetireRoleRequest, RevokeKeyRequest, RotateKeyRequest, SuspendKeyRequest,
-    TestPermissionsRequest, UpdateKeyRequest, UpdateRoleRequest, VerifyKeyRequest,
-    create_key_request, owner,
+    Client, CreateKeyRequest, CreateRoleRequest, NewPermission, Owner, PermissionOnResource,
+    RegisterPermissionsRequest, ResumeKeyRequest, RetireRoleRequest, RevokeKeyRequest,
+    RotateKeyRequest, SuspendKeyRequest, TestPermissionsRequest, UpdateKeyRequest,
+    UpdateRoleRequest, VerifyKeyRequest, create_key_request, owner,
 };
 use prost_types::Duration;
 
@@ -127,6 +127,20 @@ pub(crate) fn retire_role(name: &str) -> RetireRoleRequest {
         name: name.into(),
         reason: "nobody does this any more".into(),
         ..RetireRoleRequest::default()
+    }
+}
+
+/// Permissions of a service, each by its name and with a sentence made of it.
+pub(crate) fn register(prefix: &str, names: &[&str]) -> RegisterPermissionsRequest {
+    let permission = |name: &&str| NewPermission {
+        name: name.to_string(),
+        description: format!("Lets do what {} means.", name.replace('.', " ")),
+    };
+    RegisterPermissionsRequest {
+        prefix: prefix.into(),
+        permissions: names.iter().map(permission).collect(),
+        reason: "a service of its own".into(),
+        ..RegisterPermissionsRequest::default()
     }
 }
 

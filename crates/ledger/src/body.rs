@@ -30,7 +30,10 @@ pub struct Event {
     pub request_id: Vec<u8>,
     #[prost(message, repeated, tag = "8")]
     pub texts: Vec<SealedText>,
-    #[prost(oneof = "Kind", tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 34")]
+    #[prost(
+        oneof = "Kind",
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 34"
+    )]
     pub kind: Option<Kind>,
 }
 

@@ -17,9 +17,7 @@ use crate::grant::Grant;
 use crate::id::{KeyId, Time};
 use crate::merkle::Hash;
 use crate::restrict::{Restrictions, Used};
-use crate::state::{
-    Key, Label, Owner, RegisteredPermissions, Revoked, Role, State, Version,
-};
+use crate::state::{Key, Label, Owner, RegisteredPermissions, Revoked, Role, State, Version};
 
 /// The columns of an entry that serve queries.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -77,6 +77,11 @@ pub(super) enum Step {
         by: Pick,
         name: usize,
     },
+    Register {
+        by: Pick,
+        prefix: usize,
+        names: usize,
+    },
     /// A dry run of a change.
     Dry(Box<Step>),
 }
@@ -179,6 +184,8 @@ fn changing_step() -> impl Strategy<Value = Step> {
         6 => (by(), any::<usize>(), fields()).prop_map(|(by, key, fields)| Step::Update { by, key, fields }),
         3 => (by(), 0usize..2, grants()).prop_map(|(by, name, grants)| Step::UpdateRole { by, name, grants }),
         1 => (by(), 0usize..2).prop_map(|(by, name)| Step::RetireRole { by, name }),
+        2 => (by(), 0usize..3, 1usize..4)
+            .prop_map(|(by, prefix, names)| Step::Register { by, prefix, names }),
     ]
 }
 

@@ -94,6 +94,7 @@ fn about(kind: &Kind) -> Option<String> {
         Kind::RoleCreated(role) => Some(format!("role {}", role.name)),
         Kind::RoleUpdated(role) => Some(format!("role {}", role.name)),
         Kind::RoleRetired(role) => Some(format!("role {}", role.name)),
+        Kind::PermissionsRegistered(registered) => Some(registered.names.join(" and ")),
         Kind::KeyExpiring(expiring) => Some(format!("in {} days", expiring.days)),
         Kind::KeyUpdated(updated) => Some(updated.changed.join(" and ")),
         Kind::ServerStarted(server) => Some(format!("version {}", server.version)),

@@ -38,7 +38,10 @@ fn parse_permissions(
     for (i, permission) in permissions.iter().enumerate() {
         let name = format!("permissions[{i}].name");
         if prefix.is_some_and(|prefix| !is_under(prefix, &permission.name)) {
-            v.add(&name, "must be the prefix, a dot and segments of `a-z 0-9 _ -`, at most 128 bytes");
+            v.add(
+                &name,
+                "must be the prefix, a dot and segments of `a-z 0-9 _ -`, at most 128 bytes",
+            );
         }
         if permissions[..i].iter().any(|p| p.name == permission.name) {
             v.add(&name, "is named twice");

@@ -73,9 +73,8 @@ fn shown(
         show::registered_permissions(set, texts.get(&set.position).unwrap_or(&empty))
             .collect::<Vec<_>>()
     };
-    let is_past = |name: &str| {
-        after.is_none_or(|after| prefix_of(name) != prefix_of(after) || name > after)
-    };
+    let is_past =
+        |name: &str| after.is_none_or(|after| prefix_of(name) != prefix_of(after) || name > after);
     sets.iter().flat_map(of_set).filter(|p| is_past(&p.name)).collect()
 }
 

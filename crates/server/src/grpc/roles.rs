@@ -10,9 +10,8 @@ use keyledger_ledger::roles::PREDEFINED;
 use keyledger_ledger::state::{RegisteredLedger, Role};
 use keyledger_proto::parse::{self, Common};
 use keyledger_proto::{
-    CreateRoleResponse, GetRoleResponse, ListLedgersRequest, ListLedgersResponse,
-    ListRolesRequest, ListRolesResponse, OpenLedgerResponse, RetireRoleResponse, UpdateRoleResponse,
-    show,
+    CreateRoleResponse, GetRoleResponse, ListLedgersRequest, ListLedgersResponse, ListRolesRequest,
+    ListRolesResponse, OpenLedgerResponse, RetireRoleResponse, UpdateRoleResponse, show,
 };
 use uuid::Uuid;
 
