@@ -92,11 +92,11 @@ fn a_stream_of_raw_entries_ends_when_its_key_may_not_read_everything_any_more() 
                 Ok(reply) => heard.hear(reply.expect("it ends with why")),
                 Err(status) => break status,
             }
+            assert!(heard.next <= less, "what it may not read any more is not sent");
         };
         let end = refused::<()>(Err(end));
         assert_eq!(end.metadata["resource"], "logs/**");
         end.with(Code::PermissionDenied, ErrorReason::PermissionDenied);
-        assert!(heard.next <= less, "what it may not read any more is not sent");
     });
 }
 
