@@ -39,7 +39,7 @@ pub(super) fn print_list(screen: &Screen, events: &[AuditEvent]) -> std::io::Res
 pub(super) fn print_line(screen: &Screen, event: &AuditEvent) -> std::io::Result<()> {
     let Row { time, at, what, tone, key, detail } = row(event);
     let time = screen.paint(&format!("{:<27}", inert(&time)), Tone::Faint);
-    let what = screen.paint(&format!("{:<18}", inert(&what)), tone);
+    let what = screen.paint(&format!("{:<22}", inert(&what)), tone);
     let line = format!("{time}  {at:<10}  {what}  {:<36}  {}", inert(&key), inert(&detail));
     screen.line(line.trim_end())
 }

@@ -49,7 +49,7 @@ fn print_line(screen: &Screen, change: &KeyChange) -> std::io::Result<()> {
     let time = screen.paint(&format!("{:<27}", inert(&time)), Tone::Faint);
     let at = change.position.map(|p| p.to_string()).unwrap_or_default();
     let line = format!(
-        "{time}  {at:<10}  {:<18}  {:<36}  {}",
+        "{time}  {at:<10}  {:<22}  {:<36}  {}",
         inert(&change.r#type),
         inert(&change.key_id),
         inert(&detail(change))
