@@ -37,16 +37,16 @@ impl Source for Changes {
     async fn send_some(
         &mut self,
         reader: &mut Reader<WatchKeysResponse>,
-        _: u64,
+        end: u64,
     ) -> Result<(), Ended> {
         let head = self.call.head();
-        let size = head.state.next_position;
-        if self.seen != Some(changes(&head.state)) {
-            self.send_chunk(reader, CHUNK.min(size - reader.next)).await?;
-        } else {
-            reader.next = size;
+        // Only pages have come since.
+        if self.seen == Some(changes(&head.state)) {
+            reader.next = end;
+            return Ok(());
         }
-        if reader.next == size {
+        self.send_chunk(reader, CHUNK.min(end - reader.next)).await?;
+        if reader.next == head.state.next_position {
             self.seen = Some(changes(&head.state));
         }
         Ok(())
