@@ -47,6 +47,7 @@ fn main() {
     story.restrictions();
     story.changed_keys();
     story.changed_roles();
+    story.permissions();
     story.ends();
     story.write(&folder);
 }
@@ -391,6 +392,26 @@ impl Story {
         let retire =
             self.change("KeyService/RetireRole", retire, reason("nobody needs it"), self.month);
         self.run(vec![update, retire]);
+    }
+
+    /// What a service adds to the catalogue, twice, and what is refused.
+    fn permissions(&mut self) {
+        self.wait(SECOND);
+        for (prefix, names) in [
+            ("billing", vec!["billing.read"]),
+            ("billing", vec!["billing.invoices.read", "billing.write"]),
+            ("keys", vec!["keys.steal"]),
+        ] {
+            let texts = Texts {
+                reason: "invoices".into(),
+                descriptions: names.iter().map(|n| format!("What {n} allows.")).collect(),
+                ..Texts::default()
+            };
+            let names = names.into_iter().map(String::from).collect();
+            let kind = ChangeKind::RegisterPermissions { prefix: prefix.into(), names };
+            let register = self.change("KeyService/RegisterPermissions", kind, texts, self.month);
+            self.run(vec![register]);
+        }
     }
 
     /// A revoked and an expired key under check.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
-use keyledger_proto::{StreamEventsRequest, StreamEventsResponse, methods};
+use keyledger_proto::methods;
 use prost::Message;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use serde_json::Value;
@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::rpc::{Rpc, STREAM_EVENTS};
+use super::rpc::{Rpc, StreamRpc};
 use super::secrets::Secrets;
 
 /// Raw events come with their whole page.
@@ -59,15 +59,15 @@ impl Caller {
         Ok(reply)
     }
 
-    /// StreamEvents.
-    pub(crate) async fn stream(
+    /// A call with a stream of replies.
+    pub(crate) async fn stream<R: StreamRpc>(
         &self,
-        message: StreamEventsRequest,
-    ) -> Result<Streaming<StreamEventsResponse>, Status> {
-        let codec = ProstCodec::<StreamEventsRequest, StreamEventsResponse>::default();
+        message: R,
+    ) -> Result<Streaming<R::Reply>, Status> {
+        let codec = ProstCodec::<R, R::Reply>::default();
         let request = self.request(message);
         let mut grpc = self.grpc().await?;
-        let replies = grpc.server_streaming(request, path(STREAM_EVENTS), codec).await?;
+        let replies = grpc.server_streaming(request, path(R::PATH), codec).await?;
         Ok(replies.into_inner())
     }
 

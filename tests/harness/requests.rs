@@ -2,10 +2,11 @@
 
 use keyledger_proto::entry::Grant;
 use keyledger_proto::{
-    Client, CreateKeyRequest, CreateRoleRequest, LedgerPolicy, Owner, PermissionOnResource,
-    ResumeKeyRequest, RetireRoleRequest, RevokeKeyRequest, RotateKeyRequest, SuspendKeyRequest,
-    TestPermissionsRequest, UpdateKeyRequest, UpdateLedgerPolicyRequest, UpdateRoleRequest,
-    VerifyKeyRequest, create_key_request, owner,
+    Client, CreateKeyRequest, CreateRoleRequest, LedgerPolicy, NewPermission, Owner,
+    PermissionOnResource, RegisterPermissionsRequest, ResumeKeyRequest, RetireRoleRequest,
+    RevokeKeyRequest, RotateKeyRequest, SuspendKeyRequest, TestPermissionsRequest,
+    UpdateKeyRequest, UpdateLedgerPolicyRequest, UpdateRoleRequest, VerifyKeyRequest,
+    create_key_request, owner,
 };
 use prost_types::Duration;
 
@@ -138,6 +139,20 @@ pub(crate) fn retire_role(name: &str) -> RetireRoleRequest {
         name: name.into(),
         reason: "nobody does this any more".into(),
         ..RetireRoleRequest::default()
+    }
+}
+
+/// Permissions of a service, each by its name and with a sentence made of it.
+pub(crate) fn register(prefix: &str, names: &[&str]) -> RegisterPermissionsRequest {
+    let permission = |name: &&str| NewPermission {
+        name: name.to_string(),
+        description: format!("Lets do what {} means.", name.replace('.', " ")),
+    };
+    RegisterPermissionsRequest {
+        prefix: prefix.into(),
+        permissions: names.iter().map(permission).collect(),
+        reason: "a service of its own".into(),
+        ..RegisterPermissionsRequest::default()
     }
 }
 

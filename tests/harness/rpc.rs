@@ -104,6 +104,11 @@ impl Rpc for ListPermissionsRequest {
     const PATH: &'static str = "/keyledger.v1.KeyService/ListPermissions";
 }
 
+impl Rpc for RegisterPermissionsRequest {
+    type Reply = RegisterPermissionsResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/RegisterPermissions";
+}
+
 impl Rpc for GetRoleRequest {
     type Reply = GetRoleResponse;
     const PATH: &'static str = "/keyledger.v1.KeyService/GetRole";
@@ -159,5 +164,18 @@ impl Rpc for GetCheckpointRequest {
     const PATH: &'static str = "/keyledger.v1.AuditService/GetCheckpoint";
 }
 
-/// The one method with a stream of replies.
-pub(crate) const STREAM_EVENTS: &str = "/keyledger.v1.AuditService/StreamEvents";
+/// A request of a method with a stream of replies.
+pub(crate) trait StreamRpc: Message + Default + 'static {
+    type Reply: Message + Default + 'static;
+    const PATH: &'static str;
+}
+
+impl StreamRpc for StreamEventsRequest {
+    type Reply = StreamEventsResponse;
+    const PATH: &'static str = "/keyledger.v1.AuditService/StreamEvents";
+}
+
+impl StreamRpc for WatchKeysRequest {
+    type Reply = WatchKeysResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/WatchKeys";
+}

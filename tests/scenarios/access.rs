@@ -220,7 +220,7 @@ fn predefined_roles_are_in_every_ledger_and_nobody_changes_them() {
         refused(manager.call(ListEventsRequest::default()).await)
             .with(Code::PermissionDenied, ErrorReason::PermissionDenied);
         let names = |p: Vec<Permission>| p.into_iter().map(|p| p.name).collect::<Vec<_>>();
-        let permissions = admin.call(ListPermissionsRequest {}).await.unwrap().permissions;
+        let permissions = admin.call(ListPermissionsRequest::default()).await.unwrap().permissions;
         assert!(names(permissions).contains(&"keys.rotate".to_string()));
     });
 }

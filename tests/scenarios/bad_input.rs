@@ -56,6 +56,20 @@ fn wrong_in_one_field() -> Vec<(&'static str, Value, &'static str)> {
         let asked = json!([{"permission": permission, "resource": resource}]);
         ("KeyService/TestPermissions", json!({"key_id": SOME_KEY, "permissions": asked}))
     };
+    let a_permission = &json!({"name": "billing.read", "description": "See invoices."});
+    let permission = |name: &str| json!([with(a_permission, json!({"name": name}))]);
+    let described =
+        |text: &str| json!({"permissions": [with(a_permission, json!({"description": text}))]});
+    let permissions = |n: usize| {
+        (0..n)
+            .map(|i| with(a_permission, json!({"name": format!("billing.p{i}")})))
+            .collect::<Vec<_>>()
+    };
+    let registration = |fields| {
+        let good =
+            json!({"prefix": "billing", "permissions": [a_permission], "reason": "a new service"});
+        ("KeyService/RegisterPermissions", with(&good, fields))
+    };
     let cases = vec![
         (create(networks(&["203.0.113.7/24"])), "restrictions.networks[0]"),
         (create(networks(&["10.0.0.0/8", "somewhere"])), "restrictions.networks[1]"),
@@ -128,7 +142,7 @@ fn wrong_in_one_field() -> Vec<(&'static str, Value, &'static str)> {
         (create(json!({"request_id": "4711"})), "request_id"),
         (rotate(json!({"key_id": "4711"})), "key_id"),
         (rotate(json!({"overlap": "-1s"})), "overlap"),
-        (rotate(json!({"overlap": "2592001s"})), "overlap"),
+        (rotate(json!({"overlap": "7776001s"})), "overlap"),
         (rotate(json!({"reason": ""})), "reason"),
         (rotate(json!({"request_id": SOME_KEY.replace('-', "")})), "request_id"),
         (revoke(json!({"key_id": ""})), "key_id"),
@@ -143,6 +157,32 @@ fn wrong_in_one_field() -> Vec<(&'static str, Value, &'static str)> {
         (role(json!({"grants": grants(65)})), "grants"),
         (role(json!({"description": long(1025)})), "description"),
         (role(json!({"reason": ""})), "reason"),
+        (registration(json!({"prefix": ""})), "prefix"),
+        (registration(json!({"prefix": "Billing"})), "prefix"),
+        (registration(json!({"prefix": "billing.invoices"})), "prefix"),
+        (registration(json!({"prefix": long(65)})), "prefix"),
+        (
+            registration(json!({"prefix": "keys", "permissions": permission("keys.steal")})),
+            "prefix",
+        ),
+        (registration(json!({"permissions": []})), "permissions"),
+        (registration(json!({"permissions": permissions(101)})), "permissions"),
+        (registration(json!({"permissions": permission("billing")})), "permissions[0].name"),
+        (registration(json!({"permissions": permission("billing.")})), "permissions[0].name"),
+        (registration(json!({"permissions": permission("billings.x")})), "permissions[0].name"),
+        (registration(json!({"permissions": permission("billing.*")})), "permissions[0].name"),
+        (registration(json!({"permissions": permission("billing.Read")})), "permissions[0].name"),
+        (registration(json!({"permissions": [a_permission, a_permission]})), "permissions[1].name"),
+        (registration(described("")), "permissions[0].description"),
+        (registration(described(&long(257))), "permissions[0].description"),
+        (registration(described("two\nlines")), "permissions[0].description"),
+        (registration(json!({"reason": ""})), "reason"),
+        (registration(json!({"request_id": "4711"})), "request_id"),
+        (("KeyService/ListPermissions", json!({"page_size": -1})), "page_size"),
+        (
+            ("KeyService/WatchKeys", json!({"from_position": "9223372036854775808"})),
+            "from_position",
+        ),
         (("KeyService/OpenLedger", json!({"name": "No", "reason": "a new tenant"})), "name"),
         (("KeyService/OpenLedger", json!({"name": "billing", "reason": ""})), "reason"),
         (verify(json!({"permission": ""})), "permission"),
@@ -282,6 +322,8 @@ fn a_page_token_of_another_query_is_refused() {
         page_token_invalid(admin.call(request).await);
         let request = ListLedgersRequest { page_token: of_keys, ..Default::default() };
         page_token_invalid(system.call(request).await);
+        let request = ListPermissionsRequest { page_token: of_roles.clone(), ..Default::default() };
+        page_token_invalid(admin.call(request).await);
         let other_filter = [
             ListEventsRequest { category: "keyledger/use".into(), ..Default::default() },
             ListEventsRequest { key_id: SOME_KEY.into(), ..Default::default() },

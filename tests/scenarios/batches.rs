@@ -265,6 +265,14 @@ impl Story {
                 let key_id = due.unwrap_or_else(|| self.about(0));
                 self.world.by_itself(ChangeKind::NoteDue { key_id }, vec![])
             }
+            Step::Register { by, prefix, names } => {
+                // One of the prefixes is reserved.
+                let prefix = ["billing", "payroll", "keys"][prefix].to_string();
+                let names = (0..names).map(|n| format!("{prefix}.p{n}")).collect();
+                let kind = ChangeKind::RegisterPermissions { prefix, names };
+                let method = "KeyService/RegisterPermissions";
+                self.change(by, request, method, "permissions.register", kind)
+            }
             Step::RetireRole { by, name } => {
                 let kind = ChangeKind::RetireRole { name: role_name(name), etag: String::new() };
                 self.change(by, request, "KeyService/RetireRole", "roles.retire", kind)

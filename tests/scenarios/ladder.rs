@@ -13,10 +13,13 @@ use keyledger_ledger::decide::decide;
 use keyledger_ledger::grant::Grant;
 use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
 use keyledger_ledger::judge::{Asked, judge};
+use keyledger_ledger::permissions::MAX_PREFIXES;
 use keyledger_ledger::policy::{CurrentPolicy, Policy};
 use keyledger_ledger::restrict::{Circumstances, Restrictions, Source, Used};
 use keyledger_ledger::secret::{Pepper, Peppers};
-use keyledger_ledger::state::{Key, KeyStatus, LedgerInfo, Owner, Revoked, Role, State, Version};
+use keyledger_ledger::state::{
+    Key, KeyStatus, LedgerInfo, Owner, RegisteredPermissions, Revoked, Role, State, Version,
+};
 use keyledger_ledger::token::Secret;
 
 use crate::world::grant;
@@ -493,6 +496,46 @@ fn a_change_of_a_policy_is_refused_for_the_first_reason_of_the_ladder() {
             (Refusal::SystemLedgerOnly, &|d| in_ledger(d, 0)),
             (wrong("default_life", "must be 1 second to max_life"), &|d| {
                 d.kind = update("", &["limits", "max_life"], 91 * DAY);
+            }),
+        ],
+    );
+}
+
+#[test]
+fn a_registration_of_permissions_is_refused_for_the_first_reason_of_the_ladder() {
+    let register = |prefix: &str| ChangeKind::RegisterPermissions {
+        prefix: prefix.into(),
+        names: vec![format!("{prefix}.read")],
+    };
+    let put = |d: &mut Desk, prefix: &str, owner: Owner| {
+        let names = [format!("{prefix}.write").into()].into();
+        let prefix: Arc<str> = prefix.into();
+        let set = RegisteredPermissions { prefix: prefix.clone(), names, owner, position: 3 };
+        d.state.permissions.insert(prefix, Arc::new(set));
+    };
+    let taken = Refusal::PrefixTaken { prefix: "billing".into() };
+    let mut desk = Desk::new(register("keys"));
+    put(&mut desk, "billing", Owner::Service("somebody-else".into()));
+    for number in 1..MAX_PREFIXES {
+        put(&mut desk, &format!("p{number}"), Owner::Service("many".into()));
+    }
+    climb(
+        desk,
+        &[
+            // Also where it was registered before it was reserved, and whoever asks.
+            (wrong("prefix", "is one of Keyledger's own"), &|d| {
+                put(d, "keys", d.caller.owner.clone())
+            }),
+            (wrong("prefix", "is one of Keyledger's own"), &|d| {
+                d.state.permissions.remove("keys");
+                d.kind = register("billing");
+            }),
+            (taken.clone(), &|d| put(d, "billing", Owner::User([7; 16]))),
+            (taken, &|d| d.kind = register("payroll")),
+            (Refusal::LedgerFull { what: "prefixes", most: MAX_PREFIXES as u64 }, &|d| {
+                // As many as there can be, and it is one of them.
+                d.kind = register("billing");
+                put(d, "billing", d.caller.owner.clone());
             }),
         ],
     );

@@ -76,6 +76,31 @@ fn a_stream_ends_when_its_key_is_revoked_through_another_replica_and_tells_nothi
 }
 
 #[test]
+fn a_stream_of_raw_entries_ends_when_its_key_may_not_read_everything_any_more() {
+    scenario(async |d| {
+        let (a, b) = (d.replica().await, d.replica().await);
+        let key = reader_key(&a).await;
+        let raw = StreamEventsRequest { view: EventView::Raw as i32, ..from(0) };
+        let mut stream = a.caller_on_new_connection(&key.token).stream(raw).await.unwrap();
+        let less = vec![grant("audit.read", "logs/keyledger/lifecycle")];
+        let less =
+            UpdateKeyRequest { grants: less, ..update(&key.key.unwrap().key_id, &["grants"]) };
+        let less = b.admin().call(less).await.unwrap().position.unwrap();
+        let mut heard = Heard::default();
+        let end = loop {
+            match stream.message().await {
+                Ok(reply) => heard.hear(reply.expect("it ends with why")),
+                Err(status) => break status,
+            }
+            assert!(heard.next <= less, "what it may not read any more is not sent");
+        };
+        let end = refused::<()>(Err(end));
+        assert_eq!(end.metadata["resource"], "logs/**");
+        end.with(Code::PermissionDenied, ErrorReason::PermissionDenied);
+    });
+}
+
+#[test]
 fn a_quiet_stream_tells_where_it_is_and_a_checkpoint_that_verifies() {
     scenario(async |d| {
         let (a, b) = (d.replica().await, d.replica().await);

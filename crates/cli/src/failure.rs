@@ -150,6 +150,10 @@ fn advice(code: Code, details: &ErrorDetails, about: &Circumstances) -> Option<S
             "`keyledger audit list` shows the events that this key may read".into()
         }
         "ROLE_EXISTS" | "LEDGER_EXISTS" => "choose another name: a name is never used twice".into(),
+        "PREFIX_TAKEN" => {
+            "register under another prefix, or with a key of the owner of this one; `keyledger roles permissions` shows it"
+                .into()
+        }
         "KEY_STATE" => "`keyledger keys get KEY_ID` shows its state".into(),
         "REQUEST_ID_REUSED" => "leave out --request-id, or give a new one".into(),
         "SYSTEM_LEDGER_ONLY" => {

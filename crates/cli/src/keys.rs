@@ -12,6 +12,7 @@ mod rotate;
 mod show;
 mod suspend;
 mod update;
+mod watch;
 
 pub(crate) use show::owner;
 
@@ -56,6 +57,7 @@ enum Command {
     Verify(check::Check),
     Test(access::Test),
     Who(access::Who),
+    Watch(watch::Watch),
     Whoami(WhoAmI),
 }
 
@@ -117,6 +119,7 @@ impl Keys {
             Command::Resume(resume) => resume.run(&session, &screen).await?,
             Command::Test(test) => return test.run(&session, &screen).await,
             Command::Who(who) => who.run(&session, &screen).await?,
+            Command::Watch(watch) => watch.run(&session, &screen).await?,
             Command::RevokeLeaked(revoke) => revoke.run(&session, &screen).await?,
             Command::Lookup(lookup) => lookup.run(&session, &screen).await?,
             Command::RevokeAll(revoke) => revoke.run(&session, &screen).await?,

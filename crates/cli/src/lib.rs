@@ -18,6 +18,7 @@ mod progress;
 mod raw_entries;
 mod roles;
 mod screen;
+mod stream;
 mod table;
 mod token;
 mod values;

@@ -1,10 +1,11 @@
 //! `keyledger roles`: name a set of grants once, for many keys.
 
+mod permissions;
+
 use clap::Subcommand;
 use keyledger_ledger::grant::Grant;
 use keyledger_proto::{
-    CreateRoleRequest, GetRoleRequest, ListPermissionsRequest, ListRolesRequest, RetireRoleRequest,
-    Role, UpdateRoleRequest,
+    CreateRoleRequest, GetRoleRequest, ListRolesRequest, RetireRoleRequest, Role, UpdateRoleRequest,
 };
 use prost_types::{Duration, FieldMask};
 
@@ -39,7 +40,7 @@ enum Command {
     List(List),
     Update(Update),
     Retire(Retire),
-    Permissions(Permissions),
+    Permissions(permissions::Permissions),
 }
 
 /// Show one role: of the ledger's own, or a predefined one.
@@ -98,14 +99,6 @@ struct Retire {
     etag: String,
     #[command(flatten)]
     change: Change,
-    #[command(flatten)]
-    output: Output,
-}
-
-/// List the permissions that Keyledger itself asks for, with what each allows.
-#[derive(clap::Args)]
-#[command(after_help = "Example: keyledger roles permissions")]
-struct Permissions {
     #[command(flatten)]
     output: Output,
 }
@@ -257,26 +250,6 @@ impl Retire {
         }
         show(screen, &reply.role.unwrap_or_default())?;
         Ok(change::print_dry_run(screen, &self.change)?)
-    }
-}
-
-impl Permissions {
-    async fn run(self, session: &Session, screen: &Screen) -> anyhow::Result<()> {
-        let request = session.call(ListPermissionsRequest {});
-        let reply = session.keys().list_permissions(request).await;
-        let reply = reply.map_err(|s| session.failure(&s))?.into_inner();
-        if self.output.is_json() {
-            return json::print_reply(screen, "ListPermissionsResponse", &reply);
-        }
-        let mut list = table::List::new(screen, &["PERMISSION", "ON", "WHAT IT ALLOWS"], &[0]);
-        for permission in &reply.permissions {
-            list.row(&[
-                (&permission.name, Tone::Plain),
-                (&permission.resources.join(", "), Tone::Plain),
-                (&permission.description, Tone::Plain),
-            ]);
-        }
-        Ok(list.print()?)
     }
 }
 

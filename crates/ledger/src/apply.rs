@@ -1,6 +1,7 @@
 //! Applying an entry to the state. Pure, and strict: an entry that doesn't fit the state stops whoever reads it.
 
 mod keys;
+mod permissions;
 
 use std::sync::Arc;
 
@@ -56,6 +57,8 @@ pub enum ApplyError {
     RoleExists,
     #[error("the role doesn't exist, or was retired")]
     NoSuchRole,
+    #[error("the prefix belongs to somebody else")]
+    PrefixTaken,
     #[error("the ledger is registered already")]
     LedgerExists,
     #[error("this kind of entry belongs to the system ledger")]
@@ -91,6 +94,7 @@ pub fn apply(state: &mut State, leaf_hash: Hash, event: &Event) -> Result<(), Ap
         Kind::RoleCreated(e) => create_role(state, &at, e)?,
         Kind::RoleUpdated(e) => update_role(state, &at, e)?,
         Kind::RoleRetired(e) => retire_role(state, &at, e)?,
+        Kind::PermissionsRegistered(e) => permissions::register(state, &at, e)?,
         Kind::ServerStarted(e) => start_server(state, e)?,
         Kind::UsePage(e) => count_page(state, &at, e)?,
     }

@@ -36,7 +36,7 @@ pub struct Event {
     pub approval_ref: String,
     #[prost(
         oneof = "Kind",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34"
     )]
     pub kind: Option<Kind>,
 }
@@ -79,6 +79,8 @@ pub enum Kind {
     RotationDue(RotationDue),
     #[prost(message, tag = "33")]
     RotationCompleted(RotationCompleted),
+    #[prost(message, tag = "34")]
+    PermissionsRegistered(PermissionsRegistered),
 }
 
 impl Kind {
@@ -103,6 +105,7 @@ impl Kind {
             Kind::LedgerPolicyUpdated(_) => 31,
             Kind::RotationDue(_) => 32,
             Kind::RotationCompleted(_) => 33,
+            Kind::PermissionsRegistered(_) => 34,
         }
     }
 
@@ -127,6 +130,7 @@ impl Kind {
             Kind::LedgerPolicyUpdated(_) => "ledger.policy-updated",
             Kind::RotationDue(_) => "key.rotation-due",
             Kind::RotationCompleted(_) => "key.rotation-completed",
+            Kind::PermissionsRegistered(_) => "permissions.registered",
         }
     }
 
@@ -149,6 +153,7 @@ impl Kind {
             | Kind::RoleCreated(_)
             | Kind::RoleUpdated(_)
             | Kind::RoleRetired(_)
+            | Kind::PermissionsRegistered(_)
             | Kind::ServerStarted(_)
             | Kind::UsePage(_) => None,
         }
@@ -189,6 +194,8 @@ pub struct Texts {
     pub peer_address: String,
     #[prost(string, tag = "8")]
     pub responsible: String,
+    #[prost(string, repeated, tag = "9")]
+    pub descriptions: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -447,6 +454,16 @@ pub struct RoleUpdated {
 pub struct RoleRetired {
     #[prost(string, tag = "1")]
     pub name: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct PermissionsRegistered {
+    #[prost(string, tag = "1")]
+    pub prefix: String,
+    #[prost(message, optional, tag = "2")]
+    pub owner: Option<Owner>,
+    #[prost(string, repeated, tag = "3")]
+    pub names: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]

@@ -11,7 +11,7 @@ use crate::judge::Credential;
 use crate::page::UseSalt;
 use crate::policy::{CurrentPolicy, Policy, Rotation};
 use crate::restrict::{RestrictionChange, Restrictions};
-use crate::state::{Key, Label, Owner, Role};
+use crate::state::{Key, Label, Owner, RegisteredPermissions, Role};
 use crate::text::Sealed;
 use crate::token::Secret;
 
@@ -142,6 +142,11 @@ pub enum ChangeKind {
     RetireRole {
         name: String,
         etag: String,
+    },
+    /// All permissions under a prefix, in order, each once. The sentences lie in the texts.
+    RegisterPermissions {
+        prefix: String,
+        names: Vec<String>,
     },
 }
 
@@ -314,6 +319,7 @@ pub struct CheckAnswer {
 pub enum Changed {
     Key(Arc<Key>),
     Role(Arc<Role>),
+    Permissions(Arc<RegisteredPermissions>),
     Ledger(LedgerNumber),
     Policy(Arc<CurrentPolicy>),
     Nothing,
@@ -348,6 +354,10 @@ pub enum Refusal {
     RoleRetired,
     /// A role that every ledger has can't be changed.
     RolePredefined,
+    /// Somebody else registered permissions under this prefix first.
+    PrefixTaken {
+        prefix: String,
+    },
     LedgerExists,
     LedgerNotFound,
     /// Another replica has done it.
@@ -393,6 +403,7 @@ impl Refusal {
             | Refusal::RoleExists
             | Refusal::RoleRetired
             | Refusal::RolePredefined
+            | Refusal::PrefixTaken { .. }
             | Refusal::LedgerExists
             | Refusal::LedgerNotFound
             | Refusal::AlreadyDone

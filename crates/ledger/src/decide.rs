@@ -5,6 +5,7 @@
 
 mod gives;
 mod ledgers;
+mod permissions;
 mod roles;
 
 use crate::body::{self, Kind, OwnerKind};
@@ -72,6 +73,9 @@ pub fn decide(
         ChangeKind::UpdateRole(c) => update_role(state, caller, c).map(only),
         ChangeKind::UpdatePolicy(c) => update_policy(state, caller, c).map(only),
         ChangeKind::RetireRole { name, etag } => retire_role(state, name, etag).map(only),
+        ChangeKind::RegisterPermissions { prefix, names } => {
+            permissions::register(state, caller, prefix, names).map(only)
+        }
     }
 }
 

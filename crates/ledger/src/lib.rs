@@ -18,6 +18,7 @@ pub mod judge;
 pub mod merkle;
 pub mod note;
 pub mod page;
+pub mod permissions;
 pub mod policy;
 pub mod proof;
 pub mod record;

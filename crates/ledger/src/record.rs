@@ -18,7 +18,7 @@ use crate::id::{KeyId, Time};
 use crate::merkle::Hash;
 use crate::policy::Rotation;
 use crate::restrict::{Restrictions, Used};
-use crate::state::{Key, Label, Owner, Revoked, Role, State, Version};
+use crate::state::{Key, Label, Owner, RegisteredPermissions, Revoked, Role, State, Version};
 
 /// The columns of an entry that serve queries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +123,7 @@ impl RowMac {
                 }
             }
         }
-        // The entries of roles and ledgers are read and verified: the position of the newest is enough.
+        // The entries of roles, permissions and ledgers are read and verified: the position of the newest is enough.
         let role = |r: &Role| self.of("tag roles", &[0; 16], r.name.as_bytes(), r.position, &[]);
         for item in old.roles.diff(&new.roles) {
             match item {
@@ -140,6 +140,19 @@ impl RowMac {
             sum.add(policy(new), true);
             if old.policy.position != 0 {
                 sum.add(policy(old), false);
+            }
+        }
+        let permissions = |p: &RegisteredPermissions| {
+            self.of("tag permissions", &[0; 16], p.prefix.as_bytes(), p.position, &[])
+        };
+        for item in old.permissions.diff(&new.permissions) {
+            match item {
+                DiffItem::Add(_, p) => sum.add(permissions(p), true),
+                DiffItem::Remove(_, p) => sum.add(permissions(p), false),
+                DiffItem::Update { old: (_, a), new: (_, b) } => {
+                    sum.add(permissions(a), false);
+                    sum.add(permissions(b), true);
+                }
             }
         }
         for item in old.registered.diff(&new.registered) {

@@ -37,6 +37,8 @@ pub struct State {
     /// Grants that keys share: most keys of a ledger may do the same as many others.
     pub(crate) shared_grants: OrdMap<Arc<[Grant]>, Arc<[Grant]>>,
     pub roles: OrdMap<Arc<str>, Arc<Role>>,
+    /// What services registered in the catalogue of permissions, by prefix.
+    pub permissions: OrdMap<Arc<str>, Arc<RegisteredPermissions>>,
     /// Ledgers that were promised; only in the system ledger.
     pub registered: OrdMap<LedgerNumber, Arc<RegisteredLedger>>,
     /// What secrets are checked against. Not from the entries: they hold commitments to these.
@@ -158,6 +160,18 @@ pub struct Role {
     pub leaf_hash: Hash,
     /// Position of the entry in whose texts its description lies.
     pub described_position: u64,
+}
+
+/// All permissions under one prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisteredPermissions {
+    pub prefix: Arc<str>,
+    /// In order, each once.
+    pub names: Box<[Box<str>]>,
+    /// Whose keys may register them again.
+    pub owner: Owner,
+    /// Position of the entry in whose texts the sentences lie.
+    pub position: u64,
 }
 
 impl Label {
@@ -342,6 +356,7 @@ impl State {
             && self.due == other.due
             && self.policy == other.policy
             && self.roles == other.roles
+            && self.permissions == other.permissions
             && self.registered == other.registered
     }
 }

@@ -3,6 +3,7 @@
 mod changes;
 mod filters;
 mod ledgers;
+mod permissions;
 
 use std::net::IpAddr;
 
@@ -22,6 +23,8 @@ pub use ledgers::{
 };
 
 pub use filters::{KeyFilter, ListKeys, RevokeKeys, list_keys, revoke_keys};
+
+pub use permissions::{RegisterPermissions, register_permissions};
 
 /// Most questions of one call.
 pub const MAX_ITEMS: usize = 100;

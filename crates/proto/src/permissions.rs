@@ -1,4 +1,4 @@
-//! The catalogue of permissions that Keyledger itself asks for, with a sentence of plain language each.
+//! The catalogue of permissions: what Keyledger itself asks for, with a sentence of plain language each.
 
 use crate::methods;
 
@@ -23,6 +23,7 @@ const SENTENCES: &[(&str, &str)] = &[
     ("ledgers.open", "Open a new ledger."),
     ("ledgers.read", "See ledgers, and what holds in them."),
     ("ledgers.update-policy", "Change what keys and changes of a ledger must keep to."),
+    ("permissions.register", "Register a service's own permissions under its prefix."),
     ("roles.create", "Create roles that give no more than the creator holds."),
     ("roles.read", "See roles and permissions."),
     ("roles.retire", "Retire a role, for all its holders."),
@@ -50,6 +51,7 @@ pub fn all() -> Vec<crate::Permission> {
             name: name.to_string(),
             description: description.to_string(),
             resources,
+            registered_by: String::new(),
         }
     };
     SENTENCES.iter().map(permission).collect()
@@ -57,6 +59,9 @@ pub fn all() -> Vec<crate::Permission> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use keyledger_ledger::permissions::RESERVED;
     use keyledger_ledger::roles::PREDEFINED;
 
     use super::*;
@@ -77,5 +82,13 @@ mod tests {
         }
         assert!(SENTENCES.is_sorted_by(|a, b| a.0 < b.0));
         assert!(all().iter().all(|p| !p.resources.is_empty()), "each is asked for somewhere");
+    }
+
+    #[test]
+    fn every_prefix_of_a_permission_of_our_own_is_reserved_and_hardly_another() {
+        let first = |(name, _): &(&'static str, &str)| name.split('.').next();
+        let ours = SENTENCES.iter().filter_map(first).chain(["keyledger", "permissions"]);
+        let ours: BTreeSet<&str> = ours.collect();
+        assert_eq!(RESERVED, Vec::from_iter(ours));
     }
 }

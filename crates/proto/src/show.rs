@@ -6,7 +6,9 @@ use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::judge::Verdict;
 use keyledger_ledger::policy::{Limits, Policy, Rotation};
 use keyledger_ledger::roles::Predefined;
-use keyledger_ledger::state::{self, Key, KeyStatus, LedgerInfo, RegisteredLedger, Role, State};
+use keyledger_ledger::state::{
+    self, Key, KeyStatus, LedgerInfo, RegisteredLedger, RegisteredPermissions, Role, State,
+};
 use prost::Message;
 use uuid::Uuid;
 
@@ -127,6 +129,48 @@ pub fn predefined_role(role: &Predefined) -> crate::Role {
         predefined: true,
         parameter: role.parameter.unwrap_or_default().into(),
         ..crate::Role::default()
+    }
+}
+
+/// All permissions under one prefix; `texts` are those of the entry that registered them.
+pub fn registered_permissions<'a>(
+    registered: &'a RegisteredPermissions,
+    texts: &'a Texts,
+) -> impl Iterator<Item = crate::Permission> + 'a {
+    let registered_by = match &registered.owner {
+        state::Owner::Service(name) => name.to_string(),
+        state::Owner::User(_) => String::new(),
+    };
+    let descriptions = texts.descriptions.iter().cloned().chain(std::iter::repeat(String::new()));
+    registered.names.iter().zip(descriptions).map(move |(name, description)| crate::Permission {
+        name: name.to_string(),
+        description,
+        resources: vec![],
+        registered_by: registered_by.clone(),
+    })
+}
+
+/// A change as those see it who keep what keys may do. `key` is the key that it is about, as it is at `now`: without texts.
+pub fn key_change(
+    ledger: &State,
+    position: u64,
+    event: &Event,
+    key: Option<&Key>,
+    now: Time,
+) -> crate::KeyChange {
+    let kind = event.kind.as_ref();
+    crate::KeyChange {
+        position: Some(position),
+        time: Some(timestamp(Time(event.time_us))),
+        r#type: kind.map_or("", Kind::name).into(),
+        key_id: kind.and_then(Kind::key_link).map_or(String::new(), |l| id_text(&l.key_id)),
+        key: key.map(|key| self::key(ledger, key, &Texts::default(), now)),
+        role: match kind {
+            Some(Kind::RoleCreated(role)) => role.name.clone(),
+            Some(Kind::RoleUpdated(role)) => role.name.clone(),
+            Some(Kind::RoleRetired(role)) => role.name.clone(),
+            _ => String::new(),
+        },
     }
 }
 

@@ -86,6 +86,11 @@ pub(super) enum Step {
         by: Pick,
         name: usize,
     },
+    Register {
+        by: Pick,
+        prefix: usize,
+        names: usize,
+    },
     /// A dry run of a change.
     Dry(Box<Step>),
 }
@@ -219,6 +224,8 @@ fn changing_step() -> impl Strategy<Value = Step> {
         2 => (by(), policy()).prop_map(|(by, policy)| Step::Policy { by, policy }),
         4 => Just(Step::Note),
         1 => (by(), 0usize..2).prop_map(|(by, name)| Step::RetireRole { by, name }),
+        2 => (by(), 0usize..3, 1usize..4)
+            .prop_map(|(by, prefix, names)| Step::Register { by, prefix, names }),
     ]
 }
 

@@ -104,6 +104,29 @@ fn a_key_set_back_to_active_in_the_projection_is_refused() {
 }
 
 #[test]
+fn a_prefix_stays_its_owners_if_its_registration_is_hidden_from_a_replica_that_starts() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let grants = vec![grant("permissions.register", "permissions/billing")];
+        let billing = replica.admin().call(service_key("billing", grants)).await.unwrap();
+        let registered = register("billing", &["billing.read"]);
+        let registered = replica.caller(&billing.token).call(registered).await.unwrap();
+        assert!(replica.stop().await.success());
+        let vandal = Vandal::new(d, 1).await;
+        let place = vandal.at(registered.position.unwrap() as i64);
+        // As if it were a page of uses, which a replica that starts doesn't read.
+        vandal.run(&format!("UPDATE entries SET kind = 23 WHERE {place}")).await;
+        let replica = d.replica().await;
+        assert!(replica.log().contains("is not believed"), "{}", replica.log());
+        let steal = replica.admin().call(register("billing", &["billing.steal"])).await;
+        refused(steal).with(Code::AlreadyExists, ErrorReason::PrefixTaken);
+        assert!(replica.stop().await.success());
+        vandal.run(&format!("UPDATE entries SET kind = 34 WHERE {place}")).await;
+        vandal.is_good().await;
+    });
+}
+
+#[test]
 fn a_replica_does_not_start_on_a_ledger_that_does_not_extend_its_checkpoint() {
     scenario(async |d| {
         tell(d).await;

@@ -39,7 +39,7 @@ pub(super) fn print_list(screen: &Screen, events: &[AuditEvent]) -> std::io::Res
 pub(super) fn print_line(screen: &Screen, event: &AuditEvent) -> std::io::Result<()> {
     let Row { time, at, what, tone, key, detail } = row(event);
     let time = screen.paint(&format!("{:<27}", inert(&time)), Tone::Faint);
-    let what = screen.paint(&format!("{:<18}", inert(&what)), tone);
+    let what = screen.paint(&format!("{:<22}", inert(&what)), tone);
     let line = format!("{time}  {at:<10}  {what}  {:<36}  {}", inert(&key), inert(&detail));
     screen.line(line.trim_end())
 }
@@ -95,6 +95,7 @@ fn about(kind: &Kind) -> Option<String> {
         Kind::RoleCreated(role) => Some(format!("role {}", role.name)),
         Kind::RoleUpdated(role) => Some(format!("role {}", role.name)),
         Kind::RoleRetired(role) => Some(format!("role {}", role.name)),
+        Kind::PermissionsRegistered(registered) => Some(registered.names.join(" and ")),
         Kind::KeyExpiring(expiring) => Some(format!("in {} days", expiring.days)),
         Kind::KeyUpdated(updated) => Some(updated.changed.join(" and ")),
         Kind::LedgerPolicyUpdated(policy) => Some(policy.changed.join(" and ")),

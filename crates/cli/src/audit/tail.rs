@@ -1,13 +1,12 @@
 //! `keyledger audit tail`.
 
 use keyledger_proto::{EventView, StreamEventsRequest};
-use tonic::Status;
 
 use super::event;
 use crate::connection::Session;
-use crate::failure::Failure;
 use crate::json::{self, Output};
 use crate::screen::Screen;
+use crate::stream::follow;
 
 /// Follow events as they happen, each once and in the order of the ledger, until this command is stopped.
 ///
@@ -33,16 +32,9 @@ impl Tail {
             view: EventView::Basic as i32,
             stop_at_head: false,
         };
-        let mut next_position = self.from;
         let stream = session.audit().stream_events(session.stream(request)).await;
-        let mut stream = stream.map_err(|s| session.failure(&s))?.into_inner();
-        loop {
-            let reply = match stream.message().await {
-                Ok(Some(reply)) => reply,
-                Ok(None) => return Err(broken(session, None, next_position).into()),
-                Err(status) => return Err(broken(session, Some(&status), next_position).into()),
-            };
-            next_position = reply.next_position.or(next_position);
+        let stream = stream.map_err(|s| session.failure(&s))?.into_inner();
+        follow(session, stream, self.from, |reply| {
             // Without an event it is a heartbeat.
             match &reply.event {
                 Some(_) if self.output.is_json() => {
@@ -51,18 +43,8 @@ impl Tail {
                 Some(event) => event::print_line(screen, event)?,
                 None => {}
             }
-        }
-    }
-}
-
-/// The stream has no end of its own, so its end is a failure; it says where to continue.
-fn broken(session: &Session, status: Option<&Status>, next_position: Option<u64>) -> Failure {
-    let failure = match status {
-        Some(status) => session.failure(status),
-        None => Failure::new("the server ended the stream").next("run the command again"),
-    };
-    match next_position {
-        Some(position) => failure.and_next(&format!("--from {position} continues where it broke")),
-        None => failure,
+            Ok(reply.next_position)
+        })
+        .await
     }
 }

@@ -61,7 +61,7 @@ pub(crate) fn owner(owner: Option<&Owner>) -> String {
     }
 }
 
-fn state(key: &Key) -> String {
+pub(super) fn state(key: &Key) -> String {
     words(&enum_value_name("keyledger.v1.KeyState", key.state))
 }
 

@@ -298,7 +298,7 @@ fn version(
     })
 }
 
-fn owner(owner: Option<&body::Owner>) -> Result<Owner, ApplyError> {
+pub(super) fn owner(owner: Option<&body::Owner>) -> Result<Owner, ApplyError> {
     match owner.and_then(|o| o.owner.as_ref()) {
         Some(OwnerKind::UserRef(reference)) => Ok(Owner::User(bytes(reference, "owner.user_ref")?)),
         Some(OwnerKind::Service(name)) => Ok(Owner::Service(name.as_str().into())),

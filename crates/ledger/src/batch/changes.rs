@@ -177,6 +177,10 @@ fn changed(state: &State, kind: &ChangeKind) -> Changed {
         ChangeKind::CreateRole { name, .. }
         | ChangeKind::UpdateRole(UpdateRole { name, .. })
         | ChangeKind::RetireRole { name, .. } => role(name),
+        ChangeKind::RegisterPermissions { prefix, .. } => {
+            let registered = state.permissions.get(prefix.as_str());
+            Changed::Permissions(registered.expect("they were just registered").clone())
+        }
         ChangeKind::RegisterLedger(_) => Changed::Ledger(
             *state.registered.keys().next_back().expect("a ledger was just registered"),
         ),

@@ -172,12 +172,17 @@ impl CallContext {
         CallContext { call: Call { resource, ..again.call }, ..again }
     }
 
-    /// Whether the caller holds the method's permission on a resource.
+    /// Whether the caller holds the method's permission on a resource, as of the newest state that this replica knows.
     pub(crate) fn may(&self, resource: &str) -> bool {
         let head = self.head();
-        self.caller.as_ref().is_some_and(|key| {
+        self.caller_in(&head).is_some_and(|key| {
             judge::matching_grant(&head.state, key, self.call.permission, resource).is_some()
         })
+    }
+
+    /// The caller's key as it is in a state: it may have been changed since the call began.
+    fn caller_in<'a>(&self, head: &'a Head) -> Option<&'a Arc<Key>> {
+        self.caller.as_ref().and_then(|key| head.state.keys.get(&key.id))
     }
 
     /// Asks for a verdict on the key behind a token.
@@ -275,7 +280,7 @@ impl CallContext {
             everything.map_err(|_| Failure::Internal("a method's permission is malformed"))?;
         let head = self.head();
         let held =
-            self.caller.as_ref().is_some_and(|key| judge::holds(&head.state, key, &everything));
+            self.caller_in(&head).is_some_and(|key| judge::holds(&head.state, key, &everything));
         if held { Ok(()) } else { Err(self.denied("logs/**")) }
     }
 

@@ -3,21 +3,25 @@
 //! - `gate`: the one place through which every call goes.
 //! - `routes`: which handler answers which method.
 //! - `call`: what a handler can ask of the ledger.
-//! - `keys`, `lists`, `checks`, `roles`, `audit`, `stream`: the handlers.
+//! - `keys`, `lists`, `checks`, `roles`, `permissions`, `audit`, `stream`, `watch`: the handlers.
+//! - `follow`: what streams share.
 //! - `status`: failures as statuses.
 
 mod audit;
 mod call;
 mod checks;
+mod follow;
 mod gate;
 mod keys;
 mod ledgers;
 mod lists;
 mod page_token;
+mod permissions;
 mod roles;
 mod routes;
 mod status;
 mod stream;
+mod watch;
 
 use std::convert::Infallible;
 use std::future::Ready;

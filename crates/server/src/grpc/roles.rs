@@ -9,8 +9,8 @@ use keyledger_ledger::roles::PREDEFINED;
 use keyledger_ledger::state::Role;
 use keyledger_proto::parse::{self, Common};
 use keyledger_proto::{
-    CreateRoleResponse, GetRoleResponse, ListPermissionsRequest, ListPermissionsResponse,
-    ListRolesRequest, ListRolesResponse, RetireRoleResponse, UpdateRoleResponse, permissions, show,
+    CreateRoleResponse, GetRoleResponse, ListRolesRequest, ListRolesResponse, RetireRoleResponse,
+    UpdateRoleResponse, show,
 };
 
 use super::call::{CallContext, Outcome};
@@ -124,11 +124,4 @@ pub(super) async fn list_roles(
     let own = own.iter().map(|r| show::role(r, texts.get(&r.described_position).unwrap_or(&empty)));
     let roles = first.iter().map(show::predefined_role).chain(own).collect();
     Ok(ListRolesResponse { roles, next_page_token: next.unwrap_or_default() })
-}
-
-pub(super) async fn list_permissions(
-    _: CallContext,
-    _: ListPermissionsRequest,
-) -> Result<ListPermissionsResponse, Failure> {
-    Ok(ListPermissionsResponse { permissions: permissions::all() })
 }

@@ -5,12 +5,14 @@ use std::collections::HashMap;
 
 use keyledger_proto::methods::{self, Method};
 use keyledger_proto::parse::{self, Violation};
-use keyledger_proto::{GetEventRequest, ListEventsRequest, StreamEventsRequest, VerifyKeyRequest};
+use keyledger_proto::{
+    GetEventRequest, ListEventsRequest, StreamEventsRequest, VerifyKeyRequest, WatchKeysRequest,
+};
 
 use super::audit::EventFilter;
 use super::gate::Recorded::{Before, Change, Verdict};
 use super::gate::{Route, streaming, unary};
-use super::{audit, checks, keys, ledgers, lists, roles, stream};
+use super::{audit, checks, keys, ledgers, lists, permissions, roles, stream, watch};
 
 type Checked<T> = Result<T, Vec<Violation>>;
 
@@ -57,10 +59,15 @@ fn table() -> Vec<(&'static str, Route)> {
             "KeyService/ListPermissions",
             unary(
                 Before,
-                |r: keyledger_proto::ListPermissionsRequest| Ok(r),
-                roles::list_permissions,
+                |r: keyledger_proto::ListPermissionsRequest| sized(r.page_size, r),
+                permissions::list_permissions,
             ),
         ),
+        (
+            "KeyService/RegisterPermissions",
+            unary(Change, parse::register_permissions, permissions::register_permissions),
+        ),
+        ("KeyService/WatchKeys", streaming(watch_keys, watch::watch_keys)),
         ("KeyService/VerifyKey", unary(Verdict, verify_key, checks::verify_key)),
         (
             "KeyService/WhoAmI",
@@ -125,6 +132,11 @@ fn sized<R>(page_size: i32, request: R) -> Checked<(R, usize)> {
 
 fn verify_key(r: VerifyKeyRequest) -> Checked<VerifyKeyRequest> {
     parse::verify_key(&r).map(|()| r)
+}
+
+fn watch_keys(r: WatchKeysRequest) -> Checked<WatchKeysRequest> {
+    parse::position("from_position", r.from_position, false)?;
+    Ok(r)
 }
 
 fn list_events(r: ListEventsRequest) -> Checked<EventFilter> {

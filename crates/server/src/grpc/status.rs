@@ -174,6 +174,12 @@ fn refused(refusal: Refusal) -> Status {
             "the role is predefined: every ledger has it, and nobody can change it",
             [],
         ),
+        Refusal::PrefixTaken { prefix } => status(
+            Code::AlreadyExists,
+            R::PrefixTaken,
+            "somebody else registered permissions under this prefix first, and owns it",
+            [("prefix", prefix)],
+        ),
         Refusal::EtagMismatch => status(
             Code::Aborted,
             R::EtagMismatch,

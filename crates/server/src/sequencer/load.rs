@@ -113,7 +113,7 @@ async fn from_projection(
     Ok(Some(Head { state, tiles, rows }))
 }
 
-/// The opening, roles and registered ledgers are few: they are folded from their entries. Their callers' standing was
+/// The opening, roles, registered permissions and ledgers are few: they are folded from their entries. Their callers' standing was
 /// checked by whoever appended them, and is checked again by verification.
 async fn fold_what_is_about_no_key(
     client: &Client,
