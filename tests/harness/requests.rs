@@ -59,6 +59,7 @@ pub(crate) fn role(name: &str, grants: Vec<Grant>) -> CreateRoleRequest {
 /// What the key of [`user_key`] may do.
 pub(crate) fn check(token: &str) -> VerifyKeyRequest {
     VerifyKeyRequest {
+        max_staleness: None,
         token: token.into(),
         permission: "audit.read".into(),
         resource: "logs/error".into(),

@@ -18,6 +18,7 @@ mod ledgers;
 mod lifecycle;
 mod limits;
 mod many_keys;
+mod memory;
 mod offline;
 mod outage;
 mod paging;

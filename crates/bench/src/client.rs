@@ -77,6 +77,7 @@ impl Questions {
             }),
             audience: String::new(),
             reason: "nightly export".into(),
+            max_staleness: None,
         })
     }
 }

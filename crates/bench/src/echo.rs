@@ -50,6 +50,7 @@ fn reply() -> VerifyKeyResponse {
         expire_time: Some(prost_types::Timestamp { seconds: 1_795_305_599, nanos: 123_456_000 }),
         position: Some(12_345),
         index: Some(123),
+        as_of_time: None,
     }
 }
 

@@ -6,8 +6,10 @@ mod permissions;
 use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
+use imbl::OrdMap;
 
 use crate::body::{self, Event, Kind};
+use crate::bounded::{LONGEST_SERVING, Serving};
 use crate::grant::{Grant, PatternError};
 use crate::id::{KeyId, LedgerNumber, Time};
 use crate::merkle::Hash;
@@ -91,6 +93,8 @@ pub fn apply(state: &mut State, leaf_hash: Hash, event: &Event) -> Result<(), Ap
         Kind::RotationDue(e) => note_rotation(state, &at, e)?,
         Kind::RotationCompleted(e) => complete_rotation(state, &at, e)?,
         Kind::LedgerPolicyUpdated(e) => update_policy(state, &at, e)?,
+        Kind::BoundedServingStarted(e) => start_bounded(state, &at, e)?,
+        Kind::BoundedServingEnded(e) => end_bounded(state, &at, e)?,
         Kind::RoleCreated(e) => create_role(state, &at, e)?,
         Kind::RoleUpdated(e) => update_role(state, &at, e)?,
         Kind::RoleRetired(e) => retire_role(state, &at, e)?,
@@ -371,6 +375,8 @@ fn count_page(state: &mut State, at: &At, e: &body::UsePage) -> Result<(), Apply
         counted(state, id, s.uses, at.time)?.ok_or(ApplyError::Field("spent"))
     };
     let used = e.spent.iter().map(spent).collect::<Result<Vec<_>, _>>()?;
+    let servings = count_bounded(state, at, e)?;
+    state.servings = servings;
     used.into_iter().for_each(|used| set_used(state, used));
     state.next_page += 1;
     Ok(())
@@ -379,6 +385,62 @@ fn count_page(state: &mut State, at: &At, e: &body::UsePage) -> Result<(), Apply
 fn staleness(micros: i64) -> Result<i64, ApplyError> {
     let good = (0..=crate::policy::LONGEST_STALENESS).contains(&micros);
     if good { Ok(micros) } else { Err(ApplyError::Field("max_staleness_us")) }
+}
+
+/// What a page says of servings: only those that were announced and haven't lapsed record anything.
+fn count_bounded(
+    state: &State,
+    at: &At,
+    e: &body::UsePage,
+) -> Result<OrdMap<[u8; 16], Serving>, ApplyError> {
+    let wrong = ApplyError::Field("bounded");
+    if !e.bounded.is_sorted_by(|a, b| a.serving_id < b.serving_id) {
+        return Err(wrong);
+    }
+    let mut servings = state.servings.clone();
+    for b in &e.bounded {
+        let id = bytes(&b.serving_id, "bounded.serving_id")?;
+        let serving = servings.get(&id).filter(|s| !s.has_lapsed(at.time)).copied();
+        let serving = serving.filter(|_| b.uses > 0).ok_or(wrong.clone())?;
+        let recorded = serving.recorded + u64::from(b.uses);
+        servings.insert(id, Serving { recorded, ..serving });
+    }
+    Ok(servings)
+}
+
+/// Servings that have lapsed are forgotten by the way: that they have no end stays in the ledger.
+fn start_bounded(
+    state: &mut State,
+    at: &At,
+    e: &body::BoundedServingStarted,
+) -> Result<(), ApplyError> {
+    let (id, until) = (bytes(&e.serving_id, "serving_id")?, Time(e.until_us));
+    if until <= at.time || until > at.time.plus_micros(LONGEST_SERVING) || at.caller.is_some() {
+        return Err(ApplyError::Field("until_us"));
+    }
+    state.servings = state
+        .servings
+        .iter()
+        .filter(|(_, s)| !s.has_lapsed(at.time))
+        .map(|(id, s)| (*id, *s))
+        .collect();
+    let recorded = state.servings.get(&id).map_or(0, |serving| serving.recorded);
+    state.servings.insert(id, Serving { until, recorded });
+    Ok(())
+}
+
+fn end_bounded(
+    state: &mut State,
+    at: &At,
+    e: &body::BoundedServingEnded,
+) -> Result<(), ApplyError> {
+    let id: [u8; 16] = bytes(&e.serving_id, "serving_id")?;
+    let recorded = state.servings.get(&id).map(|serving| serving.recorded);
+    if recorded != Some(e.uses) || at.caller.is_some() {
+        return Err(ApplyError::Field("uses"));
+    }
+    state.servings.remove(&id);
+    Ok(())
 }
 
 fn grants(grants: &[body::Grant]) -> Result<Box<[Grant]>, ApplyError> {

@@ -111,6 +111,7 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
         means,
         page: PageWriter::default(),
         spent: BTreeMap::new(),
+        bounded: BTreeMap::new(),
         first_uses: BTreeMap::new(),
     };
     run.record_folded();
@@ -120,6 +121,9 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
         match command.action {
             _ if run.is_seen(&command.call) => answers[i] = Some(Answer::Seen),
             Action::Change(change) => changes.push((i, command.call, change)),
+            Action::Record(bounded) => {
+                answers[i] = Some(run.record_bounded(command.call, *bounded))
+            }
             action => answers[i] = Some(run.record_use(command.call, action)),
         }
     }
@@ -146,6 +150,8 @@ struct Run<'a> {
     page: PageWriter,
     /// Uses in the open page that count against limits.
     spent: BTreeMap<KeyId, u32>,
+    /// Uses in the open page that were answered from memory, by serving.
+    bounded: BTreeMap<[u8; 16], u32>,
     /// Keys whose rotation is completed by a use in this batch: the version used, with trace and span ids of that use.
     first_uses: BTreeMap<KeyId, (u32, TraceAndSpan)>,
 }
@@ -262,6 +268,7 @@ impl Run<'_> {
             self.means.now,
             std::mem::take(&mut self.means.shed),
             page::spent(&self.spent),
+            page::bounded(&std::mem::take(&mut self.bounded)),
         );
         let spent = std::mem::take(&mut self.spent);
         let event = self.event_of(Kind::UsePage(page));

@@ -9,7 +9,10 @@ mod uses;
 use prost::{Enumeration, Message, Oneof};
 
 pub use policies::{LedgerLimits, LedgerPolicy, LedgerPolicyUpdated, Rotation};
-pub use uses::{Decision, DecisionReason, Spent, Use, UseColumn, UsePage, UseRecord};
+pub use uses::{
+    Bounded, BoundedServingEnded, BoundedServingStarted, BoundedUses, Decision, DecisionReason,
+    Spent, Use, UseColumn, UsePage, UseRecord,
+};
 
 /// DSSE payload type of an entry's body.
 pub const PAYLOAD_TYPE: &str = "application/vnd.keyledger.event.v1+protobuf";
@@ -36,7 +39,7 @@ pub struct Event {
     pub approval_ref: String,
     #[prost(
         oneof = "Kind",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 37, 38"
     )]
     pub kind: Option<Kind>,
 }
@@ -81,6 +84,10 @@ pub enum Kind {
     RotationCompleted(RotationCompleted),
     #[prost(message, tag = "34")]
     PermissionsRegistered(PermissionsRegistered),
+    #[prost(message, tag = "37")]
+    BoundedServingStarted(BoundedServingStarted),
+    #[prost(message, tag = "38")]
+    BoundedServingEnded(BoundedServingEnded),
 }
 
 impl Kind {
@@ -106,6 +113,8 @@ impl Kind {
             Kind::RotationDue(_) => 32,
             Kind::RotationCompleted(_) => 33,
             Kind::PermissionsRegistered(_) => 34,
+            Kind::BoundedServingStarted(_) => 37,
+            Kind::BoundedServingEnded(_) => 38,
         }
     }
 
@@ -131,6 +140,8 @@ impl Kind {
             Kind::RotationDue(_) => "key.rotation-due",
             Kind::RotationCompleted(_) => "key.rotation-completed",
             Kind::PermissionsRegistered(_) => "permissions.registered",
+            Kind::BoundedServingStarted(_) => "bounded.started",
+            Kind::BoundedServingEnded(_) => "bounded.ended",
         }
     }
 
@@ -154,6 +165,8 @@ impl Kind {
             | Kind::RoleUpdated(_)
             | Kind::RoleRetired(_)
             | Kind::PermissionsRegistered(_)
+            | Kind::BoundedServingStarted(_)
+            | Kind::BoundedServingEnded(_)
             | Kind::ServerStarted(_)
             | Kind::UsePage(_) => None,
         }

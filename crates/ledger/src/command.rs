@@ -4,7 +4,10 @@
 use core::net::IpAddr;
 use std::sync::Arc;
 
+use prost::Message;
+
 use crate::body::{DecisionReason, RevocationKind};
+use crate::bounded::BoundedUse;
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time, Trace};
 use crate::judge::Credential;
@@ -73,6 +76,8 @@ pub enum Action {
     /// A call that was refused before it came here; leaves a use.
     Refuse(DecisionReason),
     Verify(Box<Check>),
+    /// Keyledger itself: records a use that was answered from memory.
+    Record(Box<BoundedUse>),
     Change(Box<Change>),
 }
 
@@ -126,6 +131,16 @@ pub enum ChangeKind {
     },
     ResumeKey {
         key_id: KeyId,
+    },
+    /// Keyledger itself: a replica begins to answer from memory, or goes on to.
+    StartBounded {
+        serving: [u8; 16],
+        until: Time,
+    },
+    /// Keyledger itself: it has stopped to, after so many uses.
+    EndBounded {
+        serving: [u8; 16],
+        uses: u64,
     },
     /// Keyledger itself: notes what is due of a key, such as its end.
     NoteDue {
@@ -256,6 +271,7 @@ impl Command {
         let sealed = |texts: &[Sealed]| texts.iter().map(|t| t.bytes.len() + 80).sum::<usize>();
         let action = match &self.action {
             Action::Read | Action::Authenticate | Action::Refuse(_) => 0,
+            Action::Record(b) => b.r#use.encoded_len(),
             Action::Verify(c) => {
                 c.permission.len() + c.resource.len() + c.audience.len() + sealed(&c.texts)
             }
@@ -274,6 +290,8 @@ pub enum Answer {
         caller: Option<Arc<Key>>,
     },
     Verdict(Box<CheckAnswer>),
+    /// The use that was answered from memory is recorded.
+    Recorded,
     /// Nothing was done: the key that was not known is there. Ask again.
     Seen,
     Changed {

@@ -20,7 +20,7 @@ use crate::state::{DueNote, Key, KeyStatus, Label, Owner, State};
 use gives::{
     By, check_expiry_inside, check_gives, check_gives_key, expiry, live_roles, new_end, show_life,
 };
-use ledgers::{open_ledger, register_ledger, update_policy};
+use ledgers::{end_bounded, open_ledger, register_ledger, start_bounded, update_policy};
 use roles::{create_role, retire_role, update_role};
 
 /// What a change will write.
@@ -60,6 +60,10 @@ pub fn decide(
                 number: state.next_start,
             })))
         }
+        ChangeKind::StartBounded { serving, until } => {
+            start_bounded(state, *serving, *until, now).map(only)
+        }
+        ChangeKind::EndBounded { serving, uses } => end_bounded(state, *serving, *uses).map(only),
         ChangeKind::CreateKey(c) => create_key(state, peppers, by, c, now),
         ChangeKind::RotateKey(c) => rotate_key(state, peppers, caller, c, now),
         ChangeKind::RevokeKey { key_id, kind } => revoke_key(state, *key_id, *kind).map(only),

@@ -9,6 +9,7 @@
 pub mod apply;
 pub mod batch;
 pub mod body;
+pub mod bounded;
 pub mod command;
 pub mod decide;
 pub mod entry;

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use crate::body::{
-    DecisionReason, NotCanonical, SealedText, Spent, Use, UseColumn, UsePage, UseRecord,
-    decode_canonical,
+    BoundedUses, DecisionReason, NotCanonical, SealedText, Spent, Use, UseColumn, UsePage,
+    UseRecord, decode_canonical,
 };
 use crate::id::{KeyId, Time};
 use crate::merkle::{Hash, leaf_hash_of, root_of};
@@ -68,6 +68,7 @@ impl PageWriter {
         time: Time,
         shed: u64,
         spent: Vec<Spent>,
+        bounded: Vec<BoundedUses>,
     ) -> (UsePage, Vec<u8>) {
         let page = UsePage {
             count: self.leaves.len() as u32,
@@ -77,6 +78,7 @@ impl PageWriter {
             shed,
             number,
             spent,
+            bounded,
         };
         (page, self.column.encode_to_vec())
     }
@@ -110,6 +112,9 @@ fn read_use(record: UseRecord) -> Result<ReadUse, PageError> {
     if r#use.texts.len() != record.sealed.len() {
         return Err(PageError::Use("sealed texts"));
     }
+    if r#use.bounded.as_ref().is_some_and(|b| b.serving_id.len() != 16) {
+        return Err(PageError::Use("serving_id"));
+    }
     if !r#use.key_id.is_empty() && r#use.key_id.len() != 16 {
         return Err(PageError::Use("key_id"));
     }
@@ -118,13 +123,15 @@ fn read_use(record: UseRecord) -> Result<ReadUse, PageError> {
 
 /// The keys whose uses a use counts for: the one that it was allowed to, and the one that asked. What a key may always do
 /// (no permission is asked for) never counts.
+/// What was answered from memory never counts: keys with limits aren't answered so.
 pub fn counts_for(u: &Use) -> impl Iterator<Item = KeyId> {
     let allowed = matches!(
         DecisionReason::try_from(u.reason),
         Ok(DecisionReason::Granted | DecisionReason::Replayed | DecisionReason::Validated)
     );
-    let subject = (allowed && !u.permission.is_empty()).then_some(&u.key_id);
-    let asker = u.caller.as_ref().map(|c| &c.key_id);
+    let strictly = u.bounded.is_none();
+    let subject = (allowed && strictly && !u.permission.is_empty()).then_some(&u.key_id);
+    let asker = u.caller.as_ref().filter(|_| strictly).map(|c| &c.key_id);
     [subject, asker].into_iter().flatten().filter_map(|id| KeyId::from_slice(id))
 }
 
@@ -132,6 +139,13 @@ pub fn counts_for(u: &Use) -> impl Iterator<Item = KeyId> {
 pub fn spent(uses: &BTreeMap<KeyId, u32>) -> Vec<Spent> {
     let spent = |(id, uses): (&KeyId, &u32)| Spent { key_id: id.as_bytes().to_vec(), uses: *uses };
     uses.iter().map(spent).collect()
+}
+
+/// What a page says of servings: how many of its uses were answered by each.
+pub fn bounded(uses: &BTreeMap<[u8; 16], u32>) -> Vec<BoundedUses> {
+    let bounded =
+        |(id, uses): (&[u8; 16], &u32)| BoundedUses { serving_id: id.to_vec(), uses: *uses };
+    uses.iter().map(bounded).collect()
 }
 
 /// First and last time of the uses of a page; a use that names none happened at the page's time.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
+use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 use prost::Message;
 use sha2::Sha256;
@@ -13,6 +14,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::body::{self, Event, Kind, OwnerKind, RevocationKind};
+use crate::bounded::Serving;
 use crate::grant::Grant;
 use crate::id::{KeyId, Time};
 use crate::merkle::Hash;
@@ -168,18 +170,51 @@ impl RowMac {
 
     /// Binds the sum to a position of a ledger.
     pub fn of_sum(&self, ledger_id: &[u8; 16], at: &ProjectionAt, sum: RowSum) -> [u8; 32] {
-        let counters = [at.next_page.to_be_bytes(), at.next_start.to_be_bytes()].concat();
+        let counters = [&at.next_page.to_be_bytes(), &at.next_start.to_be_bytes(), &*at.servings];
+        let counters = counters.concat();
         let limbs: Vec<u8> = sum.0.iter().flat_map(|l| l.to_be_bytes()).collect();
         self.of("projections", ledger_id, &counters, at.position, &limbs)
     }
 }
 
 /// Where the projected rows stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProjectionAt {
     pub position: u64,
     pub next_page: u64,
     pub next_start: u64,
+    /// As [`encode_servings`] writes them: how many uses are recorded can't be told from entries about no key.
+    pub servings: Vec<u8>,
+}
+
+impl ProjectionAt {
+    pub fn of(state: &State) -> ProjectionAt {
+        ProjectionAt {
+            position: state.next_position,
+            next_page: state.next_page,
+            next_start: state.next_start,
+            servings: encode_servings(&state.servings),
+        }
+    }
+}
+
+/// 32 bytes for each: id, end, number of uses.
+fn encode_servings(servings: &OrdMap<[u8; 16], Serving>) -> Vec<u8> {
+    let bytes = |(id, s): (&[u8; 16], &Serving)| {
+        [&id[..], &s.until.micros().to_be_bytes(), &s.recorded.to_be_bytes()].concat()
+    };
+    servings.iter().flat_map(bytes).collect()
+}
+
+/// `None` if they are not as we write them.
+pub fn decode_servings(bytes: &[u8]) -> Option<OrdMap<[u8; 16], Serving>> {
+    let (all, []) = bytes.as_chunks::<32>() else { return None };
+    let serving = |bytes: &[u8; 32]| {
+        let number = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
+        let id: [u8; 16] = bytes[..16].try_into().expect("16 of 32 bytes");
+        (id, Serving { until: Time(number(16) as i64), recorded: number(24) })
+    };
+    Some(all.iter().map(serving).collect())
 }
 
 pub fn same_mac(a: &[u8; 32], b: &[u8]) -> bool {

@@ -9,6 +9,7 @@ use ed25519_dalek::VerifyingKey;
 use imbl::{OrdMap, OrdSet};
 
 use crate::body::{self, RevocationKind};
+use crate::bounded::Serving;
 use crate::command::DAY;
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time};
@@ -32,6 +33,8 @@ pub struct State {
     pub keys: OrdMap<KeyId, Arc<Key>>,
     /// What keys and changes must keep to.
     pub policy: Arc<CurrentPolicy>,
+    /// Replicas that answer from memory.
+    pub servings: OrdMap<[u8; 16], Serving>,
     /// When something is next to be noted of a key. Follows from keys, roles and policy.
     pub due: OrdSet<(Time, KeyId)>,
     /// Grants that keys share: most keys of a ledger may do the same as many others.
@@ -282,7 +285,8 @@ impl State {
         let notice_days = &self.policy.policy.notice_days;
         let end = key.next_end_note(notice_days).filter(|due| *due <= now);
         let rotation = self.next_rotation_note(key).filter(|(due, _)| *due <= now);
-        match (end, rotation) {
+        let active = key.status(now) == KeyStatus::Active;
+        match (end, rotation.filter(|_| active)) {
             (Some(end), Some((due, note))) if due < end => Some(note),
             (Some(_), _) => key.end_note(notice_days, now),
             (None, rotation) => rotation.map(|(_, note)| note),
@@ -305,7 +309,7 @@ impl State {
         let next = due
             .map(|due| (due, DueNote::RotationDue { version }))
             .or(overdue.map(|overdue| (overdue, DueNote::Overdue { version })));
-        next.filter(|(due, _)| key.expires.is_none_or(|end| *due < end))
+        next.filter(|(due, _)| key.expires.is_none_or(|end| *due < end && key.noted < end))
     }
 
     /// When the newest secret of a key is, or was, older than a policy allows.
@@ -355,6 +359,7 @@ impl State {
             && self.keys == other.keys
             && self.due == other.due
             && self.policy == other.policy
+            && self.servings == other.servings
             && self.roles == other.roles
             && self.permissions == other.permissions
             && self.registered == other.registered

@@ -10,6 +10,7 @@ use crate::apply::{ApplyError, apply, is_system_key};
 use crate::body::{
     DecisionReason, Event, Kind, SealedColumn, SealedText, UsePage, decode_canonical,
 };
+use crate::bounded::has_changed_since;
 use crate::entry::{Entry, EntryError};
 use crate::id::{KeyId, LedgerNumber, Time};
 use crate::judge::{self, Asked};
@@ -259,6 +260,15 @@ impl Verifier {
         if page::spent(&counted) != page.spent {
             return Err(Problem::Page(PageError::Use("spent")));
         }
+        let mut bounded = BTreeMap::new();
+        for b in uses.iter().filter_map(|u| u.r#use.bounded.as_ref()) {
+            let id =
+                b.serving_id.as_slice().try_into().map_err(|_| PageError::Use("serving_id"))?;
+            *bounded.entry(id).or_default() += 1;
+        }
+        if page::bounded(&bounded) != page.bounded {
+            return Err(Problem::Page(PageError::Use("bounded")));
+        }
         let wrong = uses.iter().position(|u| !self.verdict_holds(u, Time(event.time_us)));
         wrong.map_or(Ok(()), |index| Err(Problem::Verdict { index }))?;
         Ok(uses)
@@ -269,11 +279,16 @@ impl Verifier {
         if u.reason != DecisionReason::Granted as i32 {
             return true;
         }
+        // What was answered from memory was so at its own position: it may differ from now only if something has changed.
+        let since = u.bounded.as_ref().map(|b| (b.as_of_position, Time(b.time_us)));
         // A key of the system ledger is judged in that ledger, where a use of its own says so.
         let own = self.state.ledger.as_ref().map_or(LedgerNumber::SYSTEM, |l| l.number);
         let judged = |key_id: &[u8], version, asked: Asked<'_>| {
             KeyId::from_slice(key_id).is_some_and(|id| {
                 is_system_key(own, id)
+                    || since.is_some_and(|(position, time)| {
+                        has_changed_since(&self.state, id, position, time, now)
+                    })
                     || judge::judge(&self.state, id, version, asked, now).allowed()
             })
         };

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use keyledger_ledger::grant::{self};
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::judge::Credential;
+use keyledger_ledger::policy::LONGEST_STALENESS;
 use keyledger_ledger::text::{MAX_TEXT, check_line, check_required_line};
 
 pub use changes::{
@@ -199,11 +200,19 @@ pub fn verify_key(r: &crate::VerifyKeyRequest) -> Result<(), Vec<Violation>> {
     v.take("resource", grant::check_resource(&r.resource));
     v.take("audience", check_line(&r.audience, MAX_NAME));
     v.take("reason", check_line(&r.reason, MAX_TEXT));
+    if !(0..=LONGEST_STALENESS).contains(&max_staleness(r)) {
+        v.add("max_staleness", "must be 0 to 60 seconds");
+    }
     if let Some(client) = &r.client {
         parse_address(&mut v, "client.address", &client.address);
         v.take("client.user_agent", check_line(&client.user_agent, MAX_USER_AGENT));
     }
     v.finish(Some(()))
+}
+
+/// How old an answer may be in microseconds; 0 for strictly.
+pub fn max_staleness(r: &crate::VerifyKeyRequest) -> i64 {
+    r.max_staleness.map_or(0, |d| micros(d.seconds, d.nanos).unwrap_or(-1))
 }
 
 /// A category of the log, or nothing.

@@ -3,7 +3,7 @@
 use keyledger_ledger::body::{self, Event, Kind, OwnerKind, Texts, Use};
 use keyledger_ledger::command::CheckAnswer;
 use keyledger_ledger::id::{KeyId, Time};
-use keyledger_ledger::judge::Verdict;
+use keyledger_ledger::judge::{Match, Verdict};
 use keyledger_ledger::policy::{Limits, Policy, Rotation};
 use keyledger_ledger::roles::Predefined;
 use keyledger_ledger::state::{
@@ -243,6 +243,27 @@ pub fn verdict(answer: &CheckAnswer) -> VerifyKeyResponse {
         expire_time: key.and_then(|k| k.expires).map(timestamp),
         position: Some(answer.at.position),
         index: Some(answer.at.index),
+        as_of_time: None,
+    }
+}
+
+/// What memory says of a key that may.
+pub fn remembered(
+    key_id: KeyId,
+    expires: Option<Time>,
+    matched: &Match,
+    now: Time,
+) -> VerifyKeyResponse {
+    VerifyKeyResponse {
+        decision: body::Decision::Allow as i32,
+        reason: body::DecisionReason::Granted as i32,
+        key_id: key_id.to_string(),
+        matched_grant: Some(matched.grant.to_body()),
+        matched_role: matched.role.clone().unwrap_or_default(),
+        expire_time: expires.map(timestamp),
+        position: None,
+        index: None,
+        as_of_time: Some(timestamp(now)),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::config::{Databases, Serve, Tls};
 use crate::grpc::{AuditService, KeyService, Services};
 use crate::keydir::{KeyDirectory, KeyDirectoryError};
 use crate::replica::{Replica, by_itself};
-use crate::sequencer::{Connections, SequencerError};
+use crate::sequencer::{Connections, RECORDED_WITHIN, SequencerError};
 use crate::store::connect::Database;
 use crate::store::{StoreError, migrate, settings};
 use crate::{indexer, sequencer};
@@ -80,7 +80,7 @@ pub async fn serve(
     tokio::spawn(watch_health(replica.clone(), health));
     tokio::spawn(index_uses(replica.clone()));
 
-    let services = Services::new(replica);
+    let services = Services::new(replica.clone());
     let mut server = Server::builder();
     if let Some(tls) = &config.tls {
         server = server.tls_config(tls_config(tls)?)?;
@@ -100,9 +100,22 @@ pub async fn serve(
         .add_service(services.audit_service())
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop);
     ready(address);
-    tokio::select! {
+    let result = tokio::select! {
         result = serving => Ok(result?),
         () = drained(stopped) => Ok(()),
+    };
+    end_memory(&replica).await;
+    result
+}
+
+/// What was answered from memory is recorded, and its end announced, before the server is gone.
+async fn end_memory(replica: &Replica) {
+    for ledger in replica.all() {
+        match tokio::time::timeout(RECORDED_WITHIN, ledger.end_memory()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "answers from memory were not ended"),
+            Err(_) => tracing::error!("answers from memory were not ended in time"),
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use super::*;
 
 /// Tag 2000, a message: a kind that this version doesn't know.
 const UNKNOWN_KIND: &[u8] = &[0x82, 0x7d, 0x02, 0x08, 0x01];
-/// Tag 9, a number: a field that this version doesn't know.
-const UNKNOWN_FIELD: &[u8] = &[0x48, 0x01];
+/// Tag 15, a number: a field that this version doesn't know.
+const UNKNOWN_FIELD: &[u8] = &[0x78, 0x01];
 
 #[test]
 fn an_entry_written_behind_its_back_stops_a_ledger_on_a_running_replica() {

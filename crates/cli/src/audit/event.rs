@@ -113,6 +113,8 @@ fn about(kind: &Kind) -> Option<String> {
         | Kind::KeySuspended(_)
         | Kind::KeyResumed(_)
         | Kind::KeyExpired(_)
+        | Kind::BoundedServingStarted(_)
+        | Kind::BoundedServingEnded(_)
         | Kind::UsePage(_) => None,
     }
 }

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::json::{self, Output, enum_value_name};
 use crate::screen::{Screen, Tone};
 use crate::table::Facts;
-use crate::values::{show_grant, show_time, words};
+use crate::values::{parse_duration, show_grant, show_time, words};
 
 /// Whatever is longer is no token: a wrong file, most likely.
 const MAX_SUBJECT: u64 = 4096;
@@ -45,6 +45,10 @@ pub(super) struct Check {
     /// Why, in words of at most 1,024 bytes. Kept sealed.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
+    /// How old the answer may be, at most 60 seconds: where role and policy allow it, it is then given from memory. Without it,
+    /// strictly.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    max_staleness: Option<prost_types::Duration>,
     #[command(flatten)]
     output: Output,
 }
@@ -84,6 +88,7 @@ impl Check {
             client: known.then_some(client),
             audience: self.audience,
             reason: self.reason,
+            max_staleness: self.max_staleness,
         }
     }
 }
@@ -117,8 +122,12 @@ fn show(screen: &Screen, reply: &VerifyKeyResponse) -> io::Result<()> {
     facts.add("grant", &reply.matched_grant.as_ref().map(show_grant).unwrap_or_default());
     facts.add("of role", &reply.matched_role);
     facts.add("expires", &reply.expire_time.as_ref().map(show_time).unwrap_or_default());
-    let (position, index) = (reply.position.unwrap_or_default(), reply.index.unwrap_or_default());
-    facts.add("recorded", &format!("position {position}, index {index}"));
+    let recorded = match (&reply.as_of_time, reply.position, reply.index) {
+        (Some(time), ..) => format!("soon: answered from memory at {}", show_time(time)),
+        (None, Some(position), Some(index)) => format!("position {position}, index {index}"),
+        (None, ..) => String::new(),
+    };
+    facts.add("recorded", &recorded);
     facts.print()
 }
 

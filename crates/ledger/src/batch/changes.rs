@@ -185,7 +185,10 @@ fn changed(state: &State, kind: &ChangeKind) -> Changed {
             *state.registered.keys().next_back().expect("a ledger was just registered"),
         ),
         ChangeKind::UpdatePolicy(_) => Changed::Policy(state.policy.clone()),
-        ChangeKind::OpenLedger(_) | ChangeKind::StartServer { .. } => Changed::Nothing,
+        ChangeKind::StartBounded { .. }
+        | ChangeKind::EndBounded { .. }
+        | ChangeKind::OpenLedger(_)
+        | ChangeKind::StartServer { .. } => Changed::Nothing,
     }
 }
 

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Run, caller_of};
 use crate::body::{self, Decision, DecisionReason, Use};
+use crate::bounded::BoundedUse;
 use crate::command::{Action, Answer, Call, Check, CheckAnswer, EXPLAIN, Refusal};
 use crate::id::KeyId;
 use crate::judge::{self, Asked, Identity, SystemCaller, identify};
@@ -64,11 +65,30 @@ impl Run<'_> {
                 self.record_refusal(call, r#use, Refusal::Earlier)
             }
             Action::Authenticate => Answer::Allowed { caller: caller.key },
-            Action::Read | Action::Change(_) => {
+            // These two have ways of their own.
+            Action::Change(_) | Action::Record(_) => Answer::Refused { refusal: Refusal::Internal },
+            Action::Read => {
                 let r#use = caller_use(&call, &caller, DecisionReason::Granted);
                 self.add_use(r#use, call.salt, call.texts);
                 Answer::Allowed { caller: caller.key }
             }
+        }
+    }
+
+    /// A use that was answered from memory: each number of its serving once, and none left out.
+    pub(super) fn record_bounded(&mut self, call: Call, bounded: BoundedUse) -> Answer {
+        let pending = self.bounded.get(&bounded.serving).copied().unwrap_or_default();
+        let serving = self.state().servings.get(&bounded.serving);
+        let serving = serving.filter(|serving| !serving.has_lapsed(self.means.now));
+        let next = serving.map(|serving| serving.recorded + u64::from(pending));
+        match next {
+            Some(next) if bounded.number < next => Answer::Recorded,
+            Some(next) if bounded.number == next => {
+                self.add_use(bounded.r#use, call.salt, call.texts);
+                *self.bounded.entry(bounded.serving).or_default() += 1;
+                Answer::Recorded
+            }
+            _ => Answer::Refused { refusal: Refusal::AlreadyDone },
         }
     }
 

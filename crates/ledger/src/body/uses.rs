@@ -20,6 +20,44 @@ pub struct UsePage {
     pub number: u64,
     #[prost(message, repeated, tag = "7")]
     pub spent: Vec<Spent>,
+    #[prost(message, repeated, tag = "8")]
+    pub bounded: Vec<BoundedUses>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct BoundedUses {
+    #[prost(bytes = "vec", tag = "1")]
+    pub serving_id: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub uses: u32,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct BoundedServingStarted {
+    #[prost(bytes = "vec", tag = "1")]
+    pub serving_id: Vec<u8>,
+    #[prost(int64, tag = "2")]
+    pub until_us: i64,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct BoundedServingEnded {
+    #[prost(bytes = "vec", tag = "1")]
+    pub serving_id: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub uses: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct Bounded {
+    #[prost(bytes = "vec", tag = "1")]
+    pub serving_id: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    #[prost(uint64, tag = "3")]
+    pub as_of_position: u64,
+    #[prost(int64, tag = "4")]
+    pub time_us: i64,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -138,6 +176,8 @@ pub struct Use {
     pub last_time_us: i64,
     #[prost(bytes = "vec", repeated, tag = "16")]
     pub traces: Vec<Vec<u8>>,
+    #[prost(message, optional, tag = "17")]
+    pub bounded: Option<Bounded>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]

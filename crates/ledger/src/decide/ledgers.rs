@@ -1,8 +1,9 @@
 //! Ledgers: opened, promised, and what holds in them.
 
 use crate::body::{self, Kind};
+use crate::bounded::LONGEST_SERVING;
 use crate::command::{OpenLedger, Refusal, RegisterLedger, UpdatePolicy};
-use crate::id::LedgerNumber;
+use crate::id::{LedgerNumber, Time};
 use crate::policy::{Limits, Policy};
 use crate::state::{Key, State};
 
@@ -71,4 +72,31 @@ pub(super) fn update_policy(
         policy: Some(policy.to_body()),
         changed: c.changed.clone(),
     }))
+}
+
+/// A serving that has lapsed can't go on: whoever sees it takes its uses for lost.
+pub(super) fn start_bounded(
+    state: &State,
+    serving: [u8; 16],
+    until: Time,
+    now: Time,
+) -> Result<Kind, Refusal> {
+    let lapsed = state.servings.get(&serving).is_some_and(|s| s.has_lapsed(now));
+    if lapsed || until <= now || until > now.plus_micros(LONGEST_SERVING) {
+        return Err(Refusal::AlreadyDone);
+    }
+    Ok(Kind::BoundedServingStarted(body::BoundedServingStarted {
+        serving_id: serving.to_vec(),
+        until_us: until.micros(),
+    }))
+}
+
+pub(super) fn end_bounded(state: &State, serving: [u8; 16], uses: u64) -> Result<Kind, Refusal> {
+    match state.servings.get(&serving) {
+        Some(s) if s.recorded == uses => Ok(Kind::BoundedServingEnded(body::BoundedServingEnded {
+            serving_id: serving.to_vec(),
+            uses,
+        })),
+        _ => Err(Refusal::AlreadyDone),
+    }
 }

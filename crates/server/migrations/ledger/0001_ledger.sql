@@ -83,6 +83,8 @@ CREATE TABLE projections (
     position bigint NOT NULL CHECK (position >= 0),
     next_page bigint NOT NULL CHECK (next_page >= 0),
     next_start bigint NOT NULL CHECK (next_start >= 0),
+    -- Replicas that answer from memory: 32 bytes each.
+    servings bytea NOT NULL,
     mac bytea NOT NULL CHECK (octet_length(mac) = 32)
 );
 COMMENT ON TABLE projections IS
@@ -146,6 +148,6 @@ GRANT USAGE ON SCHEMA public TO keyledger_app, keyledger_auditor;
 GRANT SELECT, INSERT ON entries, tiles, checkpoints, key_secrets, requests, key_uses TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (lock_only) ON ledgers TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, state, mac) ON keys TO keyledger_app;
-GRANT SELECT, INSERT, UPDATE (position, next_page, next_start, mac) ON projections TO keyledger_app;
+GRANT SELECT, INSERT, UPDATE (position, next_page, next_start, servings, mac) ON projections TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (next_position) ON key_uses_progress TO keyledger_app;
 GRANT SELECT ON ledgers, entries, tiles, checkpoints, keys, projections TO keyledger_auditor;

@@ -30,7 +30,7 @@ pub(crate) struct CallContext {
     pub(crate) replica: Arc<Replica>,
     pub(crate) ledger: Arc<Ledger>,
     caller: Option<Arc<Key>>,
-    call: Call,
+    pub(super) call: Call,
     digest: [u8; 32],
 }
 

@@ -3,7 +3,7 @@
 use futures_util::future::try_join_all;
 use keyledger_ledger::body::{DecisionReason, Texts};
 use keyledger_ledger::command::{Check, CheckAnswer, Refusal};
-use keyledger_ledger::judge::{self, Asked, Credential, Identity};
+use keyledger_ledger::judge::{self, Credential, Identity};
 use keyledger_ledger::restrict::{Circumstances, Source};
 use keyledger_proto::parse;
 use keyledger_proto::{
@@ -13,6 +13,7 @@ use keyledger_proto::{
 
 use super::call::CallContext;
 use super::keys::{find, show_key};
+use super::memory;
 use super::status::Failure;
 
 pub(super) async fn verify_key(
@@ -22,15 +23,28 @@ pub(super) async fn verify_key(
     let credential = parse::credential(&r.token);
     let call = Box::pin(in_ledger_of(call, &credential)).await?;
     // What leads up to the question is gone while the answer is awaited.
-    let (answer, again) = Box::pin(ask(call, credential, r)).await?;
+    let (answer, again) = match Box::pin(ask(call, credential, r)).await? {
+        Asked::Answered(answer) => return Ok(*answer),
+        Asked::Waits(answer, again) => (answer, again),
+    };
     if let Some(answer) = answer.await? {
         return Ok(show::verdict(&answer));
     }
     let (call, r) = *again.ok_or(Failure::Internal("a key that was known wasn't"))?;
     let credential = parse::credential(&r.token);
-    let (answer, _) = Box::pin(ask(call, credential, r)).await?;
-    let answer = answer.await?.ok_or(Failure::Internal("a key was seen twice"))?;
-    Ok(show::verdict(&answer))
+    match Box::pin(ask(call, credential, r)).await? {
+        Asked::Answered(answer) => Ok(*answer),
+        Asked::Waits(answer, _) => {
+            let answer = answer.await?.ok_or(Failure::Internal("a key was seen twice"))?;
+            Ok(show::verdict(&answer))
+        }
+    }
+}
+
+/// A question of VerifyKey: answered from memory, or waiting for the ledger.
+enum Asked<F> {
+    Answered(Box<VerifyKeyResponse>),
+    Waits(F, Option<Box<(CallContext, VerifyKeyRequest)>>),
 }
 
 /// A gateway checks tokens of every tenant with one key of the system ledger, as far as that key holds the permission on
@@ -51,13 +65,8 @@ async fn ask(
     call: CallContext,
     mut credential: Credential,
     r: VerifyKeyRequest,
-) -> Result<
-    (
-        impl Future<Output = Result<Option<Box<CheckAnswer>>, Failure>>,
-        Option<Box<(CallContext, VerifyKeyRequest)>>,
-    ),
-    Failure,
-> {
+) -> Result<Asked<impl Future<Output = Result<Option<Box<CheckAnswer>>, Failure>>>, Failure> {
+    let max_staleness = parse::max_staleness(&r);
     let subject = credential.key_id().and_then(|key_id| find(&call, key_id));
     let unseen = credential.key_id().filter(|_| subject.is_none());
     let again = unseen.map(|_| Box::new((call.again(), r.clone())));
@@ -83,7 +92,12 @@ async fn ask(
         address,
         texts: sealed,
     };
-    Ok((call.verify(check, unseen), again))
+    if max_staleness > 0
+        && let Some(answer) = memory::answer(&call, &check, max_staleness)?
+    {
+        return Ok(Asked::Answered(Box::new(answer)));
+    }
+    Ok(Asked::Waits(call.verify(check, unseen), again))
 }
 
 /// All questions are put at once; each is answered when it is durable.
@@ -108,7 +122,7 @@ pub(super) async fn test_permissions(
         audience: Some(&r.audience),
     };
     let test = |(permission, resource): &(String, String)| {
-        let asked = Asked { permission, resource, circumstances, more_uses: 0 };
+        let asked = judge::Asked { permission, resource, circumstances, more_uses: 0 };
         show::permission_test(&judge::judge(&head.state, key.id, version, asked, now))
     };
     Ok(TestPermissionsResponse {

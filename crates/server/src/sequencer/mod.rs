@@ -6,6 +6,7 @@
 //! - `ends`: notes that keys end soon, or have ended.
 //! - `folding`: refusals beyond ten equal ones a second wait, and share a record.
 //! - `load`: how a replica gets to the head when it starts.
+//! - `memory`: answers from memory, and the recording of their uses.
 //! - `quota`: how much one ledger may take of this replica.
 //! - `catch_up`: how it takes over what other replicas appended.
 
@@ -14,11 +15,13 @@ mod checkpoint;
 mod ends;
 mod folding;
 mod load;
+mod memory;
 mod quota;
 mod run;
 
 pub(crate) use checkpoint::SignedCheckpoint;
 pub(crate) use load::{key_as_of, load};
+pub(crate) use memory::{NotFromMemory, RECORDED_WITHIN};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -51,6 +54,7 @@ pub(crate) struct Ledger {
     stopped: OnceLock<String>,
     shed: AtomicU64,
     quota: quota::Quota,
+    memory: memory::Memory,
     checkpoint: ArcSwapOption<SignedCheckpoint>,
 }
 
@@ -120,6 +124,7 @@ impl Ledger {
             stopped: OnceLock::new(),
             shed: AtomicU64::new(0),
             quota: quota::Quota::default(),
+            memory: memory::Memory::default(),
             checkpoint: ArcSwapOption::empty(),
         });
         // The projection may stand a little behind the head, or was not believed at all.
@@ -130,6 +135,7 @@ impl Ledger {
         tokio::spawn(run::run(Arc::downgrade(&ledger), waiting));
         tokio::spawn(checkpoint::run(Arc::downgrade(&ledger)));
         tokio::spawn(ends::run(Arc::downgrade(&ledger)));
+        tokio::spawn(memory::run(Arc::downgrade(&ledger)));
         Ok(ledger)
     }
 

@@ -32,7 +32,7 @@ impl Bucket {
             None => most,
             Some(before) => {
                 let micros = now.saturating_duration_since(before).as_micros();
-                (micros * u128::from(per_second) / 1_000_000).min(most as u128) as i64
+                (micros * u128::from(per_second) / 1_000_000).min(i64::MAX as u128) as i64
             }
         };
         // What is too little to be counted waits until it is enough.

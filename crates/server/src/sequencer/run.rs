@@ -102,6 +102,7 @@ async fn serve(
     // COMMIT may have been sent when the time runs out, so then nothing is known. The batch is dropped; should it have
     // been committed, the next catch-up finds it.
     let mut committing = false;
+    let began = tokio::time::Instant::now();
     let attempt = async {
         match commands.is_empty() && !folding.is_due() {
             true => catch_up::without_lock(ledger).await.map(|()| vec![]),
@@ -109,7 +110,12 @@ async fn serve(
         }
     };
     match tokio::time::timeout(BATCH_TIMEOUT, attempt).await {
-        Ok(result) => result,
+        Ok(result) => {
+            if result.is_ok() {
+                ledger.confirm(began);
+            }
+            result
+        }
         Err(_) if committing => {
             Err(SequencerError::OutcomeUnknown("the database doesn't answer".into()))
         }
@@ -196,12 +202,7 @@ async fn store_beside(
         keys::project(client, id, &batch.changed_keys, &ledger.keys.row_mac).await?;
     }
     if is_binding_due(before, batch) {
-        let state = &batch.head.state;
-        let at = ProjectionAt {
-            position: state.next_position,
-            next_page: state.next_page,
-            next_start: state.next_start,
-        };
+        let at = ProjectionAt::of(&batch.head.state);
         let mac = ledger.keys.row_mac.of_sum(id.as_bytes(), &at, batch.head.rows);
         keys::bind(client, id, &at, &mac).await?;
     }

@@ -1,0 +1,79 @@
+//! Answers of VerifyKey from memory (BOUNDED freshness): only what is allowed, only where role and policy say so, and not
+//! older than they, and the caller, accept. Everything else is answered strictly, which is never wrong.
+
+use std::time::Duration;
+
+use keyledger_ledger::body::{Caller, Decision, DecisionReason, Use};
+use keyledger_ledger::bounded::{MayAnswer, Parties, may_answer};
+use keyledger_ledger::command::Check;
+use keyledger_ledger::judge::{Asked, Identity, identify};
+use keyledger_ledger::restrict::{Circumstances, OWN_AUDIENCE, Source};
+use keyledger_proto::{VerifyKeyResponse, show};
+
+use super::call::CallContext;
+use super::status::Failure;
+use crate::sequencer::NotFromMemory;
+
+/// The answer, if memory may give it. `asked` is how old it may be, in microseconds.
+pub(super) fn answer(
+    call: &CallContext,
+    check: &Check,
+    asked: i64,
+) -> Result<Option<VerifyKeyResponse>, Failure> {
+    let (head, now) = (call.head(), call.now());
+    let peppers = &call.replica.keys.peppers;
+    let caller = identify(&call.call.credential, &head.state, peppers);
+    let subject = identify(&check.credential, &head.state, peppers);
+    let (
+        Identity::Known { key_id: caller_id, version: caller_version },
+        Identity::Known { key_id, version },
+    ) = (caller, subject)
+    else {
+        return Ok(None);
+    };
+    let parties = Parties { caller: (caller_id, caller_version), subject: (key_id, version) };
+    let source = |address: Option<_>| address.map_or(Source::Unknown, Source::Address);
+    let by_caller = Asked {
+        permission: call.call.permission,
+        resource: &call.call.resource,
+        circumstances: Circumstances { from: source(call.call.peer), audience: Some(OWN_AUDIENCE) },
+        more_uses: 0,
+    };
+    let of_subject = Asked {
+        permission: &check.permission,
+        resource: &check.resource,
+        circumstances: Circumstances {
+            from: source(check.address),
+            audience: Some(&check.audience),
+        },
+        more_uses: 0,
+    };
+    let may = may_answer(&head.state, parties, by_caller, of_subject, asked, now);
+    let Some(MayAnswer { matched, max_staleness }) = may else { return Ok(None) };
+    let most = Duration::from_micros(max_staleness.max(0) as u64);
+    if call.ledger.staleness().is_none_or(|staleness| staleness > most) {
+        return Err(Failure::TooStale);
+    }
+    let r#use = Use {
+        key_id: key_id.as_bytes().to_vec(),
+        version,
+        caller: Some(Caller { key_id: caller_id.as_bytes().to_vec(), version: caller_version }),
+        method: call.call.method.into(),
+        permission: check.permission.clone(),
+        resource: check.resource.clone(),
+        audience: check.audience.clone(),
+        decision: Decision::Allow as i32,
+        reason: DecisionReason::Granted as i32,
+        trace_id: call.call.trace.trace_id_bytes(),
+        span_id: call.call.trace.span_id_bytes(),
+        ..Use::default()
+    };
+    let position = head.state.next_position;
+    match call.ledger.remember(r#use, check.texts.clone(), position, now) {
+        Ok(()) => {}
+        Err(NotFromMemory::NotYet) => return Ok(None),
+        Err(NotFromMemory::Behind) => return Err(Failure::TooStale),
+    }
+    let key = head.state.keys.get(&key_id);
+    Ok(Some(show::remembered(key_id, key.and_then(|k| k.expires), &matched, now)))
+}
