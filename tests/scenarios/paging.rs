@@ -22,7 +22,7 @@ fn pages_of_keys_hold_each_key_once() {
             let (mut keys, mut page_token) = (vec![], String::new());
             loop {
                 let page = admin
-                    .call(ListKeysRequest { page_size, page_token, filter: None })
+                    .call(ListKeysRequest { page_size, page_token, ..Default::default() })
                     .await
                     .unwrap();
                 assert!(page.keys.len() <= page_size as usize);

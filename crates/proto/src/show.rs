@@ -96,8 +96,8 @@ pub fn with_last_uses(key: crate::Key, last_uses: &BTreeMap<u32, Time>) -> crate
 }
 
 /// A key as it was: how often it had been used is not known of the past.
-pub fn key_of_the_past(key: &Key, texts: &Texts, then: Time) -> crate::Key {
-    crate::Key { uses_left: None, ..self::key(key, texts, then) }
+pub fn of_the_past(key: crate::Key) -> crate::Key {
+    crate::Key { uses_left: None, ..key }
 }
 
 /// An owner; a person by the name in the texts.

@@ -15,6 +15,7 @@ mod gate;
 mod keys;
 mod ledgers;
 mod lists;
+mod moment;
 mod page_token;
 mod permissions;
 mod roles;

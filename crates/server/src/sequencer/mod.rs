@@ -5,6 +5,7 @@
 //! - `checkpoint`: signs size and root at an interval.
 //! - `ends`: notes that keys end soon, or have ended.
 //! - `folding`: refusals beyond ten equal ones a second wait, and share a record.
+//! - `history`: its state as it was.
 //! - `load`: how a replica gets to the head when it starts.
 //! - `quota`: how much one ledger may take of this replica.
 //! - `catch_up`: how it takes over what other replicas appended.
@@ -13,11 +14,13 @@ mod catch_up;
 mod checkpoint;
 mod ends;
 mod folding;
+mod history;
 mod load;
 mod quota;
 mod run;
 
 pub(crate) use checkpoint::SignedCheckpoint;
+pub(crate) use history::{History, PastError};
 pub(crate) use load::{key_as_of, load};
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::keydir::KeyDirectory;
+use crate::last_uses::NewestUses;
 use crate::store::StoreError;
 use crate::store::connect::Database;
 
@@ -52,6 +56,7 @@ pub(crate) struct Ledger {
     shed: AtomicU64,
     quota: quota::Quota,
     checkpoint: ArcSwapOption<SignedCheckpoint>,
+    pub(crate) newest_uses: NewestUses,
 }
 
 type AnswerTo = oneshot::Sender<Result<Answer, SequencerError>>;
@@ -121,6 +126,7 @@ impl Ledger {
             shed: AtomicU64::new(0),
             quota: quota::Quota::default(),
             checkpoint: ArcSwapOption::empty(),
+            newest_uses: NewestUses::default(),
         });
         // The projection may stand a little behind the head, or was not believed at all.
         catch_up::without_lock(&ledger).await.map_err(|error| match error {

@@ -263,6 +263,21 @@ pub(crate) async fn count_changes(
     Ok(client.query_one(&statement, &params).await?.get::<_, i64>(0) as u64)
 }
 
+/// How many changes that are about no key there are before a position, counted up to a limit.
+pub(crate) async fn count_about_no_key(
+    client: &Client,
+    ledger_id: Uuid,
+    before: u64,
+    limit: u64,
+) -> Result<u64, StoreError> {
+    let sql = "/* entries::count_about_no_key */ SELECT count(*) FROM (
+                   SELECT FROM entries WHERE ledger_id = $1 AND position < $2 AND key_id IS NULL AND kind <> 23
+                   LIMIT $3) AS counted";
+    let statement = client.prepare_cached(sql).await?;
+    let params: [&(dyn ToSql + Sync); 3] = [&ledger_id, &(before as i64), &(limit as i64)];
+    Ok(client.query_one(&statement, &params).await?.get::<_, i64>(0) as u64)
+}
+
 /// The newest page of uses before a position.
 pub(crate) async fn newest_page(
     client: &Client,

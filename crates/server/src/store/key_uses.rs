@@ -1,7 +1,7 @@
 //! The index of uses by key: filled behind the commit, a row per key and run of pages; and when each secret was last used.
 //! Queries read newer pages themselves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use deadpool_postgres::Client;
 use keyledger_ledger::id::{KeyId, Time};
@@ -12,9 +12,9 @@ use uuid::Uuid;
 use super::StoreError;
 
 /// When secrets, by key and version, were last used: position and time.
-pub(crate) type LastUses = HashMap<(KeyId, u32), LastUse>;
+pub(crate) type LastUses = BTreeMap<(KeyId, u32), LastUse>;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy)]
 pub(crate) struct LastUse {
     pub(crate) position: u64,
     pub(crate) time: Time,
@@ -105,12 +105,14 @@ pub(crate) async fn last_uses(
     ledger_id: Uuid,
     key_ids: &[KeyId],
 ) -> Result<LastUses, StoreError> {
-    let sql = "/* key_uses::last_uses */ SELECT key_id, version, position, time_us FROM key_last_uses
+    let sql =
+        "/* key_uses::last_uses */ SELECT key_id, version, position, time_us FROM key_last_uses
                WHERE ledger_id = $1 AND key_id = ANY($2)";
     let ids: Vec<Uuid> = key_ids.iter().map(|id| id.uuid()).collect();
     let rows = client.query(&client.prepare_cached(sql).await?, &[&ledger_id, &ids]).await?;
     let last = |r: &Row| {
-        let secret = (KeyId::from_bytes(*r.get::<_, Uuid>(0).as_bytes()), r.get::<_, i32>(1) as u32);
+        let secret =
+            (KeyId::from_bytes(*r.get::<_, Uuid>(0).as_bytes()), r.get::<_, i32>(1) as u32);
         (secret, LastUse { position: r.get::<_, i64>(2) as u64, time: Time(r.get(3)) })
     };
     Ok(rows.iter().map(last).collect())
