@@ -4,7 +4,7 @@ mod steps;
 
 use std::collections::HashMap;
 
-use keyledger_ledger::apply::fold_key;
+use keyledger_ledger::apply::{apply_change, fold_key};
 use keyledger_ledger::batch::NewEntry;
 use keyledger_ledger::body::{self, DecisionReason, Event, Kind, RevocationKind};
 use keyledger_ledger::command::{
@@ -412,12 +412,19 @@ impl Story {
         }
     }
 
-    /// After each of its entries, a key folded from its own entries so far is what the ledger folded so far holds.
+    /// After each of its entries, a key folded from its own entries so far is what the ledger folded so far holds; and so is
+    /// all that changes alone tell, after each change.
     fn check_looks_back(&self) {
+        let mut past = State::default();
         let mut histories: HashMap<KeyId, Vec<(u64, [u8; 32], Event)>> = HashMap::new();
         let mut verifier = Verifier::default();
         for entry in &self.world.entries {
             verifier.push(&found(entry), &mut NoKeys).expect("it has verified before");
+            if !matches!(entry.event.kind, Some(Kind::UsePage(_))) {
+                apply_change(&mut past, entry.position, entry.leaf_hash, &entry.event)
+                    .expect("changes fit each other without the pages");
+                assert!(without_uses(verifier.state(), &past).same_fold(&past));
+            }
             let link = entry.event.kind.as_ref().and_then(Kind::key_link);
             let Some(id) = link.and_then(|l| KeyId::from_slice(&l.key_id)) else { continue };
             let history = histories.entry(id).or_default();
@@ -445,6 +452,16 @@ impl Story {
             assert!(end(key) <= end(creator), "{} outlives {}", key.id, creator.id);
         }
     }
+}
+
+/// A state without what only pages tell: how many of them there were is taken over.
+fn without_uses(state: &State, other: &State) -> State {
+    let mut without = state.clone();
+    without.next_page = other.next_page;
+    for key in state.keys.values().filter(|key| key.used.is_some()) {
+        without.put_key(Key { used: None, ..Key::clone(key) });
+    }
+    without
 }
 
 fn expiry(life: Life) -> Expiry {

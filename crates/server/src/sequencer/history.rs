@@ -1,15 +1,15 @@
 //! The past of a ledger: its state just before any position, folded from the signed changes themselves.
 //!
-//! No projected row is believed, and no column says what a change is: each is opened. The column `kind` only tells changes from
-//! pages of uses; that it told right is checked at the end, since each page has a signed number: so many pages and so many
-//! changes must make up all positions.
+//! No projected row is believed. The column `kind` tells changes from pages of uses, so that pages needn't be read, and it isn't
+//! believed either: pages are numbered in their signed bodies, so the newest page before a position tells how many of the
+//! entries before it are pages, and all others must have been folded.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use deadpool_postgres::Client;
 use keyledger_ledger::apply::apply_change;
-use keyledger_ledger::body::Kind;
-use keyledger_ledger::state::State;
+use keyledger_ledger::body::{Event, Kind};
+use keyledger_ledger::state::{LedgerInfo, State};
 use uuid::Uuid;
 
 use super::Ledger;
@@ -19,6 +19,8 @@ use crate::store::entries::{self, StoredEntry};
 
 /// How many changes are read, and folded on a thread of its own, at once.
 const CHUNK: i64 = 512;
+/// How many entries are read at once to find the newest page, which is mostly among the first.
+const BACKWARDS: i64 = 16;
 /// Of how many ledgers the newest folded state is kept.
 const MAX_KEPT: usize = 8;
 
@@ -36,11 +38,11 @@ pub(crate) struct History {
     /// Most changes that are folded for one answer.
     most: u64,
     folding: tokio::sync::Mutex<()>,
-    /// The newest folded state of each ledger: the next page of a list needs it again. The one used last stands last.
+    /// The newest folded state of each ledger: the next page of a list needs it again. The one made last stands last.
     kept: Mutex<Vec<(Uuid, Folded)>>,
 }
 
-/// A state without what only pages tell, and how many changes it was folded from.
+/// A state without what only pages tell, and how many changes it was folded from. As many changes, the same state.
 #[derive(Clone, Default)]
 struct Folded {
     state: State,
@@ -59,20 +61,18 @@ impl History {
         ledger: &Ledger,
         position: u64,
     ) -> Result<State, PastError> {
-        let live = ledger.snapshot();
-        let Some(end) = end_before(ledger, &live.state, position).await? else {
-            return Ok(live.state.clone());
+        let live = &ledger.snapshot().state;
+        let Some(changes) = self.changes_before(ledger, live, position).await? else {
+            return Ok(live.clone());
         };
-        if let Some(kept) = self.kept(ledger.id).filter(|k| k.state.next_position == end) {
+        if let Some(kept) = self.kept(ledger.id).filter(|kept| kept.changes == changes) {
             return Ok(kept.state);
         }
+        self.require_near(changes)?;
         let _one = self.folding.lock().await;
         // Whoever was before us may have come there, or at least nearer.
-        let begin = self.kept(ledger.id).filter(|k| k.state.next_position <= end);
-        let client = ledger.database.client().await?;
-        let changes = entries::count_changes(&client, ledger.id, end, self.most + 1).await?;
-        self.require_near(changes)?;
-        let folded = fold(&client, ledger, begin.unwrap_or_default(), end).await?;
+        let begin = self.kept(ledger.id).filter(|kept| kept.changes <= changes);
+        let folded = fold(ledger, begin.unwrap_or_default(), position, changes).await?;
         self.keep(ledger.id, folded.clone());
         Ok(folded.state)
     }
@@ -83,15 +83,55 @@ impl History {
         ledger: &Ledger,
         position: u64,
     ) -> Result<State, PastError> {
-        let live = ledger.snapshot();
-        let Some(end) = end_before(ledger, &live.state, position).await? else {
-            return Ok(live.state.clone());
-        };
         let _one = self.folding.lock().await;
         let client = ledger.database.client().await?;
-        let changes = entries::count_about_no_key(&client, ledger.id, end, self.most + 1).await?;
+        let limit = self.most.saturating_add(1).min(i64::MAX as u64);
+        let changes = entries::count_about_no_key(&client, ledger.id, position, limit).await?;
         self.require_near(changes)?;
-        Ok(fold_what_is_about_no_key(&client, ledger.id, end).await?)
+        Ok(fold_what_is_about_no_key(&client, ledger.id, position).await?)
+    }
+
+    /// How many changes lie before a position; `None` if the live state has no others.
+    async fn changes_before(
+        &self,
+        ledger: &Ledger,
+        live: &State,
+        position: u64,
+    ) -> Result<Option<u64>, PastError> {
+        let client = ledger.database.client().await?;
+        let pages = self.pages_before(&client, ledger.id, live, position).await?;
+        let pages_since = live.next_page.checked_sub(pages);
+        let nothing_since = pages_since == live.next_position.checked_sub(position);
+        let changes = position.checked_sub(pages).ok_or_else(|| damaged(position, "its pages"))?;
+        Ok((!nothing_since).then_some(changes))
+    }
+
+    /// How many pages lie before a position, by the number of the newest one. It is looked for by opening what is there.
+    async fn pages_before(
+        &self,
+        client: &Client,
+        ledger_id: Uuid,
+        live: &State,
+        position: u64,
+    ) -> Result<u64, PastError> {
+        let mut next = position;
+        while next > 0 {
+            self.require_near(position - next)?;
+            let before = entries::before_position(client, ledger_id, next, BACKWARDS).await?;
+            if before.is_empty() {
+                return Err(damaged(next - 1, "it is missing").into());
+            }
+            for stored in before {
+                if stored.position + 1 != next {
+                    return Err(damaged(next - 1, "it is missing").into());
+                }
+                if let Some(Kind::UsePage(page)) = open(&live.ledger, &stored)?.kind {
+                    return Ok(page.number + 1);
+                }
+                next -= 1;
+            }
+        }
+        Ok(0)
     }
 
     fn require_near(&self, changes: u64) -> Result<(), PastError> {
@@ -114,86 +154,48 @@ impl History {
     }
 }
 
-/// The position after the newest change before a position; `None` if nothing was changed between there and the live state.
-async fn end_before(
-    ledger: &Ledger,
-    live: &State,
-    position: u64,
-) -> Result<Option<u64>, StoreError> {
-    let client = ledger.database.client().await?;
-    let newest = async |before| {
-        let found = entries::change_positions(&client, ledger.id, None, before, 1).await?;
-        Ok::<_, StoreError>(found.first().map_or(0, |newest| newest + 1))
-    };
-    let end = newest(position).await?;
-    Ok(if end == newest(live.next_position).await? { None } else { Some(end) })
-}
-
-/// Goes on to a position that a change ends at.
+/// Goes on to a position before which so many changes lie.
 async fn fold(
-    client: &Client,
     ledger: &Ledger,
     mut folded: Folded,
-    end: u64,
+    position: u64,
+    changes: u64,
 ) -> Result<Folded, StoreError> {
-    while folded.state.next_position < end {
-        let rest = folded.state.next_position..end;
-        let changes = entries::changes(client, ledger.id, rest, CHUNK).await?;
-        if changes.is_empty() {
-            return Err(StoreError::Damaged(format!("position {} is gone", end - 1)));
+    let client = ledger.database.client().await?;
+    while folded.changes < changes {
+        let rest = folded.state.next_position..position;
+        let some = entries::changes(&client, ledger.id, rest, CHUNK).await?;
+        if some.is_empty() {
+            let problem = format!("{} of {changes} changes before it are there", folded.changes);
+            return Err(damaged(position, &problem));
         }
-        let applied = tokio::task::spawn_blocking(move || apply_all(folded, &changes)).await;
+        let applied = tokio::task::spawn_blocking(move || apply_all(folded, &some)).await;
         folded = applied.expect("what is applied is checked, and panics nowhere")?;
     }
-    if end > 0 && folded.state.ledger != ledger.snapshot().state.ledger {
-        return Err(StoreError::Damaged("position 0 is not what it was".into()));
+    if changes > 0 && folded.state.ledger != ledger.snapshot().state.ledger {
+        return Err(damaged(0, "it opens another ledger"));
     }
-    require_all(client, ledger.id, &folded).await?;
     Ok(folded)
 }
 
 fn apply_all(mut folded: Folded, changes: &[StoredEntry]) -> Result<Folded, StoreError> {
     for stored in changes {
-        let bad = |problem: String| {
-            StoreError::Damaged(format!("position {}: {problem}", stored.position))
-        };
-        let opened = match &folded.state.ledger {
-            Some(ledger) => stored.entry.open(&[ledger.entry_key]),
-            None => stored.entry.open_first(),
-        };
-        let event = opened.map_err(|e| bad(e.to_string()))?;
+        let event = open(&folded.state.ledger, stored)?;
         apply_change(&mut folded.state, stored.position, stored.entry.leaf_hash(), &event)
-            .map_err(|e| bad(e.to_string()))?;
+            .map_err(|e| damaged(stored.position, &e.to_string()))?;
         folded.changes += 1;
     }
     Ok(folded)
 }
 
-/// No change was taken for a page: the newest page says, signed, how many there are.
-async fn require_all(client: &Client, ledger_id: Uuid, folded: &Folded) -> Result<(), StoreError> {
-    let Folded { state, changes } = folded;
-    let pages = match (
-        entries::newest_page(client, ledger_id, state.next_position).await?,
-        &state.ledger,
-    ) {
-        (Some(page), Some(ledger)) => {
-            let event = page.entry.open(&[ledger.entry_key]);
-            match event.map(|event| event.kind) {
-                Ok(Some(Kind::UsePage(page))) => page.number + 1,
-                _ => {
-                    return Err(StoreError::Damaged(format!(
-                        "position {} is no page",
-                        page.position
-                    )));
-                }
-            }
-        }
-        _ => 0,
+fn open(ledger: &Option<Arc<LedgerInfo>>, stored: &StoredEntry) -> Result<Event, StoreError> {
+    let opened = match ledger {
+        Some(ledger) => stored.entry.open(&[ledger.entry_key]),
+        None => stored.entry.open_first(),
     };
-    if pages + changes == state.next_position {
-        return Ok(());
-    }
-    let problem =
-        format!("{pages} pages and {changes} changes lie before position {}", state.next_position);
-    Err(StoreError::Damaged(problem))
+    opened.map_err(|e| damaged(stored.position, &e.to_string()))
+}
+
+fn damaged(position: u64, problem: &str) -> StoreError {
+    StoreError::Damaged(format!("position {position}: {problem}"))
 }

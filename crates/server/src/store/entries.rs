@@ -249,20 +249,6 @@ pub(crate) async fn changes(
     client.query(&statement, &params).await?.iter().map(brief).collect()
 }
 
-/// How many changes there are before a position, counted up to a limit.
-pub(crate) async fn count_changes(
-    client: &Client,
-    ledger_id: Uuid,
-    before: u64,
-    limit: u64,
-) -> Result<u64, StoreError> {
-    let sql = "/* entries::count_changes */ SELECT count(*) FROM (
-                   SELECT FROM entries WHERE ledger_id = $1 AND position < $2 AND kind <> 23 LIMIT $3) AS counted";
-    let statement = client.prepare_cached(sql).await?;
-    let params: [&(dyn ToSql + Sync); 3] = [&ledger_id, &(before as i64), &(limit as i64)];
-    Ok(client.query_one(&statement, &params).await?.get::<_, i64>(0) as u64)
-}
-
 /// How many changes that are about no key there are before a position, counted up to a limit.
 pub(crate) async fn count_about_no_key(
     client: &Client,
@@ -278,19 +264,20 @@ pub(crate) async fn count_about_no_key(
     Ok(client.query_one(&statement, &params).await?.get::<_, i64>(0) as u64)
 }
 
-/// The newest page of uses before a position.
-pub(crate) async fn newest_page(
+/// Entries before a position, newest first, without what lies beside them.
+pub(crate) async fn before_position(
     client: &Client,
     ledger_id: Uuid,
-    before: u64,
-) -> Result<Option<StoredEntry>, StoreError> {
+    position: u64,
+    limit: i64,
+) -> Result<Vec<StoredEntry>, StoreError> {
     let sql = format!(
-        "/* entries::newest_page */ SELECT {BRIEF} FROM entries
-         WHERE ledger_id = $1 AND position < $2 AND kind = 23 ORDER BY position DESC LIMIT 1"
+        "/* entries::before_position */ SELECT {BRIEF} FROM entries
+         WHERE ledger_id = $1 AND position < $2 ORDER BY position DESC LIMIT $3"
     );
     let statement = client.prepare_cached(&sql).await?;
-    let row = client.query_opt(&statement, &[&ledger_id, &(before as i64)]).await?;
-    row.as_ref().map(brief).transpose()
+    let params: [&(dyn ToSql + Sync); 3] = [&ledger_id, &(position as i64), &limit];
+    client.query(&statement, &params).await?.iter().map(brief).collect()
 }
 
 /// Positions of changes before `before`, newest first.
