@@ -6,6 +6,7 @@ use prost_types::Timestamp;
 use tonic::{Code, Status};
 
 use crate::harness::*;
+use crate::offline::connection;
 
 /// A moment, for whichever request.
 #[derive(Clone, Copy, Debug)]
@@ -270,6 +271,49 @@ fn what_lies_behind_too_many_changes_is_refused_except_for_single_keys() {
         get(&admin, "readers", AsOf::Position(late)).await.expect("only two are about no key");
         // Since then nothing was changed: nothing is folded.
         list(&admin, AsOf::Position(late + 1)).await.unwrap();
+    });
+}
+
+#[test]
+fn commands_show_the_past_and_who_uses_what() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let admin = replica.admin();
+        admin.call(role("readers", vec![grant("audit.read", "logs/*")])).await.unwrap();
+        let robot = service_key("robot", vec![]);
+        let robot = CreateKeyRequest { roles: vec!["readers".into()], ..robot };
+        let robot = admin.call(robot).await.unwrap();
+        admin.call(check(&robot.token)).await.unwrap();
+        let position = (robot.position.unwrap() + 1).to_string();
+        let key_id = robot.key.unwrap().key_id;
+        admin.call(retire_role("readers")).await.unwrap();
+        let run = async |words: &str| {
+            let words = words.split(' ').map(String::from).chain(["-o".into(), "json".into()]);
+            // It shows what is nobody's business: so not through what is looked through for secrets.
+            let words = words.chain(connection(d, &replica));
+            let output = d.program().args(words).output().await.unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+        };
+        let key = run(&format!("keys get {key_id}")).await["key"].clone();
+        let (used, time) = (&key["lastUseTime"], key["createTime"].as_str().unwrap());
+        assert!(used.is_string() && key["versions"][0]["lastUseTime"] == *used);
+        let who = "keys who audit.read logs/error";
+        assert_eq!(run(who).await["access"].as_array().unwrap().len(), 1);
+        let can = "keys list --can audit.read:logs/error";
+        for as_of in [format!("--as-of-position {position}"), format!("--as-of-time {time}")] {
+            let who = run(&format!("{who} {as_of}")).await;
+            assert_eq!(who["access"][1]["matchedRole"], "readers");
+            let can = run(&format!("{can} {as_of}")).await;
+            assert_eq!(can["keys"][1]["keyId"], key_id);
+            assert_eq!(can["position"], position);
+            let role = run(&format!("roles get readers {as_of}")).await;
+            assert!(role["role"]["retireTime"].is_null(), "{role}");
+        }
+        assert_eq!(run(can).await["keys"].as_array().unwrap().len(), 1);
+        let unused = run("keys list --unused-since 2999-01-01T00:00:00Z").await;
+        assert_eq!(unused["keys"].as_array().unwrap().len(), 2);
+        assert!(run(&format!("keys list --unused-since {time}")).await["keys"].is_null());
     });
 }
 

@@ -76,10 +76,8 @@ pub fn apply(state: &mut State, leaf_hash: Hash, event: &Event) -> Result<(), Ap
         state.ledger = Some(Arc::new(ledger_info(event, opened)?));
         return advance(state, time);
     }
-    check_envelope(state, event)?;
-    let at = At { position: state.next_position, time, leaf_hash, caller: caller_id(event)? };
+    let at = check(state, state.next_position, leaf_hash, event, kind)?;
     let used = counted_caller(state, &at, kind)?;
-    check_due(state, &at, kind)?;
     apply_kind(state, &at, kind)?;
     used.into_iter().for_each(|used| set_used(state, used));
     advance(state, time)
@@ -104,16 +102,27 @@ pub fn apply_change(
     if let Kind::UsePage(_) = kind {
         return Err(ApplyError::Field("kind"));
     }
-    check_envelope(state, event)?;
-    let time = Time(event.time_us);
-    let at = At { position, time, leaf_hash, caller: caller_id(event)? };
-    check_due(state, &at, kind)?;
+    let at = check(state, position, leaf_hash, event, kind)?;
     apply_kind(state, &at, kind)?;
     if let Some(id) = kind.key_link().and_then(|l| KeyId::from_slice(&l.key_id)) {
         forget_used(state, id);
     }
     state.next_position = position;
-    advance(state, time)
+    advance(state, at.time)
+}
+
+/// What must hold of an entry of any kind.
+fn check(
+    state: &State,
+    position: u64,
+    leaf_hash: Hash,
+    event: &Event,
+    kind: &Kind,
+) -> Result<At, ApplyError> {
+    check_envelope(state, event)?;
+    let at = At { position, time: Time(event.time_us), leaf_hash, caller: caller_id(event)? };
+    check_due(state, &at, kind)?;
+    Ok(at)
 }
 
 /// What an entry does, of whatever kind.
