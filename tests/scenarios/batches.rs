@@ -514,6 +514,46 @@ fn check_lives(before: &State, after: &State) {
     }
 }
 
+#[test]
+fn changes_fold_only_in_their_order_each_once_and_without_pages() {
+    let mut story = Story::begin();
+    for _ in 0..2 {
+        let call = story.call(Pick::Admin, "KeyService/ListKeys", "keys.read");
+        let token = story.world.new_key();
+        let kind = story.world.create_key(
+            &token,
+            Owner::Service("robot".into()),
+            vec![],
+            vec![],
+            Expiry::Never,
+        );
+        let create = story.world.by_itself(kind, vec![]);
+        let suspend = ChangeKind::SuspendKey { key_id: token.key_id };
+        let suspend = story.world.by_itself(suspend, vec![]);
+        story.world.run(vec![Command { call, action: Action::Read }, create, suspend]);
+    }
+    let entries = &story.world.entries;
+    let is_page = |entry: &NewEntry| matches!(entry.event.kind, Some(Kind::UsePage(_)));
+    let mut past = State::default();
+    for (i, entry) in entries.iter().enumerate() {
+        let before = past.clone();
+        let apply =
+            |past: &mut State, e: &NewEntry| apply_change(past, e.position, e.leaf_hash, &e.event);
+        // Those before it; and itself, if it is a page.
+        for wrong in entries[..i].iter().chain([entry].into_iter().filter(|e| is_page(e))) {
+            apply(&mut past, wrong).expect_err("it was applied, or is a page");
+        }
+        if matches!(entry.event.kind, Some(Kind::KeyCreated(_))) {
+            apply(&mut past, &entries[i + 1]).expect_err("the key isn't there");
+        }
+        assert!(past.same_fold(&before), "what is refused changes nothing");
+        if !is_page(entry) {
+            apply(&mut past, entry).expect("it comes next");
+        }
+    }
+    assert_eq!(past.keys, story.world.head.state.keys);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(192) })]
 

@@ -72,23 +72,55 @@ impl History {
         let _one = self.folding.lock().await;
         // Whoever was before us may have come there, or at least nearer.
         let begin = self.kept(ledger.id).filter(|kept| kept.changes <= changes);
-        let folded = fold(ledger, begin.unwrap_or_default(), position, changes).await?;
-        self.keep(ledger.id, folded.clone());
-        Ok(folded.state)
+        Ok(self.fold(ledger, begin.unwrap_or_default(), position, changes).await?)
     }
 
-    /// The roles just before a position: from the few entries that are about no key, however many keys there are.
+    /// The roles just before a position: from the few entries that are about no key, however many keys there are. As when a
+    /// replica starts, a column says which these are.
     pub(crate) async fn roles_as_of(
         &self,
         ledger: &Ledger,
         position: u64,
     ) -> Result<State, PastError> {
+        let live = &ledger.snapshot().state;
+        if position == live.next_position {
+            return Ok(live.clone());
+        }
         let _one = self.folding.lock().await;
         let client = ledger.database.client().await?;
         let limit = self.most.saturating_add(1).min(i64::MAX as u64);
         let changes = entries::count_about_no_key(&client, ledger.id, position, limit).await?;
         self.require_near(changes)?;
         Ok(fold_what_is_about_no_key(&client, ledger.id, position).await?)
+    }
+
+    /// Goes on to a position before which so many changes lie. A call may run out of time: how far it came is kept, and whoever
+    /// calls again goes on from there.
+    async fn fold(
+        &self,
+        ledger: &Ledger,
+        mut folded: Folded,
+        position: u64,
+        changes: u64,
+    ) -> Result<State, StoreError> {
+        let info = ledger.snapshot().state.ledger.clone();
+        let client = ledger.database.client().await?;
+        while folded.changes < changes {
+            let rest = folded.state.next_position..position;
+            let some = entries::changes(&client, ledger.id, rest, CHUNK).await?;
+            if some.is_empty() {
+                let problem =
+                    format!("{} of {changes} changes before it are there", folded.changes);
+                return Err(damaged(position, &problem));
+            }
+            let applied = tokio::task::spawn_blocking(move || apply_all(folded, &some)).await;
+            folded = applied.expect("what is applied is checked, and panics nowhere")?;
+            if folded.state.ledger != info {
+                return Err(damaged(0, "it opens another ledger"));
+            }
+            self.keep(ledger.id, folded.clone());
+        }
+        Ok(folded.state)
     }
 
     /// How many changes lie before a position; `None` if the live state has no others.
@@ -152,30 +184,6 @@ impl History {
         }
         kept.push((ledger_id, folded));
     }
-}
-
-/// Goes on to a position before which so many changes lie.
-async fn fold(
-    ledger: &Ledger,
-    mut folded: Folded,
-    position: u64,
-    changes: u64,
-) -> Result<Folded, StoreError> {
-    let client = ledger.database.client().await?;
-    while folded.changes < changes {
-        let rest = folded.state.next_position..position;
-        let some = entries::changes(&client, ledger.id, rest, CHUNK).await?;
-        if some.is_empty() {
-            let problem = format!("{} of {changes} changes before it are there", folded.changes);
-            return Err(damaged(position, &problem));
-        }
-        let applied = tokio::task::spawn_blocking(move || apply_all(folded, &some)).await;
-        folded = applied.expect("what is applied is checked, and panics nowhere")?;
-    }
-    if changes > 0 && folded.state.ledger != ledger.snapshot().state.ledger {
-        return Err(damaged(0, "it opens another ledger"));
-    }
-    Ok(folded)
 }
 
 fn apply_all(mut folded: Folded, changes: &[StoredEntry]) -> Result<Folded, StoreError> {
