@@ -53,8 +53,8 @@ async fn get(caller: &Caller, name: &str, as_of: AsOf) -> Result<GetRoleResponse
     caller.call(GetRoleRequest { name: name.into(), as_of }).await
 }
 
-/// Keys without what is said only of now.
-fn then(keys: Vec<Key>) -> Vec<Key> {
+/// Keys without what uses change, and what is said only of now.
+pub(crate) fn without_uses(keys: Vec<Key>) -> Vec<Key> {
     let version = |v: KeyVersion| KeyVersion { last_use_time: None, ..v };
     let key = |k: Key| Key {
         versions: k.versions.into_iter().map(version).collect(),
@@ -66,7 +66,8 @@ fn then(keys: Vec<Key>) -> Vec<Key> {
 }
 
 fn accesses(reply: WhoHasAccessResponse) -> Vec<KeyAccess> {
-    let access = |a: KeyAccess| KeyAccess { key: then(a.key.into_iter().collect()).pop(), ..a };
+    let access =
+        |a: KeyAccess| KeyAccess { key: without_uses(a.key.into_iter().collect()).pop(), ..a };
     reply.access.into_iter().map(access).collect()
 }
 
@@ -89,7 +90,7 @@ struct Seen {
 async fn see(caller: &Caller, position: Option<u64>) -> Seen {
     Seen {
         position: position.unwrap() + 1,
-        keys: then(list(caller, AsOf::Now).await.unwrap().keys),
+        keys: without_uses(list(caller, AsOf::Now).await.unwrap().keys),
         who: accesses(who(caller, AsOf::Now).await.unwrap()),
         role: get(caller, "readers", AsOf::Now).await.ok().and_then(|reply| reply.role),
     }
