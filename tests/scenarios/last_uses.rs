@@ -150,7 +150,7 @@ fn keys_that_nobody_uses_any_more_are_found_and_ended() {
             filter: Some(unused),
             kind: RevocationKind::Unused as i32,
             reason: "nobody has used it".into(),
-            validate_only: false,
+            ..Default::default()
         };
         let ended = admin.call(request).await.unwrap();
         assert_eq!(ended.key_ids.into_iter().collect::<BTreeSet<_>>(), set(&[0, 1, 3]));

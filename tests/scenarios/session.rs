@@ -237,7 +237,8 @@ fn a_replica_that_is_started_again_finds_the_same_keys() {
         let second = d.replica().await;
         let after = second.admin().call(ListKeysRequest::default()).await.unwrap().keys;
         // Each list is a use of the admin's key.
-        assert_eq!(without_uses(before), without_uses(after));
+        let before = without_uses(before);
+        assert_eq!(without_uses(after), before);
         let verdict = second.admin().call(check(&made.token)).await.unwrap();
         assert_eq!(verdict.decision(), Decision::Allow);
         let verdict = second.admin().call(check(&ended.token)).await.unwrap();
@@ -246,7 +247,7 @@ fn a_replica_that_is_started_again_finds_the_same_keys() {
 
         let third = d.replica().await;
         let after = third.admin().call(ListKeysRequest::default()).await.unwrap().keys;
-        assert_eq!(before, after);
+        assert_eq!(without_uses(after), before);
     });
 }
 

@@ -95,12 +95,7 @@ impl Moment {
     }
 
     /// A key as it is or was. How often it had been used at a moment of the past isn't known.
-    pub(super) fn show_key(
-        &self,
-        state: &State,
-        key: &Key,
-        texts: &Texts,
-    ) -> keyledger_proto::Key {
+    pub(super) fn show_key(&self, state: &State, key: &Key, texts: &Texts) -> keyledger_proto::Key {
         let shown = show::key(state, key, texts, self.time);
         match self.as_of {
             AsOf::Now => shown,
