@@ -4,7 +4,7 @@ mod steps;
 
 use std::collections::HashMap;
 
-use keyledger_ledger::apply::fold_key;
+use keyledger_ledger::apply::{apply_change, fold_key};
 use keyledger_ledger::batch::NewEntry;
 use keyledger_ledger::body::{self, DecisionReason, Event, Kind, RevocationKind};
 use keyledger_ledger::command::{
@@ -413,12 +413,19 @@ impl Story {
         }
     }
 
-    /// After each of its entries, a key folded from its own entries so far is what the ledger folded so far holds.
+    /// After each of its entries, a key folded from its own entries so far is what the ledger folded so far holds; and so is
+    /// all that changes alone tell, after each change.
     fn check_looks_back(&self) {
+        let mut past = State::default();
         let mut histories: HashMap<KeyId, Vec<(u64, [u8; 32], Event)>> = HashMap::new();
         let mut verifier = Verifier::default();
         for entry in &self.world.entries {
             verifier.push(&found(entry), &mut NoKeys).expect("it has verified before");
+            if !matches!(entry.event.kind, Some(Kind::UsePage(_))) {
+                apply_change(&mut past, entry.position, entry.leaf_hash, &entry.event)
+                    .expect("changes fit each other without the pages");
+                assert!(without_uses(verifier.state(), &past).same_fold(&past));
+            }
             let link = entry.event.kind.as_ref().and_then(Kind::key_link);
             let Some(id) = link.and_then(|l| KeyId::from_slice(&l.key_id)) else { continue };
             let history = histories.entry(id).or_default();
@@ -446,6 +453,16 @@ impl Story {
             assert!(end(key) <= end(creator), "{} outlives {}", key.id, creator.id);
         }
     }
+}
+
+/// A state without what only pages tell: how many of them there were is taken over.
+fn without_uses(state: &State, other: &State) -> State {
+    let mut without = state.clone();
+    without.next_page = other.next_page;
+    for key in state.keys.values().filter(|key| key.used.is_some()) {
+        without.put_key(Key { used: None, ..Key::clone(key) });
+    }
+    without
 }
 
 fn expiry(life: Life) -> Expiry {
@@ -496,6 +513,46 @@ fn check_lives(before: &State, after: &State) {
         let numbers: Vec<u32> = new.versions.iter().map(|v| v.number).collect();
         assert!(numbers.len() <= 2 && numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]));
     }
+}
+
+#[test]
+fn changes_fold_only_in_their_order_each_once_and_without_pages() {
+    let mut story = Story::begin();
+    for _ in 0..2 {
+        let call = story.call(Pick::Admin, "KeyService/ListKeys", "keys.read");
+        let token = story.world.new_key();
+        let kind = story.world.create_key(
+            &token,
+            Owner::Service("robot".into()),
+            vec![],
+            vec![],
+            Expiry::Never,
+        );
+        let create = story.world.by_itself(kind, vec![]);
+        let suspend = ChangeKind::SuspendKey { key_id: token.key_id };
+        let suspend = story.world.by_itself(suspend, vec![]);
+        story.world.run(vec![Command { call, action: Action::Read }, create, suspend]);
+    }
+    let entries = &story.world.entries;
+    let is_page = |entry: &NewEntry| matches!(entry.event.kind, Some(Kind::UsePage(_)));
+    let mut past = State::default();
+    for (i, entry) in entries.iter().enumerate() {
+        let before = past.clone();
+        let apply =
+            |past: &mut State, e: &NewEntry| apply_change(past, e.position, e.leaf_hash, &e.event);
+        // Those before it; and itself, if it is a page.
+        for wrong in entries[..i].iter().chain([entry].into_iter().filter(|e| is_page(e))) {
+            apply(&mut past, wrong).expect_err("it was applied, or is a page");
+        }
+        if matches!(entry.event.kind, Some(Kind::KeyCreated(_))) {
+            apply(&mut past, &entries[i + 1]).expect_err("the key isn't there");
+        }
+        assert!(past.same_fold(&before), "what is refused changes nothing");
+        if !is_page(entry) {
+            apply(&mut past, entry).expect("it comes next");
+        }
+    }
+    assert_eq!(past.keys, story.world.head.state.keys);
 }
 
 proptest! {

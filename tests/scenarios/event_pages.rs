@@ -54,7 +54,7 @@ async fn compare(d: &Deployment, admin: &Caller, key_id: &str) {
 }
 
 /// Waits until the index of uses covers all that ledger 1 holds now.
-async fn until_indexed(d: &Deployment) {
+pub(crate) async fn until_indexed(d: &Deployment) {
     let client = d.superuser().await;
     let size = "SELECT count(*) FROM entries e JOIN ledgers l USING (ledger_id) WHERE l.number = 1";
     let size: i64 = client.query_one(size, &[]).await.unwrap().get(0);

@@ -92,7 +92,7 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
             (Does::Read, WatchKeysRequest { from_position: Some(0) }.encode_to_vec())
         }
         "KeyService/GetRole" => {
-            (Does::Read, GetRoleRequest { name: "auditor".into() }.encode_to_vec())
+            (Does::Read, GetRoleRequest { name: "auditor".into(), as_of: None }.encode_to_vec())
         }
         "KeyService/UpdateRole" => {
             let request = update_role("error-readers", vec![grant("audit.read", "logs/error")]);

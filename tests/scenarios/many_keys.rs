@@ -20,7 +20,7 @@ async fn found(caller: &Caller, filter: KeyFilter) -> BTreeSet<String> {
     let (mut ids, mut page_token) = (BTreeSet::new(), String::new());
     loop {
         let filter = Some(filter.clone());
-        let request = ListKeysRequest { page_size: 2, page_token, filter };
+        let request = ListKeysRequest { page_size: 2, page_token, filter, as_of: None };
         let page = caller.call(request).await.unwrap();
         ids.extend(page.keys.into_iter().map(|k| k.key_id));
         page_token = page.next_page_token;

@@ -261,7 +261,7 @@ fn folder(d: &Deployment) -> PathBuf {
 }
 
 /// How to reach a replica as admin of the first ledger.
-fn connection(d: &Deployment, replica: &Replica) -> [String; 4] {
+pub(crate) fn connection(d: &Deployment, replica: &Replica) -> [String; 4] {
     let token = folder(d).join("tokens/admin.token").display().to_string();
     ["--endpoint".into(), format!("http://{}", replica.address), "--token-file".into(), token]
 }

@@ -36,7 +36,7 @@ fn a_key_may_do_what_its_roles_allow() {
         let listed = admin.call(ListRolesRequest::default()).await.unwrap().roles;
         let own: Vec<Role> = listed.into_iter().filter(|r| !r.predefined).collect();
         assert_eq!(own, std::slice::from_ref(&shown));
-        let get = GetRoleRequest { name: "log-readers".into() };
+        let get = GetRoleRequest { name: "log-readers".into(), as_of: None };
         assert_eq!(admin.call(get).await.unwrap().role, Some(shown));
     });
 }

@@ -145,6 +145,9 @@ fn advice(code: Code, details: &ErrorDetails, about: &Circumstances) -> Option<S
         }
         "PAGE_TOKEN_INVALID" => "start at the first page: leave out --page-token".into(),
         "KEY_NOT_FOUND" => "`keyledger keys list` shows the keys of this ledger".into(),
+        "TOO_FAR_BACK" => {
+            "`keyledger keys get KEY_ID` with the same moment shows a single key as it was".into()
+        }
         "ROLE_NOT_FOUND" => "`keyledger roles list` shows the roles of this ledger".into(),
         "EVENT_NOT_FOUND" => {
             "`keyledger audit list` shows the events that this key may read".into()

@@ -17,17 +17,18 @@ mod watch;
 pub(crate) use show::owner;
 
 use clap::Subcommand;
-use keyledger_proto::get_key_request::AsOf;
-use keyledger_proto::{GetKeyRequest, ListKeysRequest, WhoAmIRequest};
+use keyledger_proto::{
+    GetKeyRequest, ListKeysRequest, WhoAmIRequest, get_key_request, list_keys_request,
+};
 use uuid::Uuid;
 
 use crate::Ending;
+use crate::as_of::AsOf;
 use crate::connection::{Connection, DataDir, Session};
 use crate::json::{self, Output};
 use crate::paging::Paging;
 use crate::screen::Screen;
 use crate::token::Usual;
-use crate::values::parse_time;
 
 /// Issue, show, change, rotate, stop, revoke and check provisioning keys.
 #[derive(clap::Args)]
@@ -67,12 +68,8 @@ enum Command {
 struct Get {
     /// Which key: a UUID.
     key_id: Uuid,
-    /// As it was just before this position.
-    #[arg(long, value_name = "POSITION", conflicts_with = "as_of_time")]
-    as_of_position: Option<u64>,
-    /// As it was at this time: RFC 3339 with an offset.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    as_of_time: Option<prost_types::Timestamp>,
+    #[command(flatten)]
+    as_of: AsOf,
     #[command(flatten)]
     output: Output,
 }
@@ -85,6 +82,8 @@ struct Get {
 struct List {
     #[command(flatten)]
     filter: filter::Filter,
+    #[command(flatten)]
+    as_of: AsOf,
     #[command(flatten)]
     paging: Paging,
     #[command(flatten)]
@@ -137,9 +136,8 @@ impl Get {
         let request = GetKeyRequest {
             key_id: self.key_id.to_string(),
             as_of: self
-                .as_of_position
-                .map(AsOf::AsOfPosition)
-                .or(self.as_of_time.map(AsOf::AsOfTime)),
+                .as_of
+                .to_wire(get_key_request::AsOf::AsOfPosition, get_key_request::AsOf::AsOfTime),
         };
         let reply = session.keys().get_key(session.call(request)).await;
         let reply = reply.map_err(|s| session.failure(&s))?.into_inner();
@@ -154,7 +152,15 @@ impl List {
     async fn run(self, session: &Session, screen: &Screen) -> anyhow::Result<()> {
         let page = async |page_token| {
             let filter = Some(self.filter.to_wire());
-            let request = ListKeysRequest { page_size: self.paging.size(), page_token, filter };
+            let request = ListKeysRequest {
+                page_size: self.paging.size(),
+                page_token,
+                filter,
+                as_of: self.as_of.to_wire(
+                    list_keys_request::AsOf::AsOfPosition,
+                    list_keys_request::AsOf::AsOfTime,
+                ),
+            };
             let reply = session.keys().list_keys(session.call(request)).await;
             let reply = reply.map_err(|s| session.failure(&s))?.into_inner();
             match self.output.is_json() {

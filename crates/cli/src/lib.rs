@@ -3,6 +3,7 @@
 //! Each family of commands has a file of its own. All of them print through [`screen`], reach the server through
 //! [`connection`] and fail through [`failure`].
 
+mod as_of;
 mod audit;
 mod change;
 mod connection;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use keyledger_server::config::{Databases, Serve, Tls};
+use keyledger_server::config::{Databases, MAX_FOLDED, Serve, Tls};
 use keyledger_server::dev::{Dev, dev};
 use keyledger_server::embedded::{GuardCommand, guard_main};
 use keyledger_server::init::{Init, admin_token_file, init, system_token_file};
@@ -112,6 +112,10 @@ pub(crate) struct ServeArgs {
     /// Listen without TLS on an address that is not loopback: only behind a proxy that encrypts.
     #[arg(long)]
     allow_plaintext: bool,
+    /// Most changes that are folded to answer a list of the past (--as-of-position, --as-of-time). Beyond it, single keys must
+    /// be asked for.
+    #[arg(long, value_name = "NUMBER", env = "KEYLEDGER_MAX_FOLDED", default_value_t = MAX_FOLDED)]
+    max_folded: u64,
 }
 
 #[derive(Args)]
@@ -223,6 +227,7 @@ async fn run_serve(args: ServeArgs) -> anyhow::Result<()> {
         listen: args.listen,
         tls,
         allow_plaintext: args.allow_plaintext,
+        max_folded: args.max_folded,
     };
     serve(config, |address| println!("listening on {address}"), stop_signal()?).await?;
     Ok(())

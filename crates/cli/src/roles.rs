@@ -5,11 +5,13 @@ mod permissions;
 use clap::Subcommand;
 use keyledger_ledger::grant::Grant;
 use keyledger_proto::{
-    CreateRoleRequest, GetRoleRequest, ListRolesRequest, RetireRoleRequest, Role, UpdateRoleRequest,
+    CreateRoleRequest, GetRoleRequest, ListRolesRequest, RetireRoleRequest, Role,
+    UpdateRoleRequest, get_role_request,
 };
 use prost_types::{Duration, FieldMask};
 
 use crate::Ending;
+use crate::as_of::AsOf;
 use crate::change::{self, Change, RotationArgs, show_rotation};
 use crate::connection::{Connection, DataDir, Session};
 use crate::json::{self, Output};
@@ -49,6 +51,8 @@ enum Command {
 struct Get {
     /// Name of the role.
     name: String,
+    #[command(flatten)]
+    as_of: AsOf,
     #[command(flatten)]
     output: Output,
 }
@@ -184,7 +188,10 @@ impl Create {
 
 impl Get {
     async fn run(self, session: &Session, screen: &Screen) -> anyhow::Result<()> {
-        let request = GetRoleRequest { name: self.name };
+        let as_of = self
+            .as_of
+            .to_wire(get_role_request::AsOf::AsOfPosition, get_role_request::AsOf::AsOfTime);
+        let request = GetRoleRequest { name: self.name, as_of };
         let reply = session.keys().get_role(session.call(request)).await;
         let reply = reply.map_err(|s| session.failure(&s))?.into_inner();
         if self.output.is_json() {

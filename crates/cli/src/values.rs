@@ -59,6 +59,16 @@ pub(crate) fn parse_label(text: &str) -> Result<entry::Label, String> {
     Ok(entry::Label { name: name.into(), value: value.into() })
 }
 
+/// `audit.read:logs/error`
+pub(crate) fn parse_permission_on_resource(
+    text: &str,
+) -> Result<keyledger_proto::PermissionOnResource, String> {
+    let form = "what a key can do is `<permission>:<resource>`, such as `audit.read:logs/error`";
+    let (permission, resource) = text.split_once(':').ok_or(form)?;
+    let (permission, resource) = (permission.into(), resource.into());
+    Ok(keyledger_proto::PermissionOnResource { permission, resource })
+}
+
 /// `90d`, `12h`, `3600s`, `1h 30m`. A day has 24 hours.
 pub(crate) fn parse_duration(text: &str) -> Result<prost_types::Duration, String> {
     let form = "a duration is a number with a unit: `90d`, `12h`, `30m`, `3600s`";

@@ -20,8 +20,9 @@ use crate::state::{DueNote, Key, LedgerInfo, RegisteredLedger, Role, State};
 use crate::text::check_approval_ref;
 
 use keys::{
-    complete_rotation, counted, counted_caller, create_key, note_expired, note_expiring,
-    note_rotation, resume_key, revoke_key, rotate_key, set_used, suspend_key, update_key,
+    complete_rotation, counted, counted_caller, create_key, forget_used, note_expired,
+    note_expiring, note_rotation, resume_key, revoke_key, rotate_key, set_used, suspend_key,
+    update_key,
 };
 
 /// Why an entry doesn't fit the state before it.
@@ -33,6 +34,8 @@ pub enum ApplyError {
     OtherLedger,
     #[error("its time is before that of the entry before it")]
     TimeRunsBackwards,
+    #[error("it comes before what was applied already")]
+    Order,
     #[error("its caller is not a live key")]
     Caller,
     #[error("a field is missing or malformed: {0}")]
@@ -75,35 +78,84 @@ pub fn apply(state: &mut State, leaf_hash: Hash, event: &Event) -> Result<(), Ap
         state.ledger = Some(Arc::new(ledger_info(event, opened)?));
         return advance(state, time);
     }
-    check_envelope(state, event)?;
-    let at = At { position: state.next_position, time, leaf_hash, caller: caller_id(event)? };
+    let at = check(state, state.next_position, leaf_hash, event, kind)?;
     let used = counted_caller(state, &at, kind)?;
-    check_due(state, &at, kind)?;
-    match kind {
-        Kind::LedgerOpened(_) => return Err(ApplyError::Opening),
-        Kind::LedgerRegistered(e) => register_ledger(state, &at, e)?,
-        Kind::KeyCreated(e) => create_key(state, &at, e)?,
-        Kind::KeyRotated(e) => rotate_key(state, &at, e)?,
-        Kind::KeyRevoked(e) => revoke_key(state, &at, e)?,
-        Kind::KeyUpdated(e) => update_key(state, &at, e)?,
-        Kind::KeySuspended(e) => suspend_key(state, &at, e)?,
-        Kind::KeyResumed(e) => resume_key(state, &at, e)?,
-        Kind::KeyExpiring(e) => note_expiring(state, &at, e)?,
-        Kind::KeyExpired(e) => note_expired(state, &at, e)?,
-        Kind::RotationDue(e) => note_rotation(state, &at, e)?,
-        Kind::RotationCompleted(e) => complete_rotation(state, &at, e)?,
-        Kind::LedgerPolicyUpdated(e) => update_policy(state, &at, e)?,
-        Kind::BoundedServingStarted(e) => start_bounded(state, &at, e)?,
-        Kind::BoundedServingEnded(e) => end_bounded(state, &at, e)?,
-        Kind::RoleCreated(e) => create_role(state, &at, e)?,
-        Kind::RoleUpdated(e) => update_role(state, &at, e)?,
-        Kind::RoleRetired(e) => retire_role(state, &at, e)?,
-        Kind::PermissionsRegistered(e) => permissions::register(state, &at, e)?,
-        Kind::ServerStarted(e) => start_server(state, e)?,
-        Kind::UsePage(e) => count_page(state, &at, e)?,
-    }
+    apply_kind(state, &at, kind)?;
     used.into_iter().for_each(|used| set_used(state, used));
     advance(state, time)
+}
+
+/// Applies the change at a position, where the pages of uses before it were left out: for a look back in time. All is checked
+/// that [`apply`] checks, except what only pages tell: how often keys were used. So no key says how often. On an error the
+/// state is as it was.
+pub fn apply_change(
+    state: &mut State,
+    position: u64,
+    leaf_hash: Hash,
+    event: &Event,
+) -> Result<(), ApplyError> {
+    let kind = event.kind.as_ref().ok_or(ApplyError::Field("kind"))?;
+    if position < state.next_position {
+        return Err(ApplyError::Order);
+    }
+    if let (0, Kind::LedgerOpened(_)) = (position, kind) {
+        return apply(state, leaf_hash, event);
+    }
+    if let Kind::UsePage(_) = kind {
+        return Err(ApplyError::Field("kind"));
+    }
+    let at = check(state, position, leaf_hash, event, kind)?;
+    // How many uses were answered from memory only pages tell, too.
+    let served = matches!(kind, Kind::BoundedServingStarted(_) | Kind::BoundedServingEnded(_));
+    if !served {
+        apply_kind(state, &at, kind)?;
+    }
+    if let Some(id) = kind.key_link().and_then(|l| KeyId::from_slice(&l.key_id)) {
+        forget_used(state, id);
+    }
+    state.next_position = position;
+    advance(state, at.time)
+}
+
+/// What must hold of an entry of any kind.
+fn check(
+    state: &State,
+    position: u64,
+    leaf_hash: Hash,
+    event: &Event,
+    kind: &Kind,
+) -> Result<At, ApplyError> {
+    check_envelope(state, event)?;
+    let at = At { position, time: Time(event.time_us), leaf_hash, caller: caller_id(event)? };
+    check_due(state, &at, kind)?;
+    Ok(at)
+}
+
+/// What an entry does, of whatever kind.
+fn apply_kind(state: &mut State, at: &At, kind: &Kind) -> Result<(), ApplyError> {
+    match kind {
+        Kind::LedgerOpened(_) => Err(ApplyError::Opening),
+        Kind::LedgerRegistered(e) => register_ledger(state, at, e),
+        Kind::KeyCreated(e) => create_key(state, at, e),
+        Kind::KeyRotated(e) => rotate_key(state, at, e),
+        Kind::KeyRevoked(e) => revoke_key(state, at, e),
+        Kind::KeyUpdated(e) => update_key(state, at, e),
+        Kind::KeySuspended(e) => suspend_key(state, at, e),
+        Kind::KeyResumed(e) => resume_key(state, at, e),
+        Kind::KeyExpiring(e) => note_expiring(state, at, e),
+        Kind::KeyExpired(e) => note_expired(state, at, e),
+        Kind::RotationDue(e) => note_rotation(state, at, e),
+        Kind::RotationCompleted(e) => complete_rotation(state, at, e),
+        Kind::LedgerPolicyUpdated(e) => update_policy(state, at, e),
+        Kind::BoundedServingStarted(e) => start_bounded(state, at, e),
+        Kind::BoundedServingEnded(e) => end_bounded(state, at, e),
+        Kind::RoleCreated(e) => create_role(state, at, e),
+        Kind::RoleUpdated(e) => update_role(state, at, e),
+        Kind::RoleRetired(e) => retire_role(state, at, e),
+        Kind::PermissionsRegistered(e) => permissions::register(state, at, e),
+        Kind::ServerStarted(e) => start_server(state, e),
+        Kind::UsePage(e) => count_page(state, at, e),
+    }
 }
 
 /// One key as its own lifecycle entries leave it: for a look back in time, and to rebuild a projected row. `state` gives the
@@ -121,19 +173,8 @@ pub fn fold_key(
             leaf_hash: *leaf_hash,
             caller: caller_id(event)?,
         };
-        match &event.kind {
-            Some(Kind::KeyCreated(e)) => create_key(&mut scratch, &at, e)?,
-            Some(Kind::KeyRotated(e)) => rotate_key(&mut scratch, &at, e)?,
-            Some(Kind::KeyRevoked(e)) => revoke_key(&mut scratch, &at, e)?,
-            Some(Kind::KeyUpdated(e)) => update_key(&mut scratch, &at, e)?,
-            Some(Kind::KeySuspended(e)) => suspend_key(&mut scratch, &at, e)?,
-            Some(Kind::KeyResumed(e)) => resume_key(&mut scratch, &at, e)?,
-            Some(Kind::KeyExpiring(e)) => note_expiring(&mut scratch, &at, e)?,
-            Some(Kind::KeyExpired(e)) => note_expired(&mut scratch, &at, e)?,
-            Some(Kind::RotationDue(e)) => note_rotation(&mut scratch, &at, e)?,
-            Some(Kind::RotationCompleted(e)) => complete_rotation(&mut scratch, &at, e)?,
-            _ => return Err(ApplyError::Chain),
-        }
+        let about_a_key = event.kind.as_ref().filter(|kind| kind.key_link().is_some());
+        apply_kind(&mut scratch, &at, about_a_key.ok_or(ApplyError::Chain)?)?;
     }
     Ok(scratch.keys.values().next().map(|key| {
         // Its own entries don't say how often it was used.

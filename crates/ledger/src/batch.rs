@@ -14,7 +14,7 @@ use std::sync::Arc;
 use prost::Message;
 
 use crate::apply::apply;
-use crate::body::{self, Decision, Event, Kind, SealedColumn, Use};
+use crate::body::{self, Event, Kind, SealedColumn, Use};
 use crate::command::{Action, Answer, Call, Command, Refusal, UseAddress};
 use crate::decide::{SecretRow, next_link};
 use crate::entry::{Entry, EntryError, EntrySigner};
@@ -213,14 +213,9 @@ impl Run<'_> {
 
     /// Whether an accepted secret is the new one of a rotation that waits for its first use.
     fn note_first_uses(&mut self, r#use: &Use) {
-        let asker = r#use.caller.as_ref().map(|c| (c.key_id.as_slice(), c.version));
-        let allowed = r#use.decision == Decision::Allow as i32;
-        let subject = allowed.then_some((r#use.key_id.as_slice(), r#use.version));
-        for (id, version) in [asker, subject].into_iter().flatten() {
-            if let Some(id) = KeyId::from_slice(id) {
-                let trace = || (r#use.trace_id.clone(), r#use.span_id.clone());
-                self.note_first_use(id, version, trace);
-            }
+        for (id, version) in page::used_with(r#use) {
+            let trace = || (r#use.trace_id.clone(), r#use.span_id.clone());
+            self.note_first_use(id, version, trace);
         }
     }
 

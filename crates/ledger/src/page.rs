@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use crate::body::{
-    BoundedUses, DecisionReason, NotCanonical, SealedText, Spent, Use, UseColumn, UsePage,
-    UseRecord, decode_canonical,
+    BoundedUses, Decision, DecisionReason, NotCanonical, SealedText, Spent, Use, UseColumn,
+    UsePage, UseRecord, decode_canonical,
 };
 use crate::id::{KeyId, Time};
 use crate::merkle::{Hash, leaf_hash_of, root_of};
@@ -133,6 +133,15 @@ pub fn counts_for(u: &Use) -> impl Iterator<Item = KeyId> {
     let subject = (allowed && strictly && !u.permission.is_empty()).then_some(&u.key_id);
     let asker = u.caller.as_ref().filter(|_| strictly).map(|c| &c.key_id);
     [subject, asker].into_iter().flatten().filter_map(|id| KeyId::from_slice(id))
+}
+
+/// The secrets, by key and version, that a use was allowed with: that of the key asked about, and that of the key that asked.
+pub fn used_with(u: &Use) -> impl Iterator<Item = (KeyId, u32)> {
+    let allowed = u.decision == Decision::Allow as i32;
+    let subject = allowed.then_some((&u.key_id, u.version));
+    let asker = u.caller.as_ref().map(|c| (&c.key_id, c.version));
+    let secret = |(id, version): (&Vec<u8>, u32)| Some((KeyId::from_slice(id)?, version));
+    [subject, asker].into_iter().flatten().filter_map(secret)
 }
 
 /// What a page says of the uses of limited keys.

@@ -91,16 +91,21 @@ pub fn get_key(r: crate::GetKeyRequest) -> Result<(KeyId, AsOf), Vec<Violation>>
     let mut v = Violations::default();
     let key_id = parse_key_id(&mut v, "key_id", &r.key_id);
     let as_of = match r.as_of {
-        None => Some(AsOf::Now),
-        Some(Wire::AsOfPosition(position)) => Some(AsOf::Position(position)),
-        Some(Wire::AsOfTime(time)) => {
-            micros(time.seconds, time.nanos).map(|micros| AsOf::Time(Time(micros)))
-        }
+        None => AsOf::Now,
+        Some(Wire::AsOfPosition(position)) => AsOf::Position(position),
+        Some(Wire::AsOfTime(time)) => parse_as_of_time(&mut v, time),
     };
-    if as_of.is_none() {
-        v.add("as_of_time", "must be a valid time");
+    v.finish(key_id.map(|key_id| (key_id, as_of)))
+}
+
+fn parse_as_of_time(v: &mut Violations, time: prost_types::Timestamp) -> AsOf {
+    match micros(time.seconds, time.nanos) {
+        Some(micros) => AsOf::Time(Time(micros)),
+        None => {
+            v.add("as_of_time", "must be a valid time");
+            AsOf::Now
+        }
     }
-    v.finish(key_id.zip(as_of))
 }
 
 /// A token in a field of a request. What is wrong with it is a verdict, not a violation.
@@ -150,14 +155,28 @@ pub fn test_permissions(
     v.finish(key_id.map(|key_id| TestPermissions { key_id, permissions, address, audience }))
 }
 
-pub fn who_has_access(
-    r: crate::WhoHasAccessRequest,
-) -> Result<(crate::WhoHasAccessRequest, usize), Vec<Violation>> {
-    let size = page_size(r.page_size)?;
+/// What is asked of WhoHasAccess.
+pub struct WhoHasAccess {
+    pub permission: String,
+    pub resource: String,
+    pub as_of: AsOf,
+    pub page_size: usize,
+    pub page_token: String,
+}
+
+pub fn who_has_access(r: crate::WhoHasAccessRequest) -> Result<WhoHasAccess, Vec<Violation>> {
+    use crate::who_has_access_request::AsOf as Wire;
+    let page_size = page_size(r.page_size)?;
     let mut v = Violations::default();
     v.take("permission", grant::check_permission(&r.permission));
     v.take("resource", grant::check_resource(&r.resource));
-    v.finish(Some((r, size)))
+    let as_of = match r.as_of {
+        None => AsOf::Now,
+        Some(Wire::AsOfPosition(position)) => AsOf::Position(position),
+        Some(Wire::AsOfTime(time)) => parse_as_of_time(&mut v, time),
+    };
+    let (permission, resource, page_token) = (r.permission, r.resource, r.page_token);
+    v.finish(Some(WhoHasAccess { permission, resource, as_of, page_size, page_token }))
 }
 
 pub fn batch_verify_keys(
@@ -176,10 +195,16 @@ pub fn batch_verify_keys(
 }
 
 /// The name of a role that is read: with its parameter, or without.
-pub fn get_role(r: crate::GetRoleRequest) -> Result<String, Vec<Violation>> {
+pub fn get_role(r: crate::GetRoleRequest) -> Result<(String, AsOf), Vec<Violation>> {
+    use crate::get_role_request::AsOf as Wire;
     let mut v = Violations::default();
     v.take("name", check_slug(&r.name));
-    v.finish(Some(r.name))
+    let as_of = match r.as_of {
+        None => AsOf::Now,
+        Some(Wire::AsOfPosition(position)) => AsOf::Position(position),
+        Some(Wire::AsOfTime(time)) => parse_as_of_time(&mut v, time),
+    };
+    v.finish(Some((r.name, as_of)))
 }
 
 pub fn key_id(field: &str, text: &str) -> Result<KeyId, Vec<Violation>> {

@@ -1,5 +1,7 @@
 //! To the wire: values of the core become replies.
 
+use std::collections::BTreeMap;
+
 use keyledger_ledger::body::{self, Event, Kind, OwnerKind, Texts, Use};
 use keyledger_ledger::command::CheckAnswer;
 use keyledger_ledger::id::{KeyId, Time};
@@ -76,7 +78,26 @@ pub fn key(ledger: &State, key: &Key, texts: &Texts, now: Time) -> crate::Key {
             .and_then(|(r, u)| r.uses_left(u)),
         rotation: key.rotation.as_deref().copied().map(rotation),
         rotation_due_time: ledger.rotation_due(key).map(timestamp),
+        last_use_time: None,
     }
+}
+
+/// A key with when it was last used, by version of its secret.
+pub fn with_last_uses(key: crate::Key, last_uses: &BTreeMap<u32, Time>) -> crate::Key {
+    let with_last_use = |version: KeyVersion| KeyVersion {
+        last_use_time: last_uses.get(&version.number).copied().map(timestamp),
+        ..version
+    };
+    crate::Key {
+        versions: key.versions.into_iter().map(with_last_use).collect(),
+        last_use_time: last_uses.values().max().copied().map(timestamp),
+        ..key
+    }
+}
+
+/// A key as it was: how often it had been used is not known of the past.
+pub fn of_the_past(key: crate::Key) -> crate::Key {
+    crate::Key { uses_left: None, ..key }
 }
 
 /// An owner; a person by the name in the texts.
@@ -101,6 +122,7 @@ fn key_version(key: &Key, version: &state::Version) -> KeyVersion {
         number: version.number,
         create_time: Some(timestamp(version.created)),
         expire_time: version.expires.map(timestamp),
+        last_use_time: None,
     }
 }
 

@@ -8,6 +8,9 @@ use sha2::{Digest, Sha256};
 /// Where `serve` and `dev` listen by default.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:7420";
 
+/// Most changes that are folded for one answer about the past, by default.
+pub const MAX_FOLDED: u64 = 200_000;
+
 /// The two databases of a deployment.
 #[derive(Clone)]
 pub struct Databases {
@@ -33,14 +36,18 @@ pub struct Serve {
     pub tls: Option<Tls>,
     /// Plaintext off loopback is refused without this.
     pub allow_plaintext: bool,
+    /// Most changes that are folded for one answer about the past.
+    pub max_folded: u64,
 }
 
 impl Serve {
     /// SHA-256 over what is configured, without passwords: stands in the entry that says a server started.
     pub(crate) fn digest(&self) -> [u8; 32] {
         let tls = self.tls.as_ref().map(|t| (&t.certificate, &t.key, &t.client_authority));
-        let text =
-            format!("{:?}\n{:?}\n{:?}\n{}", self.key_dir, self.listen, tls, self.allow_plaintext);
+        let text = format!(
+            "{:?}\n{:?}\n{:?}\n{}\n{}",
+            self.key_dir, self.listen, tls, self.allow_plaintext, self.max_folded
+        );
         Sha256::digest(text).into()
     }
 }

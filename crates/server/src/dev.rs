@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Databases, Serve};
+use crate::config::{Databases, MAX_FOLDED, Serve};
 use crate::embedded::{Address, Cluster, EmbeddedError, GuardCommand, Options, running};
 use crate::init::{Init, admin_token_file, init};
 use crate::serve::{ServeError, migrate_databases, serve};
@@ -79,8 +79,14 @@ async fn run(
         })
         .await?;
     }
-    let config =
-        Serve { databases, key_dir, listen: options.listen, tls: None, allow_plaintext: false };
+    let config = Serve {
+        databases,
+        key_dir,
+        listen: options.listen,
+        tls: None,
+        allow_plaintext: false,
+        max_folded: MAX_FOLDED,
+    };
     let endpoint = endpoint_file(&options.data_dir);
     let written = |address: SocketAddr| {
         if let Err(error) = std::fs::write(&endpoint, format!("http://{address}\n")) {

@@ -1,14 +1,16 @@
-//! Fills the index of uses by key, behind the commit: reads pages that it doesn't cover yet, adds a row per key and run.
+//! Fills the index of uses by key, behind the commit: reads entries that it doesn't cover yet, adds a row per key and run, and
+//! notes when each secret was last used.
 
 use std::collections::BTreeMap;
 use std::sync::Weak;
 use std::time::Duration;
 
-use keyledger_ledger::body::{Use, UseColumn, decode_canonical};
+use keyledger_ledger::body::Use;
 use keyledger_ledger::id::KeyId;
-use prost::Message;
 
+use crate::last_uses::{self, uses_of_page};
 use crate::sequencer::Ledger;
+use crate::store::key_uses::LastUses;
 use crate::store::{StoreError, entries, key_uses};
 
 /// How often it looks for new pages. Longer runs make fewer rows; queries read what is newer themselves.
@@ -30,7 +32,8 @@ pub(crate) async fn run(ledger: Weak<Ledger>) {
     }
 }
 
-async fn advance(ledger: &Ledger) -> Result<(), StoreError> {
+/// Comes up to the newest entry that this replica knows.
+pub(crate) async fn advance(ledger: &Ledger) -> Result<(), StoreError> {
     let head = ledger.snapshot().state.next_position;
     loop {
         let client = ledger.database.client().await?;
@@ -43,23 +46,21 @@ async fn advance(ledger: &Ledger) -> Result<(), StoreError> {
         let Some(to) = entries.last().map(|e| e.position + 1) else { return Ok(()) };
         let mut pages: BTreeMap<KeyId, Vec<i64>> = BTreeMap::new();
         for entry in &entries {
-            for key in keys_of_page(&entry.uses) {
+            for key in uses_of_page(entry).iter().flat_map(keys_of_use) {
                 let positions = pages.entry(key).or_default();
                 if positions.last() != Some(&(entry.position as i64)) {
                     positions.push(entry.position as i64);
                 }
             }
         }
-        key_uses::advance(&client, ledger.id, from, to, &pages).await?;
+        let mut last_uses = LastUses::new();
+        last_uses::add(&mut last_uses, &entries);
+        key_uses::advance(&client, ledger.id, from, to, &pages, &last_uses).await?;
     }
 }
 
-/// The keys that were used in a page, or that asked.
-fn keys_of_page(column: &[u8]) -> Vec<KeyId> {
-    let column: UseColumn = decode_canonical(column, "UseColumn").unwrap_or_default();
-    let keys = |record: &keyledger_ledger::body::UseRecord| {
-        let u = Use::decode(record.r#use.as_slice()).unwrap_or_default();
-        [KeyId::from_slice(&u.key_id), u.caller.and_then(|c| KeyId::from_slice(&c.key_id))]
-    };
-    column.uses.iter().flat_map(keys).flatten().collect()
+/// The key that was used, and the one that asked.
+fn keys_of_use(u: &Use) -> impl Iterator<Item = KeyId> + use<> {
+    let asker = u.caller.as_ref().and_then(|c| KeyId::from_slice(&c.key_id));
+    [KeyId::from_slice(&u.key_id), asker].into_iter().flatten()
 }

@@ -8,7 +8,7 @@ use keyledger_ledger::id::LedgerNumber;
 use keyledger_ledger::note::is_key_name;
 use uuid::Uuid;
 
-use crate::config::Databases;
+use crate::config::{Databases, MAX_FOLDED};
 use crate::keydir::{KeyDirectory, write_private};
 use crate::replica::{self, Replica, SYSTEM, by_itself, create_admin};
 use crate::sequencer::Ledger;
@@ -83,7 +83,7 @@ pub async fn init(options: Init) -> Result<(), ServeError> {
     register(&system, &options.ledger, &origin).await?;
     drop(system);
 
-    let replica = Replica::start(databases, sealing, keys).await?;
+    let replica = Replica::start(databases, sealing, keys, MAX_FOLDED).await?;
     let first = replica
         .ledger(LedgerNumber(1))
         .await?

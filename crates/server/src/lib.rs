@@ -14,6 +14,7 @@ pub mod telemetry;
 
 mod grpc;
 mod indexer;
+mod last_uses;
 mod replica;
 mod sealing;
 mod sequencer;

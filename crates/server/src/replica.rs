@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::keydir::KeyDirectory;
 use crate::sealing::{About, Sealing, random};
-use crate::sequencer::{Connections, Ledger, SequencerError};
+use crate::sequencer::{Connections, History, Ledger, SequencerError};
 use crate::store::connect::Database;
 use crate::store::{StoreError, ledgers};
 
@@ -31,6 +31,7 @@ pub(crate) struct Replica {
     pub(crate) keys: Arc<KeyDirectory>,
     pub(crate) sealing: Sealing,
     pub(crate) system: Arc<Ledger>,
+    pub(crate) history: History,
     ledgers: RwLock<HashMap<u32, Arc<Ledger>>>,
     /// One ledger is started at a time.
     starting: tokio::sync::Mutex<()>,
@@ -42,6 +43,7 @@ impl Replica {
         databases: Connections,
         sealing: Database,
         keys: Arc<KeyDirectory>,
+        max_folded: u64,
     ) -> Result<Replica, StoreError> {
         let id = ledgers::find(&databases.readers.client().await?, 0).await?;
         let id = id.ok_or(StoreError::Refused(
@@ -54,6 +56,7 @@ impl Replica {
             keys,
             sealing,
             system,
+            history: History::new(max_folded),
             ledgers: RwLock::default(),
             starting: tokio::sync::Mutex::new(()),
         };

@@ -65,7 +65,7 @@ pub async fn serve(
     }
     let keys = Arc::new(KeyDirectory::open(&config.key_dir)?);
     let (ledger, sealing) = connect(&config.databases).await?;
-    let replica = Arc::new(Replica::start(ledger, sealing, keys).await?);
+    let replica = Arc::new(Replica::start(ledger, sealing, keys, config.max_folded).await?);
     let started = ChangeKind::StartServer {
         version: env!("CARGO_PKG_VERSION").into(),
         configuration_digest: config.digest(),

@@ -3,11 +3,13 @@
 use keyledger_proto::entry::Decision;
 use keyledger_proto::{
     KeyAccess, PermissionOnResource, PermissionTest, TestPermissionsRequest, WhoHasAccessRequest,
+    who_has_access_request,
 };
 use uuid::Uuid;
 
 use super::show::owner;
 use crate::Ending;
+use crate::as_of::AsOf;
 use crate::connection::Session;
 use crate::json::{self, Output, enum_value_name};
 use crate::paging::Paging;
@@ -37,7 +39,7 @@ pub(super) struct Test {
     output: Output,
 }
 
-/// List every key that could do something now, and by which grant.
+/// List every key that could do something, now or at a moment of the past, and by which grant.
 #[derive(clap::Args)]
 #[command(after_help = "Example: keyledger keys who audit.read logs/error --all")]
 pub(super) struct Who {
@@ -45,6 +47,8 @@ pub(super) struct Who {
     permission: String,
     /// On what: a path such as `logs/error`.
     resource: String,
+    #[command(flatten)]
+    as_of: AsOf,
     #[command(flatten)]
     paging: Paging,
     #[command(flatten)]
@@ -90,6 +94,10 @@ impl Who {
                 resource: self.resource.clone(),
                 page_size: self.paging.size(),
                 page_token,
+                as_of: self.as_of.to_wire(
+                    who_has_access_request::AsOf::AsOfPosition,
+                    who_has_access_request::AsOf::AsOfTime,
+                ),
             };
             let reply = session.keys().who_has_access(session.call(request)).await;
             let reply = reply.map_err(|s| session.failure(&s))?.into_inner();

@@ -1,10 +1,10 @@
 //! Which keys a command is about.
 
 use keyledger_proto::entry::Label;
-use keyledger_proto::{KeyFilter, Owner, owner};
+use keyledger_proto::{KeyFilter, Owner, PermissionOnResource, owner};
 use uuid::Uuid;
 
-use crate::values::{key_states, parse_label, parse_time};
+use crate::values::{key_states, parse_label, parse_permission_on_resource, parse_time};
 
 /// All that is said must hold.
 #[derive(clap::Args)]
@@ -33,6 +33,12 @@ pub(super) struct Filter {
     /// Keys that end before this time, or have: RFC 3339 with an offset.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     expires_before: Option<prost_types::Timestamp>,
+    /// Keys that could do this, by a grant of their own or of a role: `audit.read:logs/error`.
+    #[arg(long, value_name = "PERMISSION:RESOURCE", value_parser = parse_permission_on_resource)]
+    can: Option<PermissionOnResource>,
+    /// Keys that were last used before this time, or created before it and never used: RFC 3339 with an offset.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    unused_since: Option<prost_types::Timestamp>,
 }
 
 impl Filter {
@@ -47,6 +53,8 @@ impl Filter {
             label: self.label.clone(),
             state: self.state.unwrap_or_default(),
             expires_before: self.expires_before,
+            permission_held: self.can.clone(),
+            unused_since: self.unused_since,
         }
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn facts<'a>(screen: &'a Screen, key: &Key) -> Facts<'a> {
     facts.add("expires", &key.expire_time.as_ref().map_or("never".into(), show_time));
     facts.add_lines("secrets", key.versions.iter().map(version));
     facts.add("rotation", &rotation(key));
+    facts.add("last used", &key.last_use_time.as_ref().map(show_time).unwrap_or_default());
     facts.add("suspended", &key.suspend_time.as_ref().map(show_time).unwrap_or_default());
     facts.add("revoked", &revocation(key));
     facts.add("position", &position(key));
@@ -85,7 +86,9 @@ fn version(version: &KeyVersion) -> String {
     let made = version.create_time.as_ref().map(show_time).unwrap_or_default();
     let end = version.expire_time.as_ref().map(|t| format!(", accepted until {}", show_time(t)));
     let until = if version.until_first_use { " or the first use of the next" } else { "" };
-    format!("{} of {made}{}{until}", version.number, end.unwrap_or_default())
+    let used = version.last_use_time.as_ref().map(|t| format!(", last used {}", show_time(t)));
+    let (end, used) = (end.unwrap_or_default(), used.unwrap_or_default());
+    format!("{} of {made}{end}{until}{used}", version.number)
 }
 
 fn rotation(key: &Key) -> String {

@@ -176,6 +176,13 @@ pub(super) fn set_used(state: &mut State, (id, used): (KeyId, Used)) {
     state.put_key(key);
 }
 
+/// Where pages were left out, nobody can say how often a key was used.
+pub(super) fn forget_used(state: &mut State, id: KeyId) {
+    let Some(key) = state.keys.get(&id).filter(|k| k.used.is_some()) else { return };
+    let key = Key { used: None, ..Key::clone(key) };
+    state.put_key(key);
+}
+
 pub(super) fn suspend_key(
     state: &mut State,
     at: &At,

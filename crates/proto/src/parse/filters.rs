@@ -1,10 +1,15 @@
 //! Filters: which keys a request is about.
 
+use keyledger_ledger::grant::{check_permission, check_resource};
 use keyledger_ledger::id::{KeyId, Time};
-use keyledger_ledger::state::{Key, KeyStatus};
+use keyledger_ledger::judge;
+use keyledger_ledger::state::{Key, KeyStatus, State};
 
 use super::changes::{check_held_role, parse_common, parse_owner};
-use super::{Common, MAX_USER, OwnerName, Violation, Violations, micros, page_size, parse_key_id};
+use super::{
+    AsOf, Common, MAX_USER, OwnerName, Violation, Violations, micros, page_size, parse_as_of_time,
+    parse_key_id,
+};
 use crate::KeyState;
 use keyledger_ledger::body::RevocationKind;
 use keyledger_ledger::text::check_line;
@@ -19,6 +24,10 @@ pub struct KeyFilter {
     pub label: Option<(String, String)>,
     pub status: Option<KeyStatus>,
     pub expires_before: Option<Time>,
+    /// Permission and resource.
+    pub permission_held: Option<(String, String)>,
+    /// When keys were last used stands in no state: whoever asks for it looks it up.
+    pub unused_since: Option<Time>,
 }
 
 impl KeyFilter {
@@ -48,6 +57,15 @@ impl KeyFilter {
         if expires_before.is_some_and(|t| t < 0) {
             v.add("filter.expires_before", "must be a valid time");
         }
+        let permission_held = f.permission_held.map(|p| (p.permission, p.resource));
+        if let Some((permission, resource)) = &permission_held {
+            v.take("filter.permission_held.permission", check_permission(permission));
+            v.take("filter.permission_held.resource", check_resource(resource));
+        }
+        let unused_since = f.unused_since.map(|t| micros(t.seconds, t.nanos).unwrap_or(-1));
+        if unused_since.is_some_and(|t| t < 0) {
+            v.add("filter.unused_since", "must be a valid time");
+        }
         let text = |text: String| (!text.is_empty()).then_some(text);
         KeyFilter {
             owner,
@@ -57,6 +75,8 @@ impl KeyFilter {
             label: f.label.map(|l| (l.name, l.value)),
             status,
             expires_before: expires_before.map(Time),
+            permission_held,
+            unused_since: unused_since.map(Time),
         }
     }
 
@@ -68,10 +88,12 @@ impl KeyFilter {
             && self.label.is_none()
             && self.status.is_none()
             && self.expires_before.is_none()
+            && self.permission_held.is_none()
+            && self.unused_since.is_none()
     }
 
-    /// Whether all holds of a key that doesn't need to know a person's reference.
-    pub fn matches(&self, key: &Key, now: Time) -> bool {
+    /// Whether all holds of a key that needs no more than the state: neither people's references nor last uses.
+    pub fn matches(&self, state: &State, key: &Key, now: Time) -> bool {
         let label = |(name, value): &(String, String)| {
             key.labels.iter().any(|l| *l.name == **name && *l.value == **value)
         };
@@ -80,6 +102,14 @@ impl KeyFilter {
             && self.label.as_ref().is_none_or(label)
             && self.status.is_none_or(|status| key.status(now) == status)
             && self.expires_before.is_none_or(|t| key.expires.is_some_and(|end| end < t))
+            && self.permission_held.as_ref().is_none_or(|(permission, resource)| {
+                judge::matching_grant(state, key, permission, resource).is_some()
+            })
+    }
+
+    /// Whether a key that was last used then, or never, is one of those wanted.
+    pub fn matches_last_use(&self, key: &Key, last_use: Option<Time>) -> bool {
+        self.unused_since.is_none_or(|since| last_use.unwrap_or(key.created) < since)
     }
 }
 
@@ -88,16 +118,26 @@ pub struct ListKeys {
     pub filter: KeyFilter,
     pub page_size: usize,
     pub page_token: String,
+    pub as_of: AsOf,
     /// The filter as it was sent: a page token belongs to it.
     pub query: String,
 }
 
 pub fn list_keys(r: crate::ListKeysRequest) -> Result<ListKeys, Vec<Violation>> {
+    use crate::list_keys_request::AsOf as Wire;
     let page_size = page_size(r.page_size)?;
     let mut v = Violations::default();
     let query = format!("{:?}", r.filter);
     let filter = KeyFilter::parse(&mut v, r.filter);
-    v.finish(Some(ListKeys { filter, page_size, page_token: r.page_token, query }))
+    let as_of = match r.as_of {
+        None => AsOf::Now,
+        Some(Wire::AsOfPosition(position)) => AsOf::Position(position),
+        Some(Wire::AsOfTime(time)) => parse_as_of_time(&mut v, time),
+    };
+    if as_of != AsOf::Now && filter.unused_since.is_some() {
+        v.add("filter.unused_since", "can be asked only of now: leave out as_of");
+    }
+    v.finish(Some(ListKeys { filter, page_size, page_token: r.page_token, as_of, query }))
 }
 
 /// What is asked of RevokeKeys.

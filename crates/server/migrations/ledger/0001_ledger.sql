@@ -126,7 +126,17 @@ CREATE TABLE key_uses_progress (
 );
 COMMENT ON TABLE key_uses IS
     'Index, filled behind the commit: in which pages a key was used. Whoever deletes a row hides uses from lists, not from verification.';
-COMMENT ON TABLE key_uses_progress IS 'How far key_uses has come; newer pages are read by the queries themselves.';
+CREATE TABLE key_last_uses (
+    ledger_id uuid NOT NULL,
+    key_id uuid NOT NULL,
+    version integer NOT NULL,
+    position bigint NOT NULL,
+    time_us bigint NOT NULL,
+    PRIMARY KEY (ledger_id, key_id, version)
+);
+COMMENT ON TABLE key_uses_progress IS 'How far key_uses and key_last_uses have come; newer entries are read by the queries themselves.';
+COMMENT ON TABLE key_last_uses IS
+    'Filled behind the commit: when each secret of a key was last used. Whoever deletes a row makes a key look unused in lists; nothing is hidden from verification.';
 
 -- Append-only, also for the owner of the tables, and also on a replica of the database.
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -150,4 +160,5 @@ GRANT SELECT, INSERT, UPDATE (lock_only) ON ledgers TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, state, mac) ON keys TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, next_page, next_start, servings, mac) ON projections TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (next_position) ON key_uses_progress TO keyledger_app;
+GRANT SELECT, INSERT, UPDATE (position, time_us) ON key_last_uses TO keyledger_app;
 GRANT SELECT ON ledgers, entries, tiles, checkpoints, keys, projections TO keyledger_auditor;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keyledger_ledger::body::{RevocationKind, Texts};
 use keyledger_ledger::command::{ChangeKind, Changed, CreateKey, Refusal, RotateKey, UpdateKey};
-use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
+use keyledger_ledger::id::{KeyId, LedgerNumber};
 use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::text::Sealed;
 use keyledger_ledger::token::Token;
@@ -16,6 +16,7 @@ use keyledger_proto::{
 };
 
 use super::call::{CallContext, Outcome};
+use super::moment::Moment;
 use super::status::Failure;
 use crate::replica::{new_secret, own_clock};
 use crate::sealing::{About, random};
@@ -230,46 +231,19 @@ pub(super) async fn get_key(
     call: CallContext,
     (key_id, as_of): (KeyId, AsOf),
 ) -> Result<GetKeyResponse, Failure> {
-    let head = call.head();
-    let (key, size, now) = match as_of {
-        AsOf::Now => (find(&call, key_id), head.state.next_position, call.now()),
-        earlier => {
-            let (size, time) = size_at(&call, earlier).await?;
+    let moment = Moment::of(&call, as_of).await?;
+    let key = match as_of {
+        AsOf::Now => find(&call, key_id),
+        AsOf::Position(_) | AsOf::Time(_) => {
             let client = call.ledger.database.client().await?;
             // Position 0 is about no key.
-            let newest = size.saturating_sub(1);
-            let key = key_as_of(&client, call.ledger.id, &head.state, key_id, newest).await?;
-            (key, size, time)
+            let newest = moment.position.saturating_sub(1);
+            key_as_of(&client, call.ledger.id, &call.head().state, key_id, newest).await?
         }
     };
     let key = key.ok_or(Refusal::KeyNotFound)?;
-    let texts = key_texts(&call, std::slice::from_ref(&key)).await?;
-    Ok(GetKeyResponse {
-        key: Some(show::key(&head.state, &key, &texts[0], now)),
-        position: Some(size),
-    })
-}
-
-/// How many entries the ledger had at a moment, and when that was.
-async fn size_at(call: &CallContext, as_of: AsOf) -> Result<(u64, Time), Failure> {
-    let size = call.head().state.next_position;
-    let client = call.ledger.database.client().await?;
-    match as_of {
-        AsOf::Now => Ok((size, call.now())),
-        AsOf::Time(time) => {
-            Ok((entries::size_at(&client, call.ledger.id, size, time).await?, time))
-        }
-        AsOf::Position(0) => Ok((0, Time(0))),
-        AsOf::Position(position) if position <= size => {
-            let time = entries::time_of(&client, call.ledger.id, position - 1).await?;
-            Ok((position, time))
-        }
-        AsOf::Position(_) => {
-            let description = format!("must be at most {size}, the size of the ledger");
-            let violation = parse::Violation { field: "as_of_position".into(), description };
-            Err(vec![violation].into())
-        }
-    }
+    let shown = moment.show_keys(&call, &call.head().state, &[key]).await?;
+    Ok(GetKeyResponse { key: shown.into_iter().next(), position: Some(moment.position) })
 }
 
 pub(super) fn find(call: &CallContext, key_id: KeyId) -> Option<Arc<Key>> {

@@ -10,19 +10,23 @@ use keyledger_ledger::command::{ChangeKind, Refusal};
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::judge;
 use keyledger_ledger::state::{Key, KeyStatus, Owner, State};
-use keyledger_proto::parse::{self, Common, KeyFilter, OwnerName};
+use keyledger_proto::parse::{self, AsOf, Common, KeyFilter, OwnerName};
 use keyledger_proto::{
     KeyAccess, ListKeysResponse, ListOwnersRequest, ListOwnersResponse, OwnerHoldings,
-    RevokeKeysResponse, WhoHasAccessRequest, WhoHasAccessResponse, show,
+    RevokeKeysResponse, WhoHasAccessResponse, show,
 };
 
 use super::call::CallContext;
 use super::keys::{change_key, key_texts};
+use super::moment::Moment;
 use super::page_token;
 use super::status::Failure;
+use crate::last_uses;
 
 /// How many keys one call looks at.
 const MAX_LOOKED_AT: usize = 100_000;
+/// How many keys' last uses are looked up at once.
+const CANDIDATES: usize = 1_000;
 /// Most keys that one call ends, and most ids of one kind in its reply.
 const MAX_REVOKED: usize = 1_000;
 /// How many keys are ended at the same time.
@@ -56,48 +60,112 @@ impl Wanted {
         Ok(Wanted { filter, owner, responsible, nobody })
     }
 
-    fn matches(&self, key: &Key, now: Time) -> bool {
+    fn matches(&self, state: &State, key: &Key, now: Time) -> bool {
         !self.nobody
             && self.owner.as_ref().is_none_or(|owner| key.owner == *owner)
             && self.responsible.is_none_or(|person| key.responsible == Some(person))
-            && self.filter.matches(key, now)
+            && self.filter.matches(state, key, now)
+    }
+
+    /// The next keys that are wanted as far as the state can tell: as many as are needed, or as their last uses are looked up
+    /// for at once.
+    fn next(&self, walk: &mut Walk, needed: usize, now: Time) -> Vec<Arc<Key>> {
+        let size = if self.filter.unused_since.is_some() { CANDIDATES } else { needed };
+        let picked = walk.next(size, |state, key| self.matches(state, key, now).then_some(()));
+        picked.into_iter().map(|(key, ())| key).collect()
+    }
+
+    /// Those of them that are wanted also by when they were last used.
+    async fn unused(
+        &self,
+        call: &CallContext,
+        mut keys: Vec<Arc<Key>>,
+    ) -> Result<Vec<Arc<Key>>, Failure> {
+        if self.filter.unused_since.is_some() {
+            let ids: Vec<KeyId> = keys.iter().map(|key| key.id).collect();
+            let last_uses = last_uses::of_keys(&call.ledger, &ids).await?;
+            let last_use = |key: &Key| last_uses.get(&key.id)?.values().max().copied();
+            keys.retain(|key| self.filter.matches_last_use(key, last_use(key)));
+        }
+        Ok(keys)
     }
 }
 
-/// A part of a list of keys: those that were picked, each with what it was picked for, and where the list goes on.
-struct Page<T> {
-    keys: Vec<Arc<Key>>,
-    picked_for: Vec<T>,
-    next_page_token: String,
+/// A walk through the keys of a moment, in the order of their ids.
+struct Walk {
+    state: State,
+    /// Where it has come.
+    after: Option<KeyId>,
+    /// How many keys it may still look at.
+    left: usize,
 }
 
-/// The next `size` keys that `pick` takes, in the order of their ids. A page may be short: only so many keys are looked at.
-fn page<T>(
-    state: &State,
-    query: &[&str],
-    page_token: &str,
-    size: usize,
-    pick: impl Fn(&Key) -> Option<T>,
-) -> Result<Page<T>, Failure> {
-    let after = match page_token::read(query, page_token)? {
-        None => Bound::Unbounded,
-        Some(bytes) => Bound::Excluded(KeyId::from_slice(&bytes).ok_or(Failure::PageToken)?),
-    };
-    let (mut keys, mut picked_for, mut last) = (vec![], vec![], None);
-    let mut range = state.keys.range((after, Bound::Unbounded));
-    for (id, key) in range.by_ref().take(MAX_LOOKED_AT) {
-        last = Some(*id);
-        if let Some(reason) = pick(key) {
-            keys.push(key.clone());
-            picked_for.push(reason);
+impl Walk {
+    /// The next keys that `pick` takes, at most `size`, each with what it was picked for. Fewer only at the end of the walk.
+    fn next<T>(
+        &mut self,
+        size: usize,
+        pick: impl Fn(&State, &Key) -> Option<T>,
+    ) -> Vec<(Arc<Key>, T)> {
+        let mut picked = vec![];
+        for (id, key) in self.state.keys.range(after(self.after)).take(self.left) {
+            self.after = Some(*id);
+            self.left -= 1;
+            picked.extend(pick(&self.state, key).map(|reason| (key.clone(), reason)));
+            if picked.len() == size {
+                break;
+            }
         }
-        if keys.len() == size {
-            break;
+        picked
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state.keys.range(after(self.after)).next().is_none()
+    }
+}
+
+fn after(key_id: Option<KeyId>) -> (Bound<KeyId>, Bound<KeyId>) {
+    (key_id.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
+}
+
+/// A page of a list of keys: the moment that the whole list shows, and a walk from where the page before ended. A page may be
+/// short: only so many keys are looked at.
+struct Page<'a> {
+    query: &'a [&'a str],
+    moment: Moment,
+    walk: Walk,
+}
+
+impl<'a> Page<'a> {
+    /// `query` is everything that selects the list, `as_of` included.
+    async fn open(
+        call: &CallContext,
+        query: &'a [&'a str],
+        as_of: AsOf,
+        page_token: &str,
+    ) -> Result<Page<'a>, Failure> {
+        let (moment, after) = match page_token::read(query, page_token)? {
+            None => (Moment::of(call, as_of).await?, None),
+            Some(bytes) => {
+                let (id, rest) = bytes.split_at_checked(16).ok_or(Failure::PageToken)?;
+                let moment = Moment::of_page(call, as_of, rest).await?;
+                (moment, Some(KeyId::from_slice(id).ok_or(Failure::PageToken)?))
+            }
+        };
+        let state = moment.state(call).await?;
+        Ok(Page { query, moment, walk: Walk { state, after, left: MAX_LOOKED_AT } })
+    }
+
+    /// Empty if there is nothing after this page.
+    fn next_page_token(&self) -> String {
+        match self.walk.after {
+            Some(id) if !self.walk.has_ended() => {
+                let cursor = [id.as_bytes().as_slice(), &self.moment.for_next_page()].concat();
+                page_token::write(self.query, &cursor)
+            }
+            _ => String::new(),
         }
     }
-    let more = range.next().is_some();
-    let next = last.filter(|_| more).map(|id| page_token::write(query, id.as_bytes()));
-    Ok(Page { keys, picked_for, next_page_token: next.unwrap_or_default() })
 }
 
 pub(super) async fn list_keys(
@@ -105,46 +173,53 @@ pub(super) async fn list_keys(
     r: parse::ListKeys,
 ) -> Result<ListKeysResponse, Failure> {
     let wanted = Wanted::of(&call, r.filter).await?;
-    let (head, now) = (call.head(), call.now());
-    let pick = |key: &Key| wanted.matches(key, now).then_some(());
-    let page = page(&head.state, &["ListKeys", &r.query], &r.page_token, r.page_size, pick)?;
-    let texts = key_texts(&call, &page.keys).await?;
+    let (as_of, size) = (format!("{:?}", r.as_of), r.page_size);
+    let query = ["ListKeys", &r.query, &as_of];
+    let mut page = Page::open(&call, &query, r.as_of, &r.page_token).await?;
+    let mut found: Vec<Arc<Key>> = vec![];
+    while found.len() < size {
+        let candidates = wanted.next(&mut page.walk, size - found.len(), page.moment.time);
+        if candidates.is_empty() {
+            break;
+        }
+        found.extend(wanted.unused(&call, candidates).await?);
+        if found.len() > size {
+            // The next page looks at those again.
+            found.truncate(size);
+            page.walk.after = found.last().map(|key| key.id);
+        }
+    }
     Ok(ListKeysResponse {
-        keys: page
-            .keys
-            .iter()
-            .zip(&texts)
-            .map(|(k, texts)| show::key(&head.state, k, texts, now))
-            .collect(),
-        next_page_token: page.next_page_token,
-        position: Some(head.state.next_position),
+        keys: page.moment.show_keys(&call, &page.walk.state, &found).await?,
+        next_page_token: page.next_page_token(),
+        position: Some(page.moment.position),
     })
 }
 
 pub(super) async fn who_has_access(
     call: CallContext,
-    r: (WhoHasAccessRequest, usize),
+    r: parse::WhoHasAccess,
 ) -> Result<WhoHasAccessResponse, Failure> {
-    let (WhoHasAccessRequest { permission, resource, page_token, .. }, size) = r;
-    let (head, now) = (call.head(), call.now());
-    let pick = |key: &Key| match key.status(now) {
-        KeyStatus::Active => judge::matching_grant(&head.state, key, &permission, &resource),
+    let as_of = format!("{:?}", r.as_of);
+    let query = ["WhoHasAccess", &r.permission, &r.resource, &as_of];
+    let mut page = Page::open(&call, &query, r.as_of, &r.page_token).await?;
+    let time = page.moment.time;
+    let picked = page.walk.next(r.page_size, |state, key| match key.status(time) {
+        KeyStatus::Active => judge::matching_grant(state, key, &r.permission, &r.resource),
         _ => None,
-    };
-    let query = ["WhoHasAccess", &permission, &resource];
-    let page = page(&head.state, &query, &page_token, size, pick)?;
-    let texts = key_texts(&call, &page.keys).await?;
-    let keys =
-        page.keys.iter().zip(&texts).map(|(key, texts)| show::key(&head.state, key, texts, now));
-    let access = keys.zip(page.picked_for).map(|(key, matched)| KeyAccess {
+    });
+    let (keys, matched): (Vec<_>, Vec<_>) = picked.into_iter().unzip();
+    let texts = key_texts(&call, &keys).await?;
+    let show = |(key, texts): (&Arc<Key>, _)| page.moment.show_key(&page.walk.state, key, texts);
+    let access = keys.iter().zip(&texts).map(show).zip(matched).map(|(key, matched)| KeyAccess {
         key: Some(key),
         matched_grant: Some(matched.grant.to_body()),
         matched_role: matched.role.unwrap_or_default(),
     });
     Ok(WhoHasAccessResponse {
         access: access.collect(),
-        next_page_token: page.next_page_token,
-        position: Some(head.state.next_position),
+        next_page_token: page.next_page_token(),
+        position: Some(page.moment.position),
     })
 }
 
@@ -156,17 +231,22 @@ pub(super) async fn revoke_keys(
     let (head, now) = (call.head(), call.now());
     let mut reply = RevokeKeysResponse::default();
     let mut ends = vec![];
-    for key in head.state.keys.values() {
-        if key.revoked.is_some() || !wanted.matches(key, now) {
-            continue;
-        }
-        if !call.may(&format!("keys/{}", key.id)) {
-            note(&mut reply.not_allowed, key.id);
-        } else if ends.len() == MAX_REVOKED {
-            reply.more = true;
+    let mut walk = Walk { state: head.state.clone(), after: None, left: usize::MAX };
+    while !reply.more {
+        let mut candidates = wanted.next(&mut walk, CANDIDATES, now);
+        if candidates.is_empty() {
             break;
-        } else {
-            ends.push(key.id);
+        }
+        candidates.retain(|key| key.revoked.is_none());
+        for key in wanted.unused(&call, candidates).await? {
+            if !call.may(&format!("keys/{}", key.id)) {
+                note(&mut reply.not_allowed, key.id);
+            } else if ends.len() == MAX_REVOKED {
+                reply.more = true;
+                break;
+            } else {
+                ends.push(key.id);
+            }
         }
     }
     if let Some(owner) = &wanted.owner {

@@ -16,6 +16,7 @@ mod keys;
 mod ledgers;
 mod lists;
 mod memory;
+mod moment;
 mod page_token;
 mod permissions;
 mod roles;

@@ -7,13 +7,14 @@ use keyledger_ledger::body::Texts;
 use keyledger_ledger::command::{ChangeKind, Changed, Refusal, UpdateRole};
 use keyledger_ledger::roles::PREDEFINED;
 use keyledger_ledger::state::Role;
-use keyledger_proto::parse::{self, Common};
+use keyledger_proto::parse::{self, AsOf, Common};
 use keyledger_proto::{
     CreateRoleResponse, GetRoleResponse, ListRolesRequest, ListRolesResponse, RetireRoleResponse,
     UpdateRoleResponse, show,
 };
 
 use super::call::{CallContext, Outcome};
+use super::moment::Moment;
 use super::page_token;
 use super::status::Failure;
 use crate::sealing::About;
@@ -86,8 +87,12 @@ async fn change_role(
     Ok((show::role(&role, texts), position))
 }
 
-pub(super) async fn get_role(call: CallContext, name: String) -> Result<GetRoleResponse, Failure> {
-    let own = call.head().state.roles.get(name.as_str()).cloned();
+pub(super) async fn get_role(
+    call: CallContext,
+    (name, as_of): (String, AsOf),
+) -> Result<GetRoleResponse, Failure> {
+    let moment = Moment::of(&call, as_of).await?;
+    let own = moment.roles(&call).await?.roles.get(name.as_str()).cloned();
     let role = match own {
         Some(role) => {
             let texts = call.texts_at(&[role.described_position]).await?;
@@ -98,7 +103,7 @@ pub(super) async fn get_role(call: CallContext, name: String) -> Result<GetRoleR
             show::predefined_role(predefined.ok_or(Refusal::RoleNotFound { name })?)
         }
     };
-    Ok(GetRoleResponse { role: Some(role) })
+    Ok(GetRoleResponse { role: Some(role), position: Some(moment.position) })
 }
 
 /// The predefined ones come first, on the first page, whatever its size.

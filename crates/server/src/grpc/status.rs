@@ -9,7 +9,7 @@ use keyledger_proto::parse::Violation;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::sequencer::SequencerError;
+use crate::sequencer::{PastError, SequencerError};
 use crate::store::StoreError;
 
 const DOMAIN: &str = "keyledger.v1";
@@ -28,6 +28,7 @@ pub(crate) enum Failure {
     Deadline { changing: bool },
     KeyEnded,
     TooStale,
+    TooFarBack { most: u64 },
     ReaderTooSlow { next_position: u64 },
     NoSuchMethod,
     Internal(&'static str),
@@ -48,6 +49,15 @@ impl From<SequencerError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
         Failure::Sequencer(error.into())
+    }
+}
+
+impl From<PastError> for Failure {
+    fn from(error: PastError) -> Failure {
+        match error {
+            PastError::Store(error) => error.into(),
+            PastError::TooFarBack { most } => Failure::TooFarBack { most },
+        }
     }
 }
 
@@ -100,6 +110,14 @@ impl From<Failure> for Status {
             Failure::KeyEnded => {
                 status(Code::Unauthenticated, R::KeyEnded, "the key of this stream has ended", [])
             }
+            Failure::TooFarBack { most } => status(
+                Code::FailedPrecondition,
+                R::TooFarBack,
+                &format!(
+                    "more than {most} changes lie before that moment, too many to fold for one answer: ask for single keys"
+                ),
+                [("max_folded", most.to_string())],
+            ),
             Failure::ReaderTooSlow { next_position } => status(
                 Code::ResourceExhausted,
                 R::ReaderTooSlow,

@@ -117,7 +117,7 @@ async fn from_projection(
 
 /// The opening, roles, registered permissions and ledgers are few: they are folded from their entries. Their callers' standing was
 /// checked by whoever appended them, and is checked again by verification.
-async fn fold_what_is_about_no_key(
+pub(super) async fn fold_what_is_about_no_key(
     client: &Client,
     ledger_id: Uuid,
     before: u64,

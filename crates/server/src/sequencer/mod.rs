@@ -5,6 +5,7 @@
 //! - `checkpoint`: signs size and root at an interval.
 //! - `ends`: notes that keys end soon, or have ended.
 //! - `folding`: refusals beyond ten equal ones a second wait, and share a record.
+//! - `history`: its state as it was.
 //! - `load`: how a replica gets to the head when it starts.
 //! - `memory`: answers from memory, and the recording of their uses.
 //! - `quota`: how much one ledger may take of this replica.
@@ -14,12 +15,14 @@ mod catch_up;
 mod checkpoint;
 mod ends;
 mod folding;
+mod history;
 mod load;
 mod memory;
 mod quota;
 mod run;
 
 pub(crate) use checkpoint::SignedCheckpoint;
+pub(crate) use history::{History, PastError};
 pub(crate) use load::{key_as_of, load};
 pub(crate) use memory::{NotFromMemory, RECORDED_WITHIN};
 
@@ -33,6 +36,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 use crate::keydir::KeyDirectory;
+use crate::last_uses::NewestUses;
 use crate::store::StoreError;
 use crate::store::connect::Database;
 
@@ -56,6 +60,7 @@ pub(crate) struct Ledger {
     quota: quota::Quota,
     memory: memory::Memory,
     checkpoint: ArcSwapOption<SignedCheckpoint>,
+    pub(crate) newest_uses: NewestUses,
 }
 
 type AnswerTo = oneshot::Sender<Result<Answer, SequencerError>>;
@@ -126,6 +131,7 @@ impl Ledger {
             quota: quota::Quota::default(),
             memory: memory::Memory::default(),
             checkpoint: ArcSwapOption::empty(),
+            newest_uses: NewestUses::default(),
         });
         // The projection may stand a little behind the head, or was not believed at all.
         catch_up::without_lock(&ledger).await.map_err(|error| match error {

@@ -232,6 +232,54 @@ pub(crate) async fn about_no_key(
     rows.iter().map(brief).collect()
 }
 
+/// Changes in a range of positions, oldest first.
+pub(crate) async fn changes(
+    client: &Client,
+    ledger_id: Uuid,
+    range: std::ops::Range<u64>,
+    limit: i64,
+) -> Result<Vec<StoredEntry>, StoreError> {
+    let sql = format!(
+        "/* entries::changes */ SELECT {BRIEF} FROM entries
+         WHERE ledger_id = $1 AND position >= $2 AND position < $3 AND kind <> 23 ORDER BY position LIMIT $4"
+    );
+    let statement = client.prepare_cached(&sql).await?;
+    let params: [&(dyn ToSql + Sync); 4] =
+        [&ledger_id, &(range.start as i64), &(range.end as i64), &limit];
+    client.query(&statement, &params).await?.iter().map(brief).collect()
+}
+
+/// How many changes that are about no key there are before a position, counted up to a limit.
+pub(crate) async fn count_about_no_key(
+    client: &Client,
+    ledger_id: Uuid,
+    before: u64,
+    limit: u64,
+) -> Result<u64, StoreError> {
+    let sql = "/* entries::count_about_no_key */ SELECT count(*) FROM (
+                   SELECT FROM entries WHERE ledger_id = $1 AND position < $2 AND key_id IS NULL AND kind <> 23
+                   LIMIT $3) AS counted";
+    let statement = client.prepare_cached(sql).await?;
+    let params: [&(dyn ToSql + Sync); 3] = [&ledger_id, &(before as i64), &(limit as i64)];
+    Ok(client.query_one(&statement, &params).await?.get::<_, i64>(0) as u64)
+}
+
+/// Entries before a position, newest first, without what lies beside them.
+pub(crate) async fn before_position(
+    client: &Client,
+    ledger_id: Uuid,
+    position: u64,
+    limit: i64,
+) -> Result<Vec<StoredEntry>, StoreError> {
+    let sql = format!(
+        "/* entries::before_position */ SELECT {BRIEF} FROM entries
+         WHERE ledger_id = $1 AND position < $2 ORDER BY position DESC LIMIT $3"
+    );
+    let statement = client.prepare_cached(&sql).await?;
+    let params: [&(dyn ToSql + Sync); 3] = [&ledger_id, &(position as i64), &limit];
+    client.query(&statement, &params).await?.iter().map(brief).collect()
+}
+
 /// Positions of changes before `before`, newest first.
 pub(crate) async fn change_positions(
     client: &Client,
