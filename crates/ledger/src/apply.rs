@@ -18,8 +18,9 @@ use crate::state::{DueNote, Key, LedgerInfo, RegisteredLedger, Role, State};
 use crate::text::check_approval_ref;
 
 use keys::{
-    complete_rotation, counted, counted_caller, create_key, note_expired, note_expiring,
-    note_rotation, resume_key, revoke_key, rotate_key, set_used, suspend_key, update_key,
+    complete_rotation, counted, counted_caller, create_key, import_key, migrate_verifier,
+    note_expired, note_expiring, note_rotation, resume_key, revoke_key, rotate_key, set_used,
+    suspend_key, update_key,
 };
 
 /// Why an entry doesn't fit the state before it.
@@ -51,6 +52,8 @@ pub enum ApplyError {
     Chain,
     #[error("its number is not the next one: an entry of its kind was left out, or written twice")]
     Number,
+    #[error("a key with this hash or prefix was imported before")]
+    ImportExists,
     #[error("the key's state doesn't allow it")]
     KeyState,
     #[error("the role exists already")]
@@ -91,6 +94,8 @@ pub fn apply(state: &mut State, leaf_hash: Hash, event: &Event) -> Result<(), Ap
         Kind::RotationDue(e) => note_rotation(state, &at, e)?,
         Kind::RotationCompleted(e) => complete_rotation(state, &at, e)?,
         Kind::LedgerPolicyUpdated(e) => update_policy(state, &at, e)?,
+        Kind::KeyImported(e) => import_key(state, &at, e)?,
+        Kind::VerifierMigrated(e) => migrate_verifier(state, &at, e)?,
         Kind::RoleCreated(e) => create_role(state, &at, e)?,
         Kind::RoleUpdated(e) => update_role(state, &at, e)?,
         Kind::RoleRetired(e) => retire_role(state, &at, e)?,
@@ -128,6 +133,8 @@ pub fn fold_key(
             Some(Kind::KeyExpired(e)) => note_expired(&mut scratch, &at, e)?,
             Some(Kind::RotationDue(e)) => note_rotation(&mut scratch, &at, e)?,
             Some(Kind::RotationCompleted(e)) => complete_rotation(&mut scratch, &at, e)?,
+            Some(Kind::KeyImported(e)) => import_key(&mut scratch, &at, e)?,
+            Some(Kind::VerifierMigrated(e)) => migrate_verifier(&mut scratch, &at, e)?,
             _ => return Err(ApplyError::Chain),
         }
     }

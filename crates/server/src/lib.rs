@@ -17,6 +17,7 @@ mod indexer;
 mod replica;
 mod sealing;
 mod sequencer;
+mod slow_hash;
 mod store;
 
 pub use store::StoreError;

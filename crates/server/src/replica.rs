@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::keydir::KeyDirectory;
 use crate::sealing::{About, Sealing, random};
 use crate::sequencer::{Connections, Ledger, SequencerError};
+use crate::slow_hash::SlowHashes;
 use crate::store::connect::Database;
 use crate::store::{StoreError, ledgers};
 
@@ -31,6 +32,8 @@ pub(crate) struct Replica {
     pub(crate) keys: Arc<KeyDirectory>,
     pub(crate) sealing: Sealing,
     pub(crate) system: Arc<Ledger>,
+    pub(crate) slow_hashes: SlowHashes,
+    pub(crate) slow_hashes_of_strangers: SlowHashes,
     ledgers: RwLock<HashMap<u32, Arc<Ledger>>>,
     /// One ledger is started at a time.
     starting: tokio::sync::Mutex<()>,
@@ -54,6 +57,8 @@ impl Replica {
             keys,
             sealing,
             system,
+            slow_hashes: SlowHashes::for_callers(),
+            slow_hashes_of_strangers: SlowHashes::for_strangers(),
             ledgers: RwLock::default(),
             starting: tokio::sync::Mutex::new(()),
         };
@@ -172,7 +177,7 @@ pub(crate) async fn create_admin(
         responsible: None,
         rotation: None,
         expiry: Expiry::Never,
-        secret,
+        secret: secret.into(),
     });
     match by_itself(ledger, Change::new(kind, vec![sealed])).await? {
         Answer::Changed { result: Changed::Key(key), .. } => Ok((token, key)),
