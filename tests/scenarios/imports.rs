@@ -341,6 +341,57 @@ fn nobody_imports_more_than_they_hold() {
 }
 
 #[test]
+fn an_import_keeps_to_the_policy_of_its_ledger_and_brings_one_of_its_own() {
+    scenario(async |d| {
+        let admin = d.replica().await.admin();
+        let policy = LedgerPolicy {
+            approval_permissions: vec!["keys.import".into()],
+            max_life: Some(seconds(7 * 86_400)),
+            default_life: Some(seconds(86_400)),
+            ..Default::default()
+        };
+        let fields = ["approval_permissions", "default_life", "max_life"];
+        admin.call(update_policy(&fields, policy)).await.unwrap();
+        let life = |days: i64| Some(key_to_import::Expiry::Ttl(seconds(days * 86_400)));
+        let max_age = Some(seconds(30 * 86_400));
+        let rotation = Some(RotationPolicy { max_age, suspend_after: None });
+        let items = vec![
+            KeyToImport { rotation, ..sha256_of("acme_one", user_import("bob@example.com")) },
+            KeyToImport {
+                expiry: life(8),
+                ..sha256_of("acme_two", user_import("bob@example.com"))
+            },
+        ];
+        let refusal = refused(admin.call(import(items.clone())).await);
+        assert_eq!(refusal.metadata["permission"], "keys.import");
+        refusal.with(Code::FailedPrecondition, ErrorReason::ApprovalRequired);
+        let approved = ImportKeysRequest { approval_ref: "CHG-4711".into(), ..import(items) };
+        let results = admin.call(approved).await.unwrap().results;
+        let errors: Vec<ErrorReason> = results.iter().map(|r| r.error()).collect();
+        assert_eq!(errors, [ErrorReason::Unspecified, ErrorReason::InvalidField]);
+        let made = GetKeyRequest { key_id: results[0].key_id.clone(), as_of: None };
+        let key = admin.call(made).await.unwrap().key.unwrap();
+        assert_eq!(key.rotation, rotation);
+    });
+}
+
+#[test]
+fn a_hundred_slow_hashes_are_computed_for_one_call() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let token = |i: usize| format!("acme.{i:04}.secret");
+        let slow = |i| argon2id_of(&token(i), 10, user_import("alice@example.com"));
+        let made = replica.admin().call(import((0..100).map(slow).collect())).await.unwrap();
+        let requests = (0..100).map(|i| check(&token(i))).collect();
+        let checked = replica.admin().call(BatchVerifyKeysRequest { requests }).await.unwrap();
+        let made: Vec<String> = made.results.into_iter().map(|r| r.key_id).collect();
+        let found: Vec<String> = checked.responses.into_iter().map(|r| r.key_id).collect();
+        assert_eq!(found, made);
+        assert_eq!(digests_left(d).await, 0);
+    });
+}
+
+#[test]
 fn what_can_not_be_imported_is_named_by_its_path_and_nothing_is_made() {
     scenario(async |d| {
         let admin = d.replica().await.admin();

@@ -14,8 +14,8 @@ use crate::sequencer::SequencerError;
 
 /// How many are computed at once for callers that are known: each takes a core, and up to 64 MiB.
 const AT_ONCE: usize = 2;
-/// Most callers that are computed for, or wait.
-const MAX_WAITING: usize = 64;
+/// Most that are computed, or wait: more than one call can ask for, else it would never get through.
+const MAX_WAITING: usize = 256;
 /// The same for strangers, who end a key by its secret: they can't take the places of those that are known.
 const AT_ONCE_FOR_STRANGERS: usize = 1;
 const MAX_WAITING_STRANGERS: usize = 8;
@@ -89,5 +89,16 @@ mod tests {
         assert!(!is_hash_of(&hash, b""));
         let other = Argon2id { salt: b"othersalt".to_vec(), ..hash };
         assert!(!is_hash_of(&other, b"password"));
+    }
+
+    #[tokio::test]
+    async fn who_gets_no_place_is_told_to_come_back() {
+        let hash = Argon2id::parse(PHC).unwrap();
+        let places = SlowHashes::new(1, 1);
+        assert!(places.matches(&hash, "password").await.unwrap());
+        assert!(!places.matches(&hash, "Password").await.unwrap());
+        let full = SlowHashes::new(1, 0);
+        let refused = full.matches(&hash, "password").await;
+        assert!(matches!(refused, Err(SequencerError::Overloaded)));
     }
 }

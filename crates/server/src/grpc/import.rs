@@ -86,11 +86,11 @@ fn answered(result: Result<ImportResult, Failure>) -> Result<ImportResult, Failu
 
 fn is_about_the_call(call: &CallContext, refusal: &Refusal) -> bool {
     match refusal {
-        Refusal::Unauthenticated
-        | Refusal::UsesSpent
-        | Refusal::Rate { .. }
-        | Refusal::ApprovalRequired { .. } => true,
-        Refusal::PermissionDenied { permission, .. } => permission == call.permission(),
+        Refusal::Unauthenticated | Refusal::UsesSpent | Refusal::Rate { .. } => true,
+        // Others are those of one item, such as a life without an end.
+        Refusal::PermissionDenied { permission, .. } | Refusal::ApprovalRequired { permission } => {
+            permission == call.permission()
+        }
         _ => false,
     }
 }
