@@ -1,14 +1,16 @@
 //! Requests as scenarios begin with them; they change what they are about.
 
+use keyledger_ledger::imported::Argon2id;
 use keyledger_proto::entry::Grant;
 use keyledger_proto::{
-    Client, CreateKeyRequest, CreateRoleRequest, LedgerPolicy, NewPermission, Owner,
-    PermissionOnResource, RegisterPermissionsRequest, ResumeKeyRequest, RetireRoleRequest,
-    RevokeKeyRequest, RotateKeyRequest, SuspendKeyRequest, TestPermissionsRequest,
-    UpdateKeyRequest, UpdateLedgerPolicyRequest, UpdateRoleRequest, VerifyKeyRequest,
-    create_key_request, owner,
+    Argon2idHash, Client, CreateKeyRequest, CreateRoleRequest, ImportKeysRequest, KeyToImport,
+    LedgerPolicy, NewPermission, Owner, PermissionOnResource, RegisterPermissionsRequest,
+    ResumeKeyRequest, RetireRoleRequest, RevokeKeyRequest, RotateKeyRequest, SuspendKeyRequest,
+    TestPermissionsRequest, UpdateKeyRequest, UpdateLedgerPolicyRequest, UpdateRoleRequest,
+    VerifyKeyRequest, create_key_request, key_to_import, owner,
 };
 use prost_types::Duration;
+use sha2::{Digest, Sha256};
 
 pub(crate) fn grant(permission: &str, resource: &str) -> Grant {
     grant_of(&[permission], resource)
@@ -44,6 +46,40 @@ pub(crate) fn service_key(name: &str, grants: Vec<Grant>) -> CreateKeyRequest {
         expiry: None,
         ..user_key("")
     }
+}
+
+/// Keys that were made elsewhere.
+pub(crate) fn import(items: Vec<KeyToImport>) -> ImportKeysRequest {
+    let reason = "the old key table is given up".into();
+    ImportKeysRequest { items, reason, ..ImportKeysRequest::default() }
+}
+
+/// What the key of [`user_key`] may do, for a key that was made elsewhere. Its hash is still to be said.
+pub(crate) fn user_import(name: &str) -> KeyToImport {
+    KeyToImport {
+        owner: Some(Owner { owner: Some(owner::Owner::User(name.into())) }),
+        purpose: "export error logs".into(),
+        grants: vec![grant("audit.read", "logs/error")],
+        expiry: Some(key_to_import::Expiry::Ttl(seconds(3600))),
+        ..KeyToImport::default()
+    }
+}
+
+/// Known by the SHA-256 of its token.
+pub(crate) fn sha256_of(token: &str, key: KeyToImport) -> KeyToImport {
+    let digest = Sha256::digest(token).to_vec();
+    KeyToImport { hash: Some(key_to_import::Hash::Sha256(digest)), ..key }
+}
+
+/// Known by an Argon2id of its token, and by the first bytes of it.
+pub(crate) fn argon2id_of(token: &str, prefix: usize, key: KeyToImport) -> KeyToImport {
+    let params = argon2::Params::new(64, 1, 1, Some(32)).expect("they are in range");
+    let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    let (salt, mut output) = (b"a salt of its own", vec![0; 32]);
+    argon2.hash_password_into(token.as_bytes(), salt, &mut output).expect("it is small");
+    let hash = Argon2id { memory_kib: 64, passes: 1, lanes: 1, salt: salt.to_vec(), output };
+    let hash = Argon2idHash { phc: hash.to_string(), prefix: token[..prefix].into() };
+    KeyToImport { hash: Some(key_to_import::Hash::Argon2id(hash)), ..key }
 }
 
 pub(crate) fn role(name: &str, grants: Vec<Grant>) -> CreateRoleRequest {

@@ -14,6 +14,11 @@ impl Rpc for CreateKeyRequest {
     const PATH: &'static str = "/keyledger.v1.KeyService/CreateKey";
 }
 
+impl Rpc for ImportKeysRequest {
+    type Reply = ImportKeysResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/ImportKeys";
+}
+
 impl Rpc for GetKeyRequest {
     type Reply = GetKeyResponse;
     const PATH: &'static str = "/keyledger.v1.KeyService/GetKey";

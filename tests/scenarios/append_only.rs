@@ -27,6 +27,8 @@ fn the_service_may_not_change_or_delete_what_was_appended() {
             "UPDATE keys SET key_id = gen_random_uuid()",
             "TRUNCATE keys",
             "DELETE FROM key_uses",
+            "UPDATE imported_secrets SET digest = digest",
+            "TRUNCATE imported_secrets",
             "ALTER TABLE entries DISABLE TRIGGER append_only",
             "DROP TABLE entries",
             "CREATE TABLE mine ()",
@@ -107,6 +109,9 @@ fn a_value_of_the_wrong_length_is_refused() {
             ("key_secrets", "version", "0"),
             ("key_secrets", "verifier", r"'\x00'"),
             ("key_secrets", "salt", r"'\x00'"),
+            ("imported_secrets", "digest", r"decode(repeat('00', 31), 'hex')"),
+            ("imported_secrets", "digest", r"decode(repeat('00', 257), 'hex')"),
+            ("imported_secrets", "salt", r"'\x00'"),
         ] {
             let with_value = |c: String| if c == column { value.into() } else { c };
             let row: Vec<String> =
@@ -139,7 +144,7 @@ fn an_auditor_reads_entries_and_no_verifiers() {
             let delete = format!("DELETE FROM {table}");
             assert_eq!(refusal(&client, &delete).await.0, SqlState::INSUFFICIENT_PRIVILEGE);
         }
-        for table in ["key_secrets", "requests"] {
+        for table in ["key_secrets", "imported_secrets", "requests"] {
             let read = format!("SELECT * FROM {table}");
             let why = refusal(&client, &read).await;
             assert_eq!(why.1, format!("permission denied for table {table}"));
@@ -164,6 +169,8 @@ async fn tell(d: &Deployment) {
     let request_id = "5f0c2a52-6f0e-4d6b-9f2c-3f8a5d3c1b7e".into();
     let create = keyledger_proto::CreateKeyRequest { request_id, ..user_key("alice@example.com") };
     replica.admin().call(create).await.unwrap();
+    let item = sha256_of("acme_live_4711", user_import("bob@example.com"));
+    replica.admin().call(import(vec![item])).await.unwrap();
     replica.admin().call(keyledger_proto::GetCheckpointRequest {}).await.unwrap();
 }
 

@@ -43,6 +43,11 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
     let key_id = target.key_id.clone();
     let (does, bytes) = match method.name.as_str() {
         "KeyService/CreateKey" => (Does::Change, user_key("bob@example.com").encode_to_vec()),
+        "KeyService/ImportKeys" => {
+            let token = format!("acme_live_{key_id}");
+            let request = import(vec![sha256_of(&token, user_import("bob@example.com"))]);
+            (Does::Change, request.encode_to_vec())
+        }
         "KeyService/GetKey" => (Does::Read, GetKeyRequest { key_id, as_of: None }.encode_to_vec()),
         "KeyService/ListKeys" => (Does::Read, ListKeysRequest::default().encode_to_vec()),
         "KeyService/RotateKey" => (Does::Change, rotate(&key_id, 60).encode_to_vec()),

@@ -278,6 +278,7 @@ fn signed_commitments(frozen: &Frozen) -> BTreeSet<Vec<u8>> {
     {
         Some(Kind::KeyCreated(created)) => created.version,
         Some(Kind::KeyRotated(rotated)) => rotated.version,
+        Some(Kind::VerifierMigrated(migrated)) => migrated.version,
         _ => None,
     };
     frozen.entries.iter().filter_map(of).map(|version| version.verifier_commitment).collect()

@@ -134,7 +134,7 @@ proptest! {
                 labels: vec![],
                 responsible: None,
                 rotation: None,
-                secret,
+                secret: secret.into(),
             })),
             1 => {
                 let mut state = state;

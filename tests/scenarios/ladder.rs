@@ -53,6 +53,7 @@ pub(crate) fn key(number: u64, grants: Vec<Grant>) -> Key {
             commitment: [0; 32],
             pepper_id: 1,
         }],
+        imported: None,
         stream_version: 1,
         leaf_hash: [7; 32],
         position: 1,
@@ -213,7 +214,7 @@ fn a_creation_is_refused_for_the_first_reason_of_the_ladder() {
         labels: vec![],
         responsible: None,
         rotation: None,
-        secret: secret(),
+        secret: secret().into(),
     };
     let mut desk = Desk::new(ChangeKind::CreateKey(wanted));
     desk.caller.expires = Some(NOW.plus_micros(5 * DAY));

@@ -13,6 +13,8 @@ mod event_pages;
 mod every_method;
 mod frozen;
 mod hand_on;
+mod import_rules;
+mod imports;
 mod ladder;
 mod last_uses;
 mod ledgers;

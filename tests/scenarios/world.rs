@@ -165,7 +165,7 @@ impl World {
             labels: vec![],
             responsible: None,
             rotation: None,
-            secret,
+            secret: secret.into(),
         })
     }
 
@@ -244,6 +244,11 @@ pub(crate) fn summary(key: &Key) -> Value {
     }
     if let Some(reference) = &key.responsible {
         add("responsible", hex::encode(reference).into());
+    }
+    if let Some(imported) = &key.imported {
+        let how = json!({"algorithm": imported.algorithm as i32, "prefix": imported.prefix_length});
+        let lookup = hex::encode(imported.lookup);
+        add("imported", json!([how, lookup, imported.migrated]));
     }
     if let Some(since) = key.suspended {
         add("suspended_us", since.micros().into());

@@ -4,6 +4,7 @@ mod access;
 mod check;
 mod create;
 mod filter;
+mod import;
 mod leaked;
 mod owners;
 mod revoke;
@@ -44,6 +45,7 @@ pub(crate) struct Keys {
 #[derive(Subcommand)]
 enum Command {
     Create(create::Create),
+    Import(import::Import),
     Get(Get),
     List(List),
     Update(update::Update),
@@ -107,6 +109,11 @@ impl Keys {
             let session = self.connection.open(&self.data_dir, Usual::Admin).await?;
             return check.run(&session, &screen, subject).await;
         }
+        if let Command::Import(import) = self.command {
+            let lines = import.read()?;
+            let session = self.connection.open(&self.data_dir, Usual::Admin).await?;
+            return import.run(&session, &screen, lines).await;
+        }
         let session = self.connection.open(&self.data_dir, Usual::Admin).await?;
         match self.command {
             Command::Create(create) => create.run(&session, &screen).await?,
@@ -125,7 +132,7 @@ impl Keys {
             Command::Owners(owners) => owners.run(&session, &screen).await?,
             Command::Revoke(revoke) => revoke.run(&session, &screen).await?,
             Command::Whoami(who) => who.run(&session, &screen).await?,
-            Command::Verify(_) => unreachable!("it has returned above"),
+            Command::Verify(_) | Command::Import(_) => unreachable!("it has returned above"),
         }
         Ok(Ending::Good)
     }

@@ -20,9 +20,9 @@ use crate::state::{DueNote, Key, LedgerInfo, RegisteredLedger, Role, State};
 use crate::text::check_approval_ref;
 
 use keys::{
-    complete_rotation, counted, counted_caller, create_key, forget_used, note_expired,
-    note_expiring, note_rotation, resume_key, revoke_key, rotate_key, set_used, suspend_key,
-    update_key,
+    complete_rotation, counted, counted_caller, create_key, forget_used, import_key,
+    migrate_verifier, note_expired, note_expiring, note_rotation, resume_key, revoke_key,
+    rotate_key, set_used, suspend_key, update_key,
 };
 
 /// Why an entry doesn't fit the state before it.
@@ -56,6 +56,8 @@ pub enum ApplyError {
     Chain,
     #[error("its number is not the next one: an entry of its kind was left out, or written twice")]
     Number,
+    #[error("a key with this hash or prefix was imported before")]
+    ImportExists,
     #[error("the key's state doesn't allow it")]
     KeyState,
     #[error("the role exists already")]
@@ -149,6 +151,8 @@ fn apply_kind(state: &mut State, at: &At, kind: &Kind) -> Result<(), ApplyError>
         Kind::LedgerPolicyUpdated(e) => update_policy(state, at, e),
         Kind::BoundedServingStarted(e) => start_bounded(state, at, e),
         Kind::BoundedServingEnded(e) => end_bounded(state, at, e),
+        Kind::KeyImported(e) => import_key(state, at, e),
+        Kind::VerifierMigrated(e) => migrate_verifier(state, at, e),
         Kind::RoleCreated(e) => create_role(state, at, e),
         Kind::RoleUpdated(e) => update_role(state, at, e),
         Kind::RoleRetired(e) => retire_role(state, at, e),

@@ -1,11 +1,12 @@
 //! A batch: a list of commands becomes entries, a new state and an answer for each. Pure; the sequencer makes it durable.
 //!
 //! Commands of one batch run at the same time, so their order is ours to choose: first all uses, judged as of the head and
-//! recorded in a page that comes first; then the changes, one entry each; then, if changes were refused, a page for those.
-//! So every use and every entry is true as of its own position, and an auditor can judge each again. Last come rotations
-//! that were completed by the first use of the new secret.
+//! recorded in a page that comes first; then what first uses of imported keys bring with them; then the changes, one entry each;
+//! then, if changes were refused, a page for those. So every use and every entry is true as of its own position, and an auditor
+//! can judge each again. Last come rotations that were completed by the first use of the new secret.
 
 mod changes;
+mod migrations;
 mod uses;
 
 use std::collections::{BTreeMap, HashMap};
@@ -19,6 +20,7 @@ use crate::command::{Action, Answer, Call, Command, Refusal, UseAddress};
 use crate::decide::{SecretRow, next_link};
 use crate::entry::{Entry, EntryError, EntrySigner};
 use crate::id::{KeyId, Time};
+use crate::imported::ImportedRow;
 use crate::judge::Credential;
 use crate::merkle::{Hash, Tile, TileWriter};
 use crate::page::{self, PageWriter};
@@ -27,6 +29,7 @@ use crate::refusals::Refusals;
 use crate::secret::Peppers;
 use crate::state::{Key, State};
 use crate::text::Sealed;
+use migrations::FirstUse;
 
 /// Where a ledger stands: its state and its tree, at the same position.
 #[derive(Clone)]
@@ -65,6 +68,10 @@ pub struct Batch {
     pub entries: Vec<NewEntry>,
     pub full_tiles: Vec<Tile>,
     pub secrets: Vec<SecretRow>,
+    /// Digests of imported keys, to be kept until their first use.
+    pub imported: Vec<ImportedRow>,
+    /// Imported keys that were used for the first time: their digests are to be deleted.
+    pub migrated: Vec<KeyId>,
     pub requests: Vec<NewRequest>,
     pub changed_keys: Vec<Arc<Key>>,
     /// One for each command, in the order of the commands.
@@ -102,6 +109,8 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
             entries: vec![],
             full_tiles: vec![],
             secrets: vec![],
+            imported: vec![],
+            migrated: vec![],
             requests: vec![],
             changed_keys: vec![],
             answers: vec![],
@@ -113,13 +122,16 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
         spent: BTreeMap::new(),
         bounded: BTreeMap::new(),
         first_uses: BTreeMap::new(),
+        first_of_imported: BTreeMap::new(),
     };
     run.record_folded();
     let mut answers: Vec<Option<Answer>> = vec![None; commands.len()];
     let mut changes = vec![];
     for (i, command) in commands.into_iter().enumerate() {
         match command.action {
-            _ if run.is_seen(&command.call) => answers[i] = Some(Answer::Seen),
+            _ if run.is_seen(&command.call) || run.is_behind(&command.action) => {
+                answers[i] = Some(Answer::Seen)
+            }
             Action::Change(change) => changes.push((i, command.call, change)),
             Action::Record(bounded) => {
                 answers[i] = Some(run.record_bounded(command.call, *bounded))
@@ -128,6 +140,7 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
         }
     }
     run.close_page();
+    run.migrate_imported();
     for (i, call, change) in changes {
         // It may have been made just before, in this very batch.
         let seen = run.is_seen(&call);
@@ -154,6 +167,8 @@ struct Run<'a> {
     bounded: BTreeMap<[u8; 16], u32>,
     /// Keys whose rotation is completed by a use in this batch: the version used, with trace and span ids of that use.
     first_uses: BTreeMap<KeyId, (u32, TraceAndSpan)>,
+    /// Imported keys that a use of this batch allows for the first time.
+    first_of_imported: BTreeMap<KeyId, FirstUse>,
 }
 
 impl Run<'_> {

@@ -3,11 +3,13 @@
 //! They are written out here, and not generated, so that an auditor can link this crate without a protobuf compiler. The
 //! published `.proto` says what each field means; a test of `keyledger-proto` holds the two against each other.
 
+mod import;
 mod policies;
 mod uses;
 
 use prost::{Enumeration, Message, Oneof};
 
+pub use import::{ImportAlgorithm, ImportedVerifier, KeyImported, VerifierMigrated};
 pub use policies::{LedgerLimits, LedgerPolicy, LedgerPolicyUpdated, Rotation};
 pub use uses::{
     Bounded, BoundedServingEnded, BoundedServingStarted, BoundedUses, Decision, DecisionReason,
@@ -39,7 +41,7 @@ pub struct Event {
     pub approval_ref: String,
     #[prost(
         oneof = "Kind",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 37, 38"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38"
     )]
     pub kind: Option<Kind>,
 }
@@ -84,6 +86,10 @@ pub enum Kind {
     RotationCompleted(RotationCompleted),
     #[prost(message, tag = "34")]
     PermissionsRegistered(PermissionsRegistered),
+    #[prost(message, tag = "35")]
+    KeyImported(KeyImported),
+    #[prost(message, tag = "36")]
+    VerifierMigrated(VerifierMigrated),
     #[prost(message, tag = "37")]
     BoundedServingStarted(BoundedServingStarted),
     #[prost(message, tag = "38")]
@@ -113,6 +119,8 @@ impl Kind {
             Kind::RotationDue(_) => 32,
             Kind::RotationCompleted(_) => 33,
             Kind::PermissionsRegistered(_) => 34,
+            Kind::KeyImported(_) => 35,
+            Kind::VerifierMigrated(_) => 36,
             Kind::BoundedServingStarted(_) => 37,
             Kind::BoundedServingEnded(_) => 38,
         }
@@ -140,6 +148,8 @@ impl Kind {
             Kind::RotationDue(_) => "key.rotation-due",
             Kind::RotationCompleted(_) => "key.rotation-completed",
             Kind::PermissionsRegistered(_) => "permissions.registered",
+            Kind::KeyImported(_) => "key.imported",
+            Kind::VerifierMigrated(_) => "key.verifier-migrated",
             Kind::BoundedServingStarted(_) => "bounded.started",
             Kind::BoundedServingEnded(_) => "bounded.ended",
         }
@@ -158,6 +168,8 @@ impl Kind {
             Kind::KeyExpired(e) => e.link.as_ref(),
             Kind::RotationDue(e) => e.link.as_ref(),
             Kind::RotationCompleted(e) => e.link.as_ref(),
+            Kind::KeyImported(e) => e.link.as_ref(),
+            Kind::VerifierMigrated(e) => e.link.as_ref(),
             Kind::LedgerOpened(_)
             | Kind::LedgerPolicyUpdated(_)
             | Kind::LedgerRegistered(_)

@@ -64,7 +64,9 @@ pub fn may_answer(
     now: Time,
 ) -> Option<MayAnswer> {
     let uncounted = |id: &KeyId| {
-        state.keys.get(id).is_some_and(|key| key.used.is_none() && !key.until_first_use)
+        state.keys.get(id).is_some_and(|key| {
+            key.used.is_none() && !key.until_first_use && key.digest_commitment().is_none()
+        })
     };
     let ((caller, caller_version), (subject, version)) = (parties.caller, parties.subject);
     if !uncounted(&caller) || !uncounted(&subject) {

@@ -10,6 +10,7 @@ use crate::body::{DecisionReason, RevocationKind};
 use crate::bounded::BoundedUse;
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time, Trace};
+use crate::imported::NewImport;
 use crate::judge::Credential;
 use crate::page::UseSalt;
 use crate::policy::{CurrentPolicy, Policy, Rotation};
@@ -246,7 +247,22 @@ pub struct CreateKey {
     pub labels: Vec<Label>,
     pub responsible: Option<[u8; 16]>,
     pub rotation: Option<Rotation>,
-    pub secret: NewSecret,
+    pub secret: FirstSecret,
+}
+
+/// The first secret of a key.
+#[derive(Clone, Debug)]
+pub enum FirstSecret {
+    /// Made by us.
+    New(NewSecret),
+    /// Made elsewhere: the key is imported.
+    Imported(NewImport),
+}
+
+impl From<NewSecret> for FirstSecret {
+    fn from(secret: NewSecret) -> FirstSecret {
+        FirstSecret::New(secret)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -369,6 +385,10 @@ pub enum Refusal {
         state: crate::state::KeyStatus,
     },
     RoleExists,
+    /// A key with this hash or prefix was imported before.
+    ImportExists,
+    /// The prefixes of imported keys have as many different lengths as they may.
+    ImportPrefixLengths,
     RoleRetired,
     /// A role that every ledger has can't be changed.
     RolePredefined,
@@ -419,6 +439,8 @@ impl Refusal {
             | Refusal::RoleNotFound { .. }
             | Refusal::KeyState { .. }
             | Refusal::RoleExists
+            | Refusal::ImportExists
+            | Refusal::ImportPrefixLengths
             | Refusal::RoleRetired
             | Refusal::RolePredefined
             | Refusal::PrefixTaken { .. }

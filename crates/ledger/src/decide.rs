@@ -9,9 +9,12 @@ mod permissions;
 mod roles;
 
 use crate::body::{self, Kind, OwnerKind};
-use crate::command::{Change, ChangeKind, CreateKey, NewSecret, Refusal, RotateKey, UpdateKey};
+use crate::command::{
+    Change, ChangeKind, CreateKey, FirstSecret, NewSecret, Refusal, RotateKey, UpdateKey,
+};
 use crate::grant::Grant;
 use crate::id::{KeyId, Time};
+use crate::imported::{self, ImportedRow};
 use crate::policy::Rotation;
 use crate::restrict::Restrictions;
 use crate::secret::{self, Peppers, Verifier};
@@ -28,6 +31,7 @@ use roles::{create_role, retire_role, update_role};
 pub struct Decided {
     pub kind: Kind,
     pub secret: Option<SecretRow>,
+    pub imported: Option<ImportedRow>,
 }
 
 /// A verifier, for the table beside the ledger.
@@ -84,7 +88,7 @@ pub fn decide(
 }
 
 fn only(kind: Kind) -> Decided {
-    Decided { kind, secret: None }
+    Decided { kind, secret: None, imported: None }
 }
 
 fn create_key(
@@ -103,8 +107,7 @@ fn create_key(
     if state.keys.contains_key(&c.key_id) {
         return Err(Refusal::Internal);
     }
-    let (version, secret) = new_version(peppers, c.key_id, 1, &c.secret)?;
-    let kind = Kind::KeyCreated(body::KeyCreated {
+    let created = body::KeyCreated {
         link: Some(body::KeyLink {
             key_id: c.key_id.as_bytes().to_vec(),
             stream_version: 1,
@@ -114,13 +117,24 @@ fn create_key(
         grants: c.grants.iter().map(Grant::to_body).collect(),
         roles: c.roles.clone(),
         expire_time_us: expires.map_or(0, Time::micros),
-        version: Some(version),
+        version: None,
         restrictions: c.restrictions.to_body(),
         labels: c.labels.iter().map(Label::to_body).collect(),
         responsible_ref: c.responsible.map_or(vec![], |r| r.to_vec()),
         rotation: c.rotation.map(Rotation::to_body),
-    });
-    Ok(Decided { kind, secret: Some(secret) })
+    };
+    match &c.secret {
+        FirstSecret::New(secret) => {
+            let (version, secret) = new_version(peppers, c.key_id, 1, secret)?;
+            let kind = Kind::KeyCreated(body::KeyCreated { version: Some(version), ..created });
+            Ok(Decided { kind, secret: Some(secret), imported: None })
+        }
+        FirstSecret::Imported(import) => {
+            let (verifier, row) = imported::decide_verifier(state, peppers, c.key_id, import)?;
+            let kind = Kind::KeyImported(body::KeyImported::new(created, verifier));
+            Ok(Decided { kind, secret: None, imported: Some(row) })
+        }
+    }
 }
 
 fn rotate_key(
@@ -150,7 +164,7 @@ fn rotate_key(
             .micros(),
         until_first_use: c.until_first_use,
     });
-    Ok(Decided { kind, secret: Some(secret) })
+    Ok(Decided { kind, secret: Some(secret), imported: None })
 }
 
 fn revoke_key(state: &State, key_id: KeyId, kind: body::RevocationKind) -> Result<Kind, Refusal> {

@@ -3,6 +3,7 @@
 use crate::body::DecisionReason;
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time};
+use crate::imported::Foreign;
 use crate::restrict::Circumstances;
 use crate::roles;
 use crate::secret::{Peppers, same};
@@ -19,6 +20,8 @@ pub enum Credential {
     Presented(Presented),
     /// A key of the system ledger that was judged there, under that ledger's lock, and calls from there.
     System(SystemCaller),
+    /// A token that isn't in our form: perhaps that of an imported key. Checked, never used to call us.
+    Foreign(Box<Foreign>),
 }
 
 /// A key of the system ledger that may do what it asks for in this one.
@@ -73,16 +76,34 @@ impl Credential {
         match self {
             Credential::Presented(p) => Some(p.key_id),
             Credential::System(caller) => Some(caller.key_id),
+            Credential::Foreign(f) => f.matched(),
             Credential::Internal | Credential::Missing | Credential::Malformed => None,
         }
+    }
+
+    /// The key that what is said of it is about: also one that it only seems to be a token of.
+    pub fn about(&self) -> Option<KeyId> {
+        match self {
+            Credential::Foreign(f) => f.key_id(),
+            other => other.key_id(),
+        }
+    }
+
+    /// Whether it may turn out, under the lock, that it must be looked up again.
+    pub fn is_open(&self) -> bool {
+        matches!(self, Credential::Foreign(f) if f.matched().is_none())
     }
 
     /// Finds out whose it is, and remembers a match so that no digest is computed twice. Without a match it is asked again
     /// under the lock: the state may have been behind.
     pub fn identify(&mut self, state: &State, peppers: &Peppers) -> Identity {
         let identity = identify(self, state, peppers);
-        if let (Credential::Presented(p), Identity::Known { version, .. }) = (self, identity) {
-            p.matched = Some(version);
+        match (self, identity) {
+            (Credential::Presented(p), Identity::Known { version, .. }) => {
+                p.matched = Some(version)
+            }
+            (Credential::Foreign(f), Identity::Known { key_id, .. }) => f.set_matched(key_id),
+            _ => {}
         }
         identity
     }
@@ -97,6 +118,7 @@ pub fn identify(credential: &Credential, state: &State, peppers: &Peppers) -> Id
         Credential::Missing => return unknown(None, DecisionReason::Missing),
         Credential::Malformed => return unknown(None, DecisionReason::Malformed),
         Credential::Presented(p) => p,
+        Credential::Foreign(f) => return f.identify(state, peppers),
     };
     let key_id = presented.key_id;
     if let Some(version) = presented.matched {

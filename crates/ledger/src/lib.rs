@@ -15,6 +15,7 @@ pub mod decide;
 pub mod entry;
 pub mod grant;
 pub mod id;
+pub mod imported;
 pub mod judge;
 pub mod merkle;
 pub mod note;

@@ -13,10 +13,11 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::body::{self, Event, Kind, OwnerKind, RevocationKind};
+use crate::body::{self, Event, ImportAlgorithm, Kind, OwnerKind, RevocationKind};
 use crate::bounded::Serving;
 use crate::grant::Grant;
 use crate::id::{KeyId, Time};
+use crate::imported::Imported;
 use crate::merkle::Hash;
 use crate::policy::Rotation;
 use crate::restrict::{Restrictions, Used};
@@ -278,6 +279,22 @@ struct KeyRecord {
     rotation_suspended: u32,
     #[prost(bool, tag = "26")]
     until_first_use: bool,
+    #[prost(message, optional, tag = "28")]
+    imported: Option<ImportedRecord>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ImportedRecord {
+    #[prost(enumeration = "ImportAlgorithm", tag = "1")]
+    algorithm: i32,
+    #[prost(bytes = "vec", tag = "2")]
+    lookup: Vec<u8>,
+    #[prost(uint32, tag = "3")]
+    pepper_id: u32,
+    #[prost(uint32, tag = "4")]
+    prefix_length: u32,
+    #[prost(bool, tag = "5")]
+    migrated: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -341,8 +358,26 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
             window: u.window,
             in_window: u.in_window,
         }),
+        imported: key.imported.as_deref().map(encode_imported),
     }
     .encode_to_vec()
+}
+
+fn encode_imported(imported: &Imported) -> ImportedRecord {
+    ImportedRecord {
+        algorithm: imported.algorithm as i32,
+        lookup: imported.lookup.to_vec(),
+        pepper_id: imported.pepper_id,
+        prefix_length: imported.prefix_length.into(),
+        migrated: imported.migrated,
+    }
+}
+
+fn decode_imported(record: ImportedRecord) -> Option<Imported> {
+    let algorithm = ImportAlgorithm::try_from(record.algorithm).ok()?;
+    let (pepper_id, prefix_length) = (record.pepper_id, record.prefix_length);
+    let imported = Imported::new(algorithm, &record.lookup, pepper_id, prefix_length)?;
+    Some(Imported { migrated: record.migrated, ..imported })
 }
 
 fn later(key: &Key, position: u64) -> Option<u64> {
@@ -388,6 +423,10 @@ pub fn decode_key(bytes: &[u8], intern: impl Fn(&str) -> Arc<str>) -> Option<Key
             .collect::<Option<Vec<_>>>()
             .map(just_as_large)
             .filter(|v| !v.is_empty())?,
+        imported: match record.imported {
+            None => None,
+            Some(imported) => Some(Box::new(decode_imported(imported)?)),
+        },
         stream_version: record.stream_version,
         leaf_hash: record.leaf_hash.try_into().ok()?,
         position: record.position,

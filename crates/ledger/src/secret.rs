@@ -5,10 +5,16 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use crate::body::ImportAlgorithm;
 use crate::id::KeyId;
+use crate::imported::Lookup;
 use crate::token::Secret;
 
 const VERIFIER_DOMAIN: &[u8] = b"keyledger verifier v1\n";
+/// Not the one above: whoever knows the SHA-256 of an imported token, as its old home does, must not be able to make a token of
+/// ours from it.
+const IMPORTED_DOMAIN: &[u8] = b"keyledger imported verifier v1\n";
+const LOOKUP_DOMAIN: &[u8] = b"keyledger lookup v1\n";
 const COMMITMENT_DOMAIN: &[u8] = b"keyledger verifier commitment v1\n";
 
 /// HMAC-SHA-256 under a pepper: what the database holds in place of a secret.
@@ -32,11 +38,33 @@ impl Pepper {
 
     /// The verifier of one version of a key's secret.
     pub fn verifier(&self, key_id: KeyId, version: u32, secret: &Secret) -> Verifier {
+        self.of(&[
+            VERIFIER_DOMAIN,
+            key_id.as_bytes(),
+            &version.to_be_bytes(),
+            secret.expose().as_slice(),
+        ])
+    }
+
+    /// The verifier of a token that was made elsewhere, by its SHA-256.
+    pub fn imported_verifier(&self, key_id: KeyId, version: u32, sha256: &Secret) -> Verifier {
+        self.of(&[
+            IMPORTED_DOMAIN,
+            key_id.as_bytes(),
+            &version.to_be_bytes(),
+            sha256.expose().as_slice(),
+        ])
+    }
+
+    /// What an imported key is found by.
+    pub fn lookup(&self, algorithm: ImportAlgorithm, what: &[u8]) -> Lookup {
+        let mac = self.of(&[LOOKUP_DOMAIN, &[algorithm as u8], what]);
+        mac[..16].try_into().expect("an HMAC-SHA-256 has 32 bytes")
+    }
+
+    fn of(&self, parts: &[&[u8]]) -> Verifier {
         let mut mac = self.mac.clone();
-        mac.update(VERIFIER_DOMAIN);
-        mac.update(key_id.as_bytes());
-        mac.update(&version.to_be_bytes());
-        mac.update(secret.expose());
+        parts.iter().for_each(|part| mac.update(part));
         mac.finalize().into_bytes().into()
     }
 }
@@ -54,6 +82,11 @@ impl Peppers {
     /// The one that new secrets are made with.
     pub fn newest(&self) -> Option<&Pepper> {
         self.0.last()
+    }
+
+    /// Oldest first.
+    pub fn all(&self) -> impl Iterator<Item = &Pepper> {
+        self.0.iter()
     }
 
     pub fn get(&self, id: u32) -> Option<&Pepper> {

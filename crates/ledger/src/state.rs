@@ -13,6 +13,7 @@ use crate::bounded::Serving;
 use crate::command::DAY;
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time};
+use crate::imported::{Digest, Imported, Lookup, MAX_PREFIX_LENGTHS};
 use crate::merkle::Hash;
 use crate::policy::{CurrentPolicy, Rotation};
 use crate::restrict::{Restrictions, Used};
@@ -46,6 +47,12 @@ pub struct State {
     pub registered: OrdMap<LedgerNumber, Arc<RegisteredLedger>>,
     /// What secrets are checked against. Not from the entries: they hold commitments to these.
     pub verifiers: OrdMap<(KeyId, u32), Verifier>,
+    /// Imported keys by what they are found by, for ever. Follows from the keys.
+    pub imported: OrdMap<Lookup, KeyId>,
+    /// How long the clear prefixes of imported keys are; at most eight lengths. Follows from the keys.
+    pub prefix_lengths: OrdSet<u8>,
+    /// What imported secrets are checked against until their first use. Not from the entries, as the verifiers.
+    pub digests: OrdMap<KeyId, Arc<Digest>>,
 }
 
 /// What position 0 says.
@@ -110,6 +117,8 @@ pub struct Key {
     pub responsible: Option<[u8; 16]>,
     /// The newest secret, and the one before it as long as it may still live. Oldest first, one or two.
     pub versions: Vec<Version>,
+    /// What its first secret is found by, if the key was made elsewhere: few were.
+    pub imported: Option<Box<Imported>>,
     pub stream_version: u32,
     /// Leaf hash of the newest lifecycle entry.
     pub leaf_hash: Hash,
@@ -331,7 +340,7 @@ impl State {
         self.due = self.keys.values().filter_map(due).collect();
     }
 
-    /// The only way in which a key is put into the state: what is due follows, and equal grants are shared.
+    /// The only way in which a key is put into the state: what is due and what is imported follow, and equal grants are shared.
     pub fn put_key(&mut self, mut key: Key) {
         match self.shared_grants.get(&key.grants) {
             Some(shared) => key.grants = shared.clone(),
@@ -341,6 +350,12 @@ impl State {
             None => {}
         }
         let id = key.id;
+        if let Some(imported) = &key.imported {
+            self.imported.insert(imported.lookup, id);
+            if imported.prefix_length != 0 {
+                self.prefix_lengths.insert(imported.prefix_length);
+            }
+        }
         let old = self.keys.get(&id).and_then(|k| self.next_due(k));
         let new = self.next_due(&key);
         if old != new {
@@ -350,7 +365,13 @@ impl State {
         self.keys.insert(id, Arc::new(key));
     }
 
-    /// Everything except the verifiers, which entries don't hold: whether two states fold from the same entries.
+    /// Whether another clear prefix may be that long; 0 stands for none.
+    pub fn takes_prefix_length(&self, length: u8) -> bool {
+        let full = self.prefix_lengths.len() >= MAX_PREFIX_LENGTHS;
+        length == 0 || !full || self.prefix_lengths.contains(&length)
+    }
+
+    /// Everything except verifiers and digests, which entries don't hold: whether two states fold from the same entries.
     pub fn same_fold(&self, other: &State) -> bool {
         self.ledger == other.ledger
             && self.next_position == other.next_position
@@ -360,6 +381,7 @@ impl State {
             && self.due == other.due
             && self.policy == other.policy
             && self.servings == other.servings
+            && self.imported == other.imported
             && self.roles == other.roles
             && self.permissions == other.permissions
             && self.registered == other.registered

@@ -2,6 +2,7 @@
 
 mod changes;
 mod filters;
+mod import;
 mod ledgers;
 mod permissions;
 
@@ -9,6 +10,7 @@ use std::net::IpAddr;
 
 use keyledger_ledger::grant::{self};
 use keyledger_ledger::id::{KeyId, Time};
+use keyledger_ledger::imported::{Foreign, MAX_TOKEN};
 use keyledger_ledger::judge::Credential;
 use keyledger_ledger::policy::LONGEST_STALENESS;
 use keyledger_ledger::text::{MAX_TEXT, check_line, check_required_line};
@@ -22,6 +24,8 @@ pub use ledgers::{
     CreateRole, OpenLedger, RetireRole, UpdatePolicy, UpdateRole, create_role, get_ledger,
     open_ledger, retire_role, update_policy, update_role,
 };
+
+pub use import::{ImportKeys, KeyToImport, import_keys};
 
 pub use filters::{KeyFilter, ListKeys, RevokeKeys, list_keys, revoke_keys};
 
@@ -41,8 +45,6 @@ pub const MAX_USER: usize = 256;
 pub const MAX_NAME: usize = 128;
 /// Longest user agent.
 pub const MAX_USER_AGENT: usize = 512;
-/// A token is opaque, and at most this long; what is longer is malformed.
-const MAX_TOKEN: usize = 256;
 
 /// One thing that is wrong with a request: a field path and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,12 +110,15 @@ fn parse_as_of_time(v: &mut Violations, time: prost_types::Timestamp) -> AsOf {
     }
 }
 
-/// A token in a field of a request. What is wrong with it is a verdict, not a violation.
+/// A token in a field of a request: one of ours, or perhaps that of an imported key, still to be looked up. What is wrong with it is a verdict, not a violation.
 pub fn credential(token: &str) -> Credential {
     match token.len() {
         0 => Credential::Missing,
         n if n > MAX_TOKEN => Credential::Malformed,
-        _ => Credential::from_text(token),
+        _ => match Foreign::parse(token) {
+            Some(foreign) => Credential::Foreign(Box::new(foreign)),
+            None => Credential::from_text(token),
+        },
     }
 }
 

@@ -11,6 +11,10 @@ const SENTENCES: &[(&str, &str)] = &[
     ("keys.create-without-expiry", "Create keys that never end."),
     ("keys.explain", "Be told why exactly a key is not valid."),
     ("keys.extend", "Move the end of a key's life to a later time."),
+    (
+        "keys.import",
+        "Take over keys that were made elsewhere, which may do no more than the importer.",
+    ),
     ("keys.lookup", "Find the key behind a token."),
     ("keys.read", "See keys, what they may do, and who has access to what."),
     ("keys.resume", "Accept a suspended key again."),

@@ -314,6 +314,7 @@ pub fn change_event(position: u64, leaf_hash: &[u8], event: &Event, texts: &[Tex
     let kind = event.kind.as_ref();
     let created = match kind {
         Some(Kind::KeyCreated(created)) => created.owner.as_ref().and_then(|o| o.owner.as_ref()),
+        Some(Kind::KeyImported(key)) => key.owner.as_ref().and_then(|o| o.owner.as_ref()),
         _ => None,
     };
     let about = merged(texts);

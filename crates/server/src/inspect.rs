@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use deadpool_postgres::Client;
 use keyledger_ledger::body::{Event, Kind, SealedText, Use, UseColumn, decode_canonical};
+use keyledger_ledger::id::KeyId;
+use keyledger_ledger::imported::{VERSION, commitment as commit_digest};
 use keyledger_ledger::merkle::TILE_WIDTH;
 use keyledger_ledger::record::{encode_key, same_mac};
 use keyledger_ledger::secret;
@@ -17,7 +19,7 @@ use crate::keydir::KeyDirectory;
 use crate::sealing::Sealing;
 use crate::store::connect::Database;
 use crate::store::entries::{self, FullEntry};
-use crate::store::{StoreError, checkpoints, keys, ledgers, migrate, settings, tiles};
+use crate::store::{StoreError, checkpoints, imported, keys, ledgers, migrate, settings, tiles};
 
 /// Entries and bytes read at once.
 const CHUNK: i64 = 512;
@@ -305,19 +307,47 @@ impl Walk {
         let ids: Vec<_> = self.verifier.state().keys.keys().copied().collect();
         for chunk in ids.chunks(4_096) {
             let rows = keys::secrets_of(&self.client, self.ledger_id, chunk).await?;
+            self.check_digests(chunk).await?;
             for key in chunk.iter().filter_map(|id| self.verifier.state().keys.get(id)) {
+                // A secret that was imported and not used yet has a digest in place of a verifier.
+                let digested = key.digest_commitment().is_some();
                 let holds = key.versions.iter().all(|v| {
-                    rows.iter().any(|r| {
-                        r.key_id == key.id
-                            && r.version == v.number
-                            && r.pepper_id == v.pepper_id
-                            && secret::commitment(&r.salt, &r.verifier) == v.commitment
-                    })
+                    digested && v.number == VERSION
+                        || rows.iter().any(|r| {
+                            r.key_id == key.id
+                                && r.version == v.number
+                                && r.pepper_id == v.pepper_id
+                                && secret::commitment(&r.salt, &r.verifier) == v.commitment
+                        })
                 });
                 if !holds {
                     let problem = Problem::Projection(format!("a verifier of key {}", key.id));
                     return Err(at(key.position, problem).into());
                 }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Walk {
+    /// Digests of imported keys that were not used yet; no others are kept.
+    async fn check_digests(&self, chunk: &[KeyId]) -> Result<(), Stop> {
+        let rows = imported::of_keys(&self.client, self.ledger_id, chunk).await?;
+        for key in chunk.iter().filter_map(|id| self.verifier.state().keys.get(id)) {
+            let row = rows.iter().find(|row| row.key_id == key.id);
+            let holds = match (key.digest_commitment(), row) {
+                (Some((_, commitment)), Some(row)) => {
+                    commitment == commit_digest(&row.salt, &row.digest)
+                }
+                (None, None) => true,
+                // Rotated away before it was ever used.
+                (None, Some(_)) => key.imported.as_ref().is_some_and(|i| !i.migrated),
+                (Some(_), None) => false,
+            };
+            if !holds {
+                let problem = Problem::Projection(format!("the digest of key {}", key.id));
+                return Err(at(key.position, problem).into());
             }
         }
         Ok(())

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `entry-signer.N` | sign entries; only checkpoints kept elsewhere would tell |
 //! | `checkpoint-signer.N` | sign checkpoints |
-//! | `pepper.N` | try secrets against stolen verifiers (256 random bits: hopeless) |
+//! | `pepper.N` | try secrets against stolen verifiers (256 random bits: hopeless; imported tokens may be weaker) |
 //! | `row-mac.N` | forge projected rows |
 //! | `wrapping.N` | open data keys, and with them sealed texts |
 //! | `blind-index.N` | test whether a person is a subject |

@@ -18,6 +18,7 @@ mod last_uses;
 mod replica;
 mod sealing;
 mod sequencer;
+mod slow_hash;
 mod store;
 
 pub use store::StoreError;

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::keydir::KeyDirectory;
 use crate::sealing::{About, Sealing, random};
 use crate::sequencer::{Connections, History, Ledger, SequencerError};
+use crate::slow_hash::SlowHashes;
 use crate::store::connect::Database;
 use crate::store::{StoreError, ledgers};
 
@@ -32,6 +33,8 @@ pub(crate) struct Replica {
     pub(crate) sealing: Sealing,
     pub(crate) system: Arc<Ledger>,
     pub(crate) history: History,
+    pub(crate) slow_hashes: SlowHashes,
+    pub(crate) slow_hashes_of_strangers: SlowHashes,
     ledgers: RwLock<HashMap<u32, Arc<Ledger>>>,
     /// One ledger is started at a time.
     starting: tokio::sync::Mutex<()>,
@@ -57,6 +60,8 @@ impl Replica {
             sealing,
             system,
             history: History::new(max_folded),
+            slow_hashes: SlowHashes::for_callers(),
+            slow_hashes_of_strangers: SlowHashes::for_strangers(),
             ledgers: RwLock::default(),
             starting: tokio::sync::Mutex::new(()),
         };
@@ -175,7 +180,7 @@ pub(crate) async fn create_admin(
         responsible: None,
         rotation: None,
         expiry: Expiry::Never,
-        secret,
+        secret: secret.into(),
     });
     match by_itself(ledger, Change::new(kind, vec![sealed])).await? {
         Answer::Changed { result: Changed::Key(key), .. } => Ok((token, key)),

@@ -2,9 +2,18 @@
 
 use super::*;
 
+/// Leaves an imported key that was not used yet.
+async fn import_one(d: &Deployment) {
+    let replica = d.replica().await;
+    let item = sha256_of("acme_live_4711", user_import("bob@example.com"));
+    replica.admin().call(import(vec![item])).await.unwrap();
+    assert!(replica.stop().await.success());
+}
+
 #[test]
 fn a_changed_row_beside_the_ledger_is_found() {
     scenario(async |d| {
+        import_one(d).await;
         tell(d).await;
         let vandal = Vandal::new(d, 1).await;
         vandal.run("ALTER TABLE checkpoints DROP CONSTRAINT checkpoints_pkey, DROP CONSTRAINT checkpoints_size_check").await;
@@ -32,6 +41,10 @@ fn a_changed_row_beside_the_ledger_is_found() {
                     ("pepper_id", integer),
                 ],
             ),
+            (
+                "imported_secrets",
+                vec![("key_id", Type::Uuid), ("digest", Type::Bytes), ("salt", Type::Bytes)],
+            ),
         ] {
             for (column, r#type) in columns {
                 vandal.flip_some(&vandal.client, Bits { table, column, r#type }).await;
@@ -44,9 +57,10 @@ fn a_changed_row_beside_the_ledger_is_found() {
 #[test]
 fn a_row_of_a_key_that_is_missing_or_too_many_is_found() {
     scenario(async |d| {
+        import_one(d).await;
         tell(d).await;
         let vandal = Vandal::new(d, 1).await;
-        for table in ["keys", "key_secrets"] {
+        for table in ["keys", "key_secrets", "imported_secrets"] {
             let one = format!(
                 "(SELECT ctid FROM {table} WHERE ledger_id = '{}' LIMIT 1)",
                 vandal.ledger_id

@@ -109,6 +109,8 @@ fn about(kind: &Kind) -> Option<String> {
             Some(words(&enum_value_name("keyledger.entry.v1.RevocationKind", revoked.kind)))
         }
         Kind::KeyCreated(_)
+        | Kind::KeyImported(_)
+        | Kind::VerifierMigrated(_)
         | Kind::KeyRotated(_)
         | Kind::KeySuspended(_)
         | Kind::KeyResumed(_)

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{ApplyError, At, bytes, grants};
-use crate::body::{self, Kind, OwnerKind, RevocationKind};
+use crate::body::{self, ImportAlgorithm, Kind, OwnerKind, RevocationKind};
 use crate::id::{KeyId, Time};
+use crate::imported::{self, Imported};
 use crate::policy::Rotation;
 use crate::restrict::{Restrictions, Used};
 use crate::roles;
@@ -14,6 +15,61 @@ pub(super) fn create_key(
     state: &mut State,
     at: &At,
     e: &body::KeyCreated,
+) -> Result<(), ApplyError> {
+    new_key(state, at, e, None)
+}
+
+/// A key that was made elsewhere: what it is found by is no other key's.
+pub(super) fn import_key(
+    state: &mut State,
+    at: &At,
+    e: &body::KeyImported,
+) -> Result<(), ApplyError> {
+    let verifier = e.verifier.as_ref().ok_or(ApplyError::Field("verifier"))?;
+    let algorithm = ImportAlgorithm::try_from(verifier.algorithm).ok();
+    let imported = algorithm.and_then(|algorithm| {
+        let (pepper_id, prefix_length) = (verifier.pepper_id, verifier.prefix_length);
+        Imported::new(algorithm, &verifier.lookup, pepper_id, prefix_length)
+    });
+    let imported = imported.ok_or(ApplyError::Field("verifier"))?;
+    if state.imported.contains_key(&imported.lookup) {
+        return Err(ApplyError::ImportExists);
+    }
+    if !state.takes_prefix_length(imported.prefix_length) {
+        return Err(ApplyError::Field("verifier.prefix_length"));
+    }
+    new_key(state, at, &e.to_created(), Some(Box::new(imported)))
+}
+
+/// Keyledger itself puts a verifier of its own in the place of the digest, once, while the key is accepted.
+pub(super) fn migrate_verifier(
+    state: &mut State,
+    at: &At,
+    e: &body::VerifierMigrated,
+) -> Result<(), ApplyError> {
+    if at.caller.is_some() {
+        return Err(ApplyError::Caller);
+    }
+    let mut key = next_in_chain(state, at, e.link.as_ref())?;
+    if key.status(at.time) != KeyStatus::Active || !key.accepts(imported::VERSION, at.time) {
+        return Err(ApplyError::KeyState);
+    }
+    let new = version(e.version.as_ref(), at, imported::VERSION)?;
+    let imported = key.imported.as_mut().filter(|i| !i.migrated).ok_or(ApplyError::KeyState)?;
+    imported.migrated = true;
+    for old in key.versions.iter_mut().filter(|v| v.number == new.number) {
+        (old.commitment, old.pepper_id) = (new.commitment, new.pepper_id);
+    }
+    state.digests.remove(&key.id);
+    state.put_key(key);
+    Ok(())
+}
+
+fn new_key(
+    state: &mut State,
+    at: &At,
+    e: &body::KeyCreated,
+    imported: Option<Box<Imported>>,
 ) -> Result<(), ApplyError> {
     let link = e.link.as_ref().ok_or(ApplyError::Field("link"))?;
     let id = KeyId::from_slice(&link.key_id).ok_or(ApplyError::Field("link.key_id"))?;
@@ -47,6 +103,7 @@ pub(super) fn create_key(
         labels: labels(&e.labels)?,
         responsible: responsible(&e.responsible_ref)?,
         versions: vec![version],
+        imported,
         stream_version: 1,
         leaf_hash: at.leaf_hash,
         position: at.position,

@@ -1,5 +1,7 @@
 //! Changes: decided against the newest state, written as entries, answered again when they are repeated, or only tried.
 
+use std::sync::Arc;
+
 use super::uses::{Authorised, caller_use};
 use super::{KnownRequest, NewRequest, Run, sealed_column};
 use crate::apply::apply;
@@ -9,6 +11,7 @@ use crate::command::{
 };
 use crate::decide::{SecretRow, decide};
 use crate::id::KeyId;
+use crate::imported::ImportedRow;
 use crate::state::State;
 use crate::text::Sealed;
 
@@ -60,7 +63,7 @@ impl Run<'_> {
 
     /// A dry run: the change is made on a copy of the state, and the copy is dropped.
     fn validate(&mut self, call: Call, caller: &Authorised, change: &Change) -> Answer {
-        let tried = self.decide_event(&call, caller, change).and_then(|(event, _)| {
+        let tried = self.decide_event(&call, caller, change).and_then(|(event, ..)| {
             let mut state = self.state().clone();
             apply(&mut state, [0; 32], &event).map_err(|_| Refusal::Internal)?;
             Ok(changed(&state, &change.kind))
@@ -78,13 +81,13 @@ impl Run<'_> {
         }
     }
 
-    /// The event that a change would be, and the verifier of the secret that it makes.
+    /// The event that a change would be, and what is kept beside it of the secret that it brings.
     fn decide_event(
         &self,
         call: &Call,
         caller: &Authorised,
         change: &Change,
-    ) -> Result<(Event, Option<SecretRow>), Refusal> {
+    ) -> Result<(Event, Option<SecretRow>, Option<ImportedRow>), Refusal> {
         let key = caller.key.as_deref();
         self.state().policy.policy.check_approval(call.permission, &change.approval_ref)?;
         let decided = decide(self.state(), self.means.peppers, key, change, self.means.now)?;
@@ -95,7 +98,7 @@ impl Run<'_> {
         event.request_id = call.request.map_or(vec![], |r| r.id.to_vec());
         event.approval_ref = change.approval_ref.clone();
         event.texts = change.texts.iter().chain(&call.texts).map(Sealed::to_body).collect();
-        Ok((event, decided.secret))
+        Ok((event, decided.secret, decided.imported))
     }
 
     fn decide_and_write(
@@ -109,7 +112,7 @@ impl Run<'_> {
         if limits || !self.spent.is_empty() {
             self.close_page();
         }
-        let (event, secret) = self.decide_event(call, caller, change)?;
+        let (event, secret, imported) = self.decide_event(call, caller, change)?;
         let texts = change.texts.iter().chain(&call.texts);
         let sealed = sealed_column(texts.map(|t| t.bytes.clone()).collect());
         let position = self.append(event, sealed, vec![])?;
@@ -120,6 +123,10 @@ impl Run<'_> {
                 .verifiers
                 .insert((secret.key_id, secret.version), secret.verifier);
             self.batch.secrets.push(secret);
+        }
+        if let Some(row) = imported {
+            self.batch.head.state.digests.insert(row.key_id, Arc::new(row.digest.clone()));
+            self.batch.imported.push(row);
         }
         if let (Some(request), Some(caller)) = (call.request, caller.id()) {
             let known = KnownRequest { digest: request.digest, position };

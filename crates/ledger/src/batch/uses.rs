@@ -10,7 +10,7 @@ use crate::body::{self, Decision, DecisionReason, Use};
 use crate::bounded::BoundedUse;
 use crate::command::{Action, Answer, Call, Check, CheckAnswer, EXPLAIN, Refusal};
 use crate::id::KeyId;
-use crate::judge::{self, Asked, Identity, SystemCaller, identify};
+use crate::judge::{self, Asked, Credential, Identity, SystemCaller, identify};
 use crate::refusals::{Group, Who, network_of};
 use crate::restrict::{Circumstances, OWN_AUDIENCE, Source};
 use crate::state::Key;
@@ -224,6 +224,11 @@ impl Run<'_> {
                     (None, 0, judge::Verdict { reason: DecisionReason::Missing, matched: None })
                 }
             };
+        if let (Some(key_id), Credential::Foreign(token)) = (key_id, &check.credential)
+            && verdict.allowed()
+        {
+            self.note_first_of_imported(key_id, token, call.trace);
+        }
         let r#use = Use {
             key_id: key_id.map_or(vec![], |id| id.as_bytes().to_vec()),
             version,

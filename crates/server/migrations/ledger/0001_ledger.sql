@@ -102,6 +102,17 @@ CREATE TABLE key_secrets (
 COMMENT ON TABLE key_secrets IS
     'HMACs of secrets under a pepper that lies elsewhere. A changed row differs from the commitment in the signed entry, and is not loaded.';
 
+CREATE TABLE imported_secrets (
+    ledger_id uuid NOT NULL,
+    key_id uuid NOT NULL,
+    -- SHA-256, or the text of an Argon2id hash.
+    digest bytea NOT NULL CHECK (octet_length(digest) BETWEEN 32 AND 256),
+    salt bytea NOT NULL CHECK (octet_length(salt) = 32),
+    PRIMARY KEY (ledger_id, key_id)
+);
+COMMENT ON TABLE imported_secrets IS
+    'Hashes of tokens that were made elsewhere, until their first use: then a row of key_secrets takes their place, and they are deleted. A changed row differs from the commitment in the signed entry, and is not loaded.';
+
 CREATE TABLE requests (
     ledger_id uuid NOT NULL,
     caller_key_id uuid NOT NULL,
@@ -156,6 +167,7 @@ ALTER TABLE key_secrets ENABLE ALWAYS TRIGGER append_only;
 
 GRANT USAGE ON SCHEMA public TO keyledger_app, keyledger_auditor;
 GRANT SELECT, INSERT ON entries, tiles, checkpoints, key_secrets, requests, key_uses TO keyledger_app;
+GRANT SELECT, INSERT, DELETE ON imported_secrets TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (lock_only) ON ledgers TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, state, mac) ON keys TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, next_page, next_start, servings, mac) ON projections TO keyledger_app;

@@ -11,6 +11,7 @@ use keyledger_ledger::command::{
 };
 use keyledger_ledger::grant::Grant;
 use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
+use keyledger_ledger::imported::Digest as ImportedDigest;
 use keyledger_ledger::judge::{self, Credential, Identity, SystemCaller};
 use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::text::Sealed;
@@ -24,6 +25,7 @@ use super::status::Failure;
 use crate::replica::{Replica, own_clock};
 use crate::sealing::{About, random};
 use crate::sequencer::{Ledger, SequencerError};
+use crate::slow_hash::SlowHashes;
 use crate::store::entries::{self, FullEntry};
 
 pub(crate) struct CallContext {
@@ -185,6 +187,15 @@ impl CallContext {
         self.caller.as_ref().and_then(|key| head.state.keys.get(&key.id))
     }
 
+    /// Finds out whose a token of a request is, as far as this replica knows. That of an imported key may cost a slow hash.
+    pub(crate) async fn recognise(
+        &self,
+        credential: Credential,
+        token: &str,
+    ) -> Result<Credential, Failure> {
+        recognise(&self.ledger, &self.replica.slow_hashes, credential, token).await
+    }
+
     /// Asks for a verdict on the key behind a token.
     ///
     /// `unseen` is a key that this replica doesn't know. `None` means that it does by now: seal the texts again, and ask.
@@ -284,6 +295,11 @@ impl CallContext {
         if held { Ok(()) } else { Err(self.denied("logs/**")) }
     }
 
+    /// What the method asks for.
+    pub(crate) fn permission(&self) -> &'static str {
+        self.call.permission
+    }
+
     /// The caller lacks the method's permission on a resource that only the request names.
     pub(crate) fn denied(&self, resource: &str) -> Failure {
         Refusal::PermissionDenied {
@@ -352,6 +368,30 @@ impl CallContext {
     ) -> impl Future<Output = Result<Answer, SequencerError>> + Send + use<> {
         self.ledger.submit(Command { call: self.call.clone(), action })
     }
+}
+
+/// Finds out whose a token of a request is in a ledger, as far as this replica knows. Whoever gets no place for a slow hash is
+/// told to come back, and counted.
+pub(crate) async fn recognise(
+    ledger: &Ledger,
+    slow_hashes: &SlowHashes,
+    mut credential: Credential,
+    token: &str,
+) -> Result<Credential, Failure> {
+    let (head, peppers) = (ledger.snapshot(), &ledger.keys.peppers);
+    if let Credential::Foreign(foreign) = &mut credential {
+        foreign.look_up(token, &head.state, peppers);
+        for (key_id, digest) in foreign.slow_digests(&head.state) {
+            let ImportedDigest::Argon2id(hash) = &*digest else { continue };
+            let matches = slow_hashes.matches(hash, token).await;
+            if matches.inspect_err(|_| ledger.count_shed())? {
+                foreign.matched_slowly(key_id);
+                break;
+            }
+        }
+    }
+    credential.identify(&head.state, peppers);
+    Ok(credential)
 }
 
 /// Opens sealed texts in order; `None` where the key is gone or the text is not the one committed to.

@@ -3,6 +3,7 @@
 use futures_util::future::try_join_all;
 use keyledger_ledger::body::{DecisionReason, Texts};
 use keyledger_ledger::command::{Check, CheckAnswer, Refusal};
+use keyledger_ledger::imported::MAX_PREFIX_LENGTHS;
 use keyledger_ledger::judge::{self, Credential, Identity};
 use keyledger_ledger::restrict::{Circumstances, Source};
 use keyledger_proto::parse;
@@ -16,6 +17,10 @@ use super::keys::{find, show_key};
 use super::memory;
 use super::status::Failure;
 
+/// How often a question may be asked again because keys were made through other replicas in between. A key of ours is seen
+/// once; a token that was made elsewhere may be found by each length of a prefix, as it comes into use.
+const MOST_SEEN: usize = 2 * MAX_PREFIX_LENGTHS;
+
 pub(super) async fn verify_key(
     call: CallContext,
     r: VerifyKeyRequest,
@@ -23,22 +28,26 @@ pub(super) async fn verify_key(
     let credential = parse::credential(&r.token);
     let call = Box::pin(in_ledger_of(call, &credential)).await?;
     // What leads up to the question is gone while the answer is awaited.
-    let (answer, again) = match Box::pin(ask(call, credential, r)).await? {
+    let (answer, mut again) = match Box::pin(ask(call, credential, r)).await? {
         Asked::Answered(answer) => return Ok(*answer),
         Asked::Waits(answer, again) => (answer, again),
     };
     if let Some(answer) = answer.await? {
         return Ok(show::verdict(&answer));
     }
-    let (call, r) = *again.ok_or(Failure::Internal("a key that was known wasn't"))?;
-    let credential = parse::credential(&r.token);
-    match Box::pin(ask(call, credential, r)).await? {
-        Asked::Answered(answer) => Ok(*answer),
-        Asked::Waits(answer, _) => {
-            let answer = answer.await?.ok_or(Failure::Internal("a key was seen twice"))?;
-            Ok(show::verdict(&answer))
+    for _ in 0..MOST_SEEN {
+        let (call, r) = *again.ok_or(Failure::Internal("a key that was known wasn't"))?;
+        let credential = parse::credential(&r.token);
+        let (answer, next) = match Box::pin(ask(call, credential, r)).await? {
+            Asked::Answered(answer) => return Ok(*answer),
+            Asked::Waits(answer, next) => (answer, next),
+        };
+        if let Some(answer) = answer.await? {
+            return Ok(show::verdict(&answer));
         }
+        again = next;
     }
+    Err(Failure::Internal("keys were seen too often"))
 }
 
 /// A question of VerifyKey: answered from memory, or waiting for the ledger.
@@ -63,15 +72,16 @@ async fn in_ledger_of(call: CallContext, subject: &Credential) -> Result<CallCon
 /// was made through another replica a moment ago, the sequencer finds it, and the same is asked again.
 async fn ask(
     call: CallContext,
-    mut credential: Credential,
+    credential: Credential,
     r: VerifyKeyRequest,
 ) -> Result<Asked<impl Future<Output = Result<Option<Box<CheckAnswer>>, Failure>>>, Failure> {
     let max_staleness = parse::max_staleness(&r);
-    let subject = credential.key_id().and_then(|key_id| find(&call, key_id));
+    // Digests are computed before the lock; only if none matches anything here they are computed again under it.
+    let credential = call.recognise(credential, &r.token).await?;
+    let subject = credential.about().and_then(|key_id| find(&call, key_id));
     let unseen = credential.key_id().filter(|_| subject.is_none());
-    let again = unseen.map(|_| Box::new((call.again(), r.clone())));
-    // The digest is computed before the lock; only if it matches nothing here it is computed again under it.
-    credential.identify(&call.head().state, &call.replica.keys.peppers);
+    let open = unseen.is_some() || credential.is_open();
+    let again = open.then(|| Box::new((call.again(), r.clone())));
     let client = r.client.unwrap_or_default();
     let address = client.address.parse().ok();
     let texts = Texts {
@@ -135,9 +145,9 @@ pub(super) async fn lookup_key(
     call: CallContext,
     r: LookupKeyRequest,
 ) -> Result<LookupKeyResponse, Failure> {
-    let mut credential = parse::credential(&r.token);
+    let credential = call.recognise(parse::credential(&r.token), &r.token).await?;
     let head = call.head();
-    let identity = credential.identify(&head.state, &call.replica.keys.peppers);
+    let identity = judge::identify(&credential, &head.state, &call.replica.keys.peppers);
     let Identity::Known { key_id, version } = identity else {
         return Err(Refusal::KeyNotFound.into());
     };

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use keyledger_ledger::body::{RevocationKind, Texts};
-use keyledger_ledger::command::{ChangeKind, Changed, CreateKey, Refusal, RotateKey, UpdateKey};
+use keyledger_ledger::command::{
+    ChangeKind, Changed, CreateKey, FirstSecret, Refusal, RotateKey, UpdateKey,
+};
 use keyledger_ledger::id::{KeyId, LedgerNumber};
+use keyledger_ledger::judge::Credential;
 use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::text::Sealed;
 use keyledger_ledger::token::Token;
@@ -15,18 +18,33 @@ use keyledger_proto::{
     UpdateKeyResponse, show,
 };
 
-use super::call::{CallContext, Outcome};
+use super::call::{CallContext, Outcome, recognise};
 use super::moment::Moment;
 use super::status::Failure;
 use crate::replica::{new_secret, own_clock};
 use crate::sealing::{About, random};
-use crate::sequencer::key_as_of;
+use crate::sequencer::{Ledger, key_as_of};
 use crate::store::entries;
 
 pub(super) async fn create_key(
     mut call: CallContext,
     r: parse::CreateKey,
 ) -> Result<CreateKeyResponse, Failure> {
+    let (secret, common) = (new_secret(), r.common.clone());
+    let (kind, sealed, texts) = new_key(&call, r, secret.clone().into()).await?;
+    let token = Token { key_id: kind.key_id, secret: secret.secret };
+    let outcome = call.change(ChangeKind::CreateKey(kind), sealed, &common).await?;
+    let changed = changed_key(&call, outcome, &texts).await?;
+    let token = if changed.fresh { token.reveal() } else { String::new() };
+    Ok(CreateKeyResponse { key: Some(changed.key), token, position: changed.position })
+}
+
+/// A key that is to be made, with its id; its texts sealed, and as they are.
+pub(super) async fn new_key(
+    call: &CallContext,
+    r: parse::CreateKey,
+    secret: FirstSecret,
+) -> Result<(CreateKey, Vec<Sealed>, Texts), Failure> {
     let number = call
         .head()
         .state
@@ -35,8 +53,7 @@ pub(super) async fn create_key(
         .map(|l| l.number)
         .ok_or(Failure::Internal("no ledger"))?;
     let key_id = KeyId::new(own_clock(), number, u64::from_be_bytes(random()));
-    let mut texts =
-        Texts { purpose: r.purpose, reason: r.common.reason.clone(), ..Texts::default() };
+    let mut texts = Texts { purpose: r.purpose, reason: r.common.reason, ..Texts::default() };
     let (owner, mut sealed) = match r.owner {
         OwnerName::Service(name) => {
             (Owner::Service(name.into()), call.seal(About::Nobody, &texts).await?)
@@ -47,11 +64,9 @@ pub(super) async fn create_key(
             (Owner::User(sealed[0].subject_ref), sealed)
         }
     };
-    let responsible = seal_responsible(&call, r.responsible.as_deref(), &mut sealed).await?;
+    let responsible = seal_responsible(call, r.responsible.as_deref(), &mut sealed).await?;
     texts.responsible = r.responsible.unwrap_or_default();
-    let secret = new_secret();
-    let token = Token { key_id, secret: secret.secret.clone() };
-    let kind = ChangeKind::CreateKey(CreateKey {
+    let kind = CreateKey {
         key_id,
         owner,
         grants: r.grants,
@@ -62,11 +77,8 @@ pub(super) async fn create_key(
         responsible,
         rotation: r.rotation,
         secret,
-    });
-    let outcome = call.change(kind, sealed, &r.common).await?;
-    let changed = changed_key(&call, outcome, &texts).await?;
-    let token = if changed.fresh { token.reveal() } else { String::new() };
-    Ok(CreateKeyResponse { key: Some(changed.key), token, position: changed.position })
+    };
+    Ok((kind, sealed, texts))
 }
 
 pub(super) async fn update_key(
@@ -170,21 +182,59 @@ pub(super) async fn revoke_by_secret(
     call: CallContext,
     r: RevokeBySecretRequest,
 ) -> Result<RevokeBySecretResponse, Failure> {
-    let credential = parse::credential(&r.token);
-    let number = credential.key_id().map_or(LedgerNumber::SYSTEM, |id| id.ledger());
-    let ledger = call.replica.ledger(number).await?;
-    let ledger = ledger.unwrap_or_else(|| call.replica.system.clone());
-    // A token that names no key is refused like one that does: as a change that nobody may make.
-    let key_id = credential.key_id().unwrap_or(KeyId::from_bytes([0; 16]));
-    let mut call = call.presented(ledger, credential).await?;
-    let kind = ChangeKind::RevokeKey { key_id, kind: RevocationKind::Compromised };
     let common = Common {
         reason: r.reason,
         request_id: None,
         validate_only: false,
         approval_ref: String::new(),
     };
-    match change_key(&mut call, key_id, kind, &common).await {
+    let credential = parse::credential(&r.token);
+    if matches!(credential, Credential::Foreign(_)) {
+        return revoke_imported(call, credential, &r.token, &common).await;
+    }
+    let number = credential.key_id().map_or(LedgerNumber::SYSTEM, |id| id.ledger());
+    let ledger = call.replica.ledger(number).await?;
+    let ledger = ledger.unwrap_or_else(|| call.replica.system.clone());
+    end_by_secret(&call, ledger, credential, &common).await
+}
+
+/// The token of an imported key names no ledger: it is ended in each that knows it, as far as this replica has heard. A ledger
+/// more costs a look into a map; a slow hash is computed only where a prefix is found, in places that only strangers take.
+async fn revoke_imported(
+    call: CallContext,
+    presented: Credential,
+    token: &str,
+    common: &Common,
+) -> Result<RevokeBySecretResponse, Failure> {
+    let slow_hashes = &call.replica.slow_hashes_of_strangers;
+    let mut known = vec![];
+    for ledger in call.replica.all() {
+        let credential = recognise(&ledger, slow_hashes, presented.clone(), token).await?;
+        if credential.key_id().is_some() {
+            known.push((ledger, credential));
+        }
+    }
+    // Nobody's token is refused, and recorded, by ledger 0.
+    if known.is_empty() {
+        known.push((call.replica.system.clone(), presented));
+    }
+    for (ledger, credential) in known {
+        end_by_secret(&call, ledger, credential, common).await?;
+    }
+    Ok(RevokeBySecretResponse {})
+}
+
+async fn end_by_secret(
+    call: &CallContext,
+    ledger: Arc<Ledger>,
+    credential: Credential,
+    common: &Common,
+) -> Result<RevokeBySecretResponse, Failure> {
+    // A token that names no key is refused like one that does: as a change that nobody may make.
+    let key_id = credential.key_id().unwrap_or(KeyId::from_bytes([0; 16]));
+    let mut call = call.presented(ledger, credential).await?;
+    let kind = ChangeKind::RevokeKey { key_id, kind: RevocationKind::Compromised };
+    match change_key(&mut call, key_id, kind, common).await {
         Ok(_) | Err(Failure::Refused(_)) => Ok(RevokeBySecretResponse {}),
         Err(failure) => Err(failure),
     }
@@ -330,7 +380,7 @@ async fn changed_key(
 }
 
 /// The key that the entry at a position is about, as that entry left it.
-async fn key_at(call: &CallContext, position: u64) -> Result<Arc<Key>, Failure> {
+pub(super) async fn key_at(call: &CallContext, position: u64) -> Result<Arc<Key>, Failure> {
     let gone = || Failure::Internal("the entry of an answered request is not about a key");
     let client = call.ledger.database.client().await?;
     let entries = entries::at_positions(&client, call.ledger.id, &[position]).await?;

@@ -12,6 +12,7 @@ mod call;
 mod checks;
 mod follow;
 mod gate;
+mod import;
 mod keys;
 mod ledgers;
 mod lists;

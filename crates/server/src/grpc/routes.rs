@@ -12,7 +12,7 @@ use keyledger_proto::{
 use super::audit::EventFilter;
 use super::gate::Recorded::{Before, Change, Verdict};
 use super::gate::{Route, streaming, unary};
-use super::{audit, checks, keys, ledgers, lists, permissions, roles, stream, watch};
+use super::{audit, checks, import, keys, ledgers, lists, permissions, roles, stream, watch};
 
 type Checked<T> = Result<T, Vec<Violation>>;
 
@@ -22,6 +22,7 @@ pub(crate) type Routes = HashMap<String, (&'static Method, Route)>;
 fn table() -> Vec<(&'static str, Route)> {
     vec![
         ("KeyService/CreateKey", unary(Change, parse::create_key, keys::create_key)),
+        ("KeyService/ImportKeys", unary(Change, parse::import_keys, import::import_keys)),
         ("KeyService/GetKey", unary(Before, parse::get_key, keys::get_key)),
         ("KeyService/ListKeys", unary(Before, parse::list_keys, lists::list_keys)),
         (

@@ -135,6 +135,13 @@ impl From<Failure> for Status {
     }
 }
 
+/// The same for one of many items: reason and words.
+pub(super) fn item_error(refusal: Refusal) -> (R, String) {
+    let status = refused(refusal);
+    let reason = status.get_details_error_info().and_then(|info| R::from_str_name(&info.reason));
+    (reason.unwrap_or(R::Internal), status.message().into())
+}
+
 fn refused(refusal: Refusal) -> Status {
     match refusal {
         Refusal::Unauthenticated => status(
@@ -189,6 +196,18 @@ fn refused(refusal: Refusal) -> Status {
         Refusal::RoleExists => {
             status(Code::AlreadyExists, R::RoleExists, "a role of this name exists", [])
         }
+        Refusal::ImportExists => status(
+            Code::AlreadyExists,
+            R::ImportExists,
+            "a key with this hash or prefix was imported before",
+            [],
+        ),
+        Refusal::ImportPrefixLengths => status(
+            Code::FailedPrecondition,
+            R::ImportPrefixLengths,
+            "the prefixes of imported keys have 8 different lengths already: use one of those",
+            [],
+        ),
         Refusal::RoleRetired => {
             status(Code::FailedPrecondition, R::RoleRetired, "the role was retired", [])
         }

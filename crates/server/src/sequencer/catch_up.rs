@@ -7,13 +7,14 @@ use keyledger_ledger::apply::apply;
 use keyledger_ledger::batch::Head;
 use keyledger_ledger::body::Kind;
 use keyledger_ledger::id::KeyId;
+use keyledger_ledger::imported::{Digest, VERSION, commitment as commit_digest};
 use keyledger_ledger::secret;
 use keyledger_ledger::state::State;
 use uuid::Uuid;
 
 use super::{Ledger, SequencerError, load};
 use crate::store::entries::{self, StoredEntry};
-use crate::store::{StoreError, keys};
+use crate::store::{StoreError, imported, keys};
 
 /// How many entries are read at once. Who is further behind than this reads on before it asks for the lock.
 pub(super) const CHUNK: i64 = 512;
@@ -72,11 +73,21 @@ fn apply_all(head: &mut Head, news: &[StoredEntry]) -> Result<Vec<KeyId>, StoreE
         apply(&mut head.state, leaf_hash, &event).map_err(|e| bad(e.to_string()))?;
         // Tiles were stored by whoever appended the entry.
         head.tiles.append(leaf_hash, &mut vec![]);
-        if let Some(kind @ (Kind::KeyCreated(_) | Kind::KeyRotated(_))) = &event.kind {
+        if let Some(kind) = event.kind.as_ref().filter(|kind| brings_secret(kind)) {
             new_secrets.extend(kind.key_link().and_then(|l| KeyId::from_slice(&l.key_id)));
         }
     }
     Ok(new_secrets)
+}
+
+fn brings_secret(kind: &Kind) -> bool {
+    matches!(
+        kind,
+        Kind::KeyCreated(_)
+            | Kind::KeyRotated(_)
+            | Kind::KeyImported(_)
+            | Kind::VerifierMigrated(_)
+    )
 }
 
 /// Reads verifiers and keeps those that the signed commitments confirm. A key without its verifier is never accepted.
@@ -97,11 +108,40 @@ pub(super) async fn load_verifiers(
         else {
             continue;
         };
+        // It was migrated since: the entry that says so comes with the next news.
+        if row.version == VERSION && key.is_some_and(|k| k.digest_commitment().is_some()) {
+            continue;
+        }
         if version.commitment == secret::commitment(&row.salt, &row.verifier) {
             state.verifiers.insert((row.key_id, row.version), row.verifier);
         } else {
             tracing::error!(keyledger.key.id = %row.key_id, version = row.version,
                 "a stored verifier differs from the signed commitment: this secret is not accepted");
+        }
+    }
+    load_digests(client, ledger_id, state, key_ids).await
+}
+
+/// The same for digests of imported keys that were not used yet.
+async fn load_digests(
+    client: &Client,
+    ledger_id: Uuid,
+    state: &mut State,
+    key_ids: &[KeyId],
+) -> Result<(), StoreError> {
+    let commitment = |state: &State, id: &KeyId| state.keys.get(id)?.digest_commitment();
+    let wanted = key_ids.iter().copied().filter(|id| commitment(state, id).is_some());
+    let wanted: Vec<KeyId> = wanted.collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    for row in imported::of_keys(client, ledger_id, &wanted).await? {
+        let Some((algorithm, commitment)) = commitment(state, &row.key_id) else { continue };
+        let digest = Digest::from_bytes(algorithm, &row.digest);
+        match digest.filter(|_| commitment == commit_digest(&row.salt, &row.digest)) {
+            Some(digest) => drop(state.digests.insert(row.key_id, Arc::new(digest))),
+            None => tracing::error!(keyledger.key.id = %row.key_id,
+                "a stored digest differs from the signed commitment: this imported secret is not accepted"),
         }
     }
     Ok(())

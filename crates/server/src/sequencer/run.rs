@@ -17,7 +17,7 @@ use super::folding::Folding;
 use super::{AnswerTo, Ledger, SequencerError, Waiting, catch_up};
 use crate::sealing::random;
 use crate::store::ledgers::Locked;
-use crate::store::{keys, requests, tiles};
+use crate::store::{imported, keys, requests, tiles};
 
 /// Most bytes that one batch writes, about.
 const MAX_BATCH_BYTES: usize = 2 << 20;
@@ -208,6 +208,12 @@ async fn store_beside(
     }
     if !batch.secrets.is_empty() {
         keys::append_secrets(client, id, &batch.secrets).await?;
+    }
+    if !batch.imported.is_empty() {
+        imported::append(client, id, &batch.imported).await?;
+    }
+    if !batch.migrated.is_empty() {
+        imported::delete(client, id, &batch.migrated).await?;
     }
     if !batch.requests.is_empty() {
         requests::append(client, id, &batch.requests).await?;
