@@ -2,11 +2,13 @@
 //! and must verify for ever; a later version of the program freezes another one beside it.
 //!
 //! ```text
-//! cargo run -p keyledger-tests --example freeze -- tests/fixtures/golden/2
+//! cargo run -p keyledger-tests --example freeze -- tests/fixtures/golden/3
 //! ```
 
 #[path = "freeze/imports.rs"]
 mod imports;
+#[path = "freeze/policies.rs"]
+mod policies;
 #[path = "../scenarios/world.rs"]
 #[allow(dead_code)]
 mod world;
@@ -51,6 +53,7 @@ fn main() {
     story.changed_roles();
     story.permissions();
     story.imports();
+    story.policies();
     story.ends();
     story.write(&folder);
 }
@@ -397,26 +400,6 @@ impl Story {
         self.run(vec![update, retire]);
     }
 
-    /// What a service adds to the catalogue, twice, and what is refused.
-    fn permissions(&mut self) {
-        self.wait(SECOND);
-        for (prefix, names) in [
-            ("billing", vec!["billing.read"]),
-            ("billing", vec!["billing.invoices.read", "billing.write"]),
-            ("keys", vec!["keys.steal"]),
-        ] {
-            let texts = Texts {
-                reason: "invoices".into(),
-                descriptions: names.iter().map(|n| format!("What {n} allows.")).collect(),
-                ..Texts::default()
-            };
-            let names = names.into_iter().map(String::from).collect();
-            let kind = ChangeKind::RegisterPermissions { prefix: prefix.into(), names };
-            let register = self.change("KeyService/RegisterPermissions", kind, texts, self.month);
-            self.run(vec![register]);
-        }
-    }
-
     /// A revoked and an expired key under check.
     fn ends(&mut self) {
         self.wait(91 * DAY);
@@ -479,6 +462,7 @@ impl Story {
                 ("roles.update", format!("roles/{name}"))
             }
             ChangeKind::RetireRole { name, .. } => ("roles.retire", format!("roles/{name}")),
+            ChangeKind::UpdatePolicy(_) => ("ledgers.update-policy", "ledgers/system".into()),
             _ => ("keys.create", "keys".into()),
         };
         let call = self.call(&self.admin.reveal(), method, permission, &resource);
