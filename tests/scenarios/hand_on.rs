@@ -4,10 +4,14 @@
 use std::sync::Arc;
 
 use keyledger_ledger::body;
-use keyledger_ledger::command::{Change, ChangeKind, CreateKey, DAY, Expiry, NewSecret, UpdateKey};
+use keyledger_ledger::command::{
+    Change, ChangeKind, CreateKey, DAY, Expiry, FirstSecret, NewSecret, RotateKey, UpdateKey,
+    UpdateRole,
+};
 use keyledger_ledger::decide::decide;
 use keyledger_ledger::grant::Grant;
 use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
+use keyledger_ledger::imported::{NewImport, TokenHash};
 use keyledger_ledger::restrict::{RestrictionChange, Restrictions};
 use keyledger_ledger::roles;
 use keyledger_ledger::secret::{Pepper, Peppers};
@@ -117,36 +121,44 @@ proptest! {
 
     #[test]
     fn whatever_a_key_gives_it_holds_itself_and_for_no_longer_and_in_no_more_places(
-        one in grants(), two in grants(), caller in rights(), given in rights(), how in 0..3,
+        one in grants(), two in grants(), caller in rights(), given in rights(), how in 0..7,
     ) {
-        let state = state(one, two);
-        let (caller, wanted) = (caller.key(1), given.key(2));
-        let secret = NewSecret { secret: Secret::new([3; 32]), salt: [4; 32] };
+        let mut state = state(one, two);
+        let (caller, mut wanted) = (caller.key(1), given.key(2));
+        let secret = || NewSecret { secret: Secret::new([3; 32]), salt: [4; 32] };
         let expiry = wanted.expires.map_or(Expiry::Never, Expiry::At);
-        let (mut state, kind) = match how {
-            0 => (state, ChangeKind::CreateKey(CreateKey {
-                key_id: KeyId::new(NOW, LedgerNumber(1), 3),
-                owner: Owner::Service("robot".into()),
-                grants: given.grants.clone(),
-                roles: given.roles.clone(),
-                expiry,
-                restrictions: given.restrictions(),
-                labels: vec![],
-                responsible: None,
-                rotation: None,
-                secret: secret.into(),
-            })),
+        let create = |secret: FirstSecret| ChangeKind::CreateKey(CreateKey {
+            key_id: KeyId::new(NOW, LedgerNumber(1), 3),
+            owner: Owner::Service("robot".into()),
+            grants: given.grants.clone(),
+            roles: given.roles.clone(),
+            expiry,
+            restrictions: given.restrictions(),
+            labels: vec![],
+            responsible: None,
+            rotation: None,
+            secret,
+        });
+        let kind = match how {
+            0 => create(secret().into()),
             1 => {
-                let mut state = state;
-                let mut suspended = wanted.clone();
-                suspended.suspended = Some(NOW);
-                state.put_key(suspended);
-                (state, ChangeKind::ResumeKey { key_id: wanted.id })
+                let hash = TokenHash::Sha256([5; 32]);
+                create(FirstSecret::Imported(NewImport { hash, salt: [4; 32] }))
             }
-            _ => {
-                let mut state = state;
+            2 => {
+                state.put_key(Key { suspended: Some(NOW), ..wanted.clone() });
+                ChangeKind::ResumeKey { key_id: wanted.id }
+            }
+            3 => {
+                // Whoever rotates learns the new secret.
+                state.put_key(wanted.clone());
+                let (overlap_micros, until_first_use) = (0, false);
+                let (key_id, secret) = (wanted.id, secret());
+                ChangeKind::RotateKey(RotateKey { key_id, overlap_micros, until_first_use, secret })
+            }
+            4 => {
                 state.put_key(key(2, vec![]));
-                (state, ChangeKind::UpdateKey(UpdateKey {
+                ChangeKind::UpdateKey(UpdateKey {
                     key_id: wanted.id,
                     etag: String::new(),
                     changed: vec![],
@@ -157,21 +169,42 @@ proptest! {
                     labels: None,
                     responsible: None,
                     rotation: None,
-                }))
+                })
             }
+            5 => ChangeKind::CreateRole {
+                name: "new".into(),
+                grants: given.grants.clone(),
+                rotation: None,
+                max_staleness: 0,
+            },
+            _ => ChangeKind::UpdateRole(UpdateRole {
+                name: "one".into(),
+                etag: String::new(),
+                grants: Some(given.grants.clone()),
+                described: false,
+                rotation: None,
+                max_staleness: None,
+            }),
         };
+        let of_role = matches!(kind, ChangeKind::CreateRole { .. } | ChangeKind::UpdateRole(_));
         let peppers = Peppers::new(vec![Pepper::new(1, [1; 32])]);
         let decided = decide(&state, &peppers, Some(&caller), &Change::new(kind, vec![]), NOW);
         if decided.is_ok() {
+            if of_role {
+                wanted.roles = Box::new([]);
+            }
             state.put_key(wanted.clone());
             let held = reaches(&state, &caller);
             for asked in reaches(&state, &wanted) {
                 prop_assert!(held.contains(&asked), "gave {asked:?}");
             }
-            let end = |key: &Key| key.expires.unwrap_or(Time(i64::MAX));
-            prop_assert!(end(&wanted) <= end(&caller), "gave a longer life");
-            let limits = |key: &Key| key.restrictions.as_deref().cloned().unwrap_or_default();
-            prop_assert!(limits(&wanted).inside(&limits(&caller)), "gave more places or uses");
+            // A role has neither an end nor restrictions.
+            if !of_role {
+                let end = |key: &Key| key.expires.unwrap_or(Time(i64::MAX));
+                prop_assert!(end(&wanted) <= end(&caller), "gave a longer life");
+                let limits = |key: &Key| key.restrictions.as_deref().cloned().unwrap_or_default();
+                prop_assert!(limits(&wanted).inside(&limits(&caller)), "gave more places or uses");
+            }
         }
     }
 }

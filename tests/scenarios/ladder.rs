@@ -260,7 +260,10 @@ fn a_creation_is_refused_for_the_first_reason_of_the_ladder() {
             (exceeds("the grant audit.read on logs/error"), &|d| {
                 d.caller.grants = vec![grant(&["audit.*"], "logs/error", true)].into();
             }),
-            (exceeds("networks or audiences beyond the caller's own"), &|d| {
+            (exceeds("networks beyond the caller's own"), &|d| {
+                create(d).restrictions = restrictions(6);
+            }),
+            (exceeds("a number of uses beyond the caller's own"), &|d| {
                 create(d).restrictions = restrictions(5);
             }),
         ],

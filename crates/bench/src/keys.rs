@@ -7,6 +7,7 @@ use anyhow::{Context, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use keyledger_ledger::body::Grant;
 use keyledger_ledger::token::Token;
+use keyledger_proto::create_key_request::Expiry;
 use keyledger_proto::owner::Owner as Kind;
 use keyledger_proto::{CreateKeyRequest, Owner};
 use keyledger_server::init::admin_token_file;
@@ -67,6 +68,18 @@ pub(crate) fn admin(data_dir: &Path) -> anyhow::Result<Bearer> {
     Bearer::new(admin.trim())
 }
 
+/// Creates a key that ends otherwise than by default.
+pub(crate) async fn create_with_life(
+    connections: &Connections,
+    admin: &Bearer,
+    life: Expiry,
+) -> anyhow::Result<String> {
+    let service = Kind::Service("short".into());
+    let request = CreateKeyRequest { expiry: Some(life), ..request(service, subject_grant()) };
+    let reply = connections.of(0).create_key(admin.request(request)).await;
+    Ok(reply.context("a key can't be created")?.into_inner().token)
+}
+
 async fn create_one(
     connections: &Connections,
     admin: &Bearer,
@@ -74,13 +87,16 @@ async fn create_one(
     owner: Kind,
     grant: Grant,
 ) -> anyhow::Result<String> {
-    let request = CreateKeyRequest {
+    let reply = connections.of(n).create_key(admin.request(request(owner, grant))).await;
+    Ok(reply.context("a key can't be created")?.into_inner().token)
+}
+
+fn request(owner: Kind, grant: Grant) -> CreateKeyRequest {
+    CreateKeyRequest {
         owner: Some(Owner { owner: Some(owner) }),
         purpose: "to be asked about".into(),
         grants: vec![grant],
         reason: "benchmark".into(),
         ..CreateKeyRequest::default()
-    };
-    let reply = connections.of(n).create_key(admin.request(request)).await;
-    Ok(reply.context("a key can't be created")?.into_inner().token)
+    }
 }

@@ -6,13 +6,14 @@
 //! - `process`: a server as a child process; `serve` and `echo` are the two that are measured.
 //! - `keys`, `client`, `load`: keys to ask about, connections, and one turn.
 //! - `audit`: the ledger afterwards.
-//! - `scale`: another measurement: a ledger with very many keys.
+//! - `scale`, `invalid`: other measurements: a ledger with very many keys, and the time of each kind of token that isn't valid.
 //! - `figures`, `screen`: what came of it, and how it is shown.
 
 mod audit;
 mod client;
 mod echo;
 mod figures;
+mod invalid;
 mod keys;
 mod load;
 mod options;
@@ -56,6 +57,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
         match cli.command {
             None => bench(&cli.options).await,
             Some(Command::Scale { keys }) => scale::scale(keys).await,
+            Some(Command::Invalid { rounds }) => invalid::invalid(rounds).await,
             Some(Command::Echo) => echo::echo().await.map(|()| true),
             Some(Command::Serve { data_dir }) => serve::serve(data_dir).await.map(|()| true),
             Some(Command::Guard { .. }) => anyhow::bail!("the guard runs before any runtime"),

@@ -69,6 +69,12 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 1_000_000, value_parser = keys)]
         keys: usize,
     },
+    /// Prints how long VerifyKey takes for each kind of token that isn't valid: nobody must be able to tell them apart.
+    Invalid {
+        /// How often each kind is asked about.
+        #[arg(long, default_value_t = 2_000, value_parser = keys)]
+        rounds: usize,
+    },
     /// Answers VerifyKey with a fixed reply.
     #[command(hide = true)]
     Echo,

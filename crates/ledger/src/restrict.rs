@@ -206,8 +206,13 @@ impl Restrictions {
         Ok(())
     }
 
-    /// Whether a key restricted so is accepted nowhere where one restricted as `outer` isn't.
+    /// Whether a key restricted so is accepted nowhere where one restricted as `outer` isn't, and no more often.
     pub fn inside(&self, outer: &Restrictions) -> bool {
+        self.beyond(outer).is_none()
+    }
+
+    /// What of it goes beyond `outer`.
+    pub fn beyond(&self, outer: &Restrictions) -> Option<&'static str> {
         let networks = outer.networks.is_empty()
             || !self.networks.is_empty()
                 && self.networks.iter().all(|n| outer.networks.iter().any(|o| o.covers(n)));
@@ -216,7 +221,14 @@ impl Restrictions {
                 && self.audiences.iter().all(|a| outer.audiences.contains(a));
         let max_uses = outer.max_uses == 0 || (1..=outer.max_uses).contains(&self.max_uses);
         let rate = outer.rate.is_none_or(|o| self.rate.is_some_and(|r| r.inside(o)));
-        networks && audiences && max_uses && rate
+        [
+            (networks, "networks"),
+            (audiences, "audiences"),
+            (max_uses, "a number of uses"),
+            (rate, "a rate"),
+        ]
+        .into_iter()
+        .find_map(|(inside, what)| (!inside).then_some(what))
     }
 }
 

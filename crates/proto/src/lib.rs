@@ -11,6 +11,7 @@ pub use keyledger_ledger::body as entry;
 pub mod methods;
 pub mod parse;
 pub mod permissions;
+mod redacted;
 pub mod show;
 
 /// The descriptors of everything we serve, with comments and options.

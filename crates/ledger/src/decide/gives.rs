@@ -69,11 +69,12 @@ pub(super) fn check_gives(
     from_roles.iter().try_for_each(|grants| check_hands_on(state, caller, grants))?;
     let own = caller.and_then(|key| key.restrictions.as_ref());
     let free = Restrictions::default();
-    match own.is_none_or(|own| restrictions.unwrap_or(&free).inside(own)) {
-        true => Ok(()),
-        false => Err(Refusal::ExceedsOwnRights {
-            what: "networks or audiences beyond the caller's own".into(),
-        }),
+    match own.and_then(|own| restrictions.unwrap_or(&free).beyond(own)) {
+        None => Ok(()),
+        Some(what) => {
+            let what = format!("{what} beyond the caller's own");
+            Err(Refusal::ExceedsOwnRights { what })
+        }
     }
 }
 
