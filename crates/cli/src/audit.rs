@@ -1,7 +1,7 @@
 //! `keyledger audit`: read, follow and export what happened.
 
 mod checkpoint;
-mod event;
+pub(crate) mod event;
 mod export;
 mod list;
 mod tail;

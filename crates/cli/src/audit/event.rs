@@ -20,7 +20,7 @@ struct Row {
     detail: String,
 }
 
-pub(super) fn print_list(screen: &Screen, events: &[AuditEvent]) -> std::io::Result<()> {
+pub(crate) fn print_list(screen: &Screen, events: &[AuditEvent]) -> std::io::Result<()> {
     let headers = ["TIME", "AT", "EVENT", "KEY", "DETAIL"];
     let mut list = table::List::new(screen, &headers, &[0, 1, 2, 3]);
     for row in events.iter().map(row) {

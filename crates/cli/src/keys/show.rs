@@ -82,7 +82,7 @@ fn position(key: &Key) -> String {
     format!("{position} (entry {} about this key)", key.stream_version)
 }
 
-fn version(version: &KeyVersion) -> String {
+pub(super) fn version(version: &KeyVersion) -> String {
     let made = version.create_time.as_ref().map(show_time).unwrap_or_default();
     let end = version.expire_time.as_ref().map(|t| format!(", accepted until {}", show_time(t)));
     let until = if version.until_first_use { " or the first use of the next" } else { "" };
