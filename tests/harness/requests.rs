@@ -3,11 +3,12 @@
 use keyledger_ledger::imported::Argon2id;
 use keyledger_proto::entry::Grant;
 use keyledger_proto::{
-    Argon2idHash, Client, CreateKeyRequest, CreateRoleRequest, ImportKeysRequest, KeyToImport,
-    LedgerPolicy, NewPermission, Owner, PermissionOnResource, RegisterPermissionsRequest,
-    ResumeKeyRequest, RetireRoleRequest, RevokeKeyRequest, RotateKeyRequest, SuspendKeyRequest,
-    TestPermissionsRequest, UpdateKeyRequest, UpdateLedgerPolicyRequest, UpdateRoleRequest,
-    VerifyKeyRequest, create_key_request, key_to_import, owner,
+    Actor, Argon2idHash, Client, CreateKeyRequest, CreateRoleRequest, EventClient,
+    ImportKeysRequest, KeyToImport, LedgerPolicy, NewEvent, NewPermission, Owner,
+    PermissionOnResource, RegisterPermissionsRequest, ResumeKeyRequest, RetireRoleRequest,
+    RevokeKeyRequest, RotateKeyRequest, SuspendKeyRequest, TestPermissionsRequest,
+    UpdateKeyRequest, UpdateLedgerPolicyRequest, UpdateRoleRequest, VerifyKeyRequest, actor,
+    create_key_request, key_to_import, owner,
 };
 use prost_types::Duration;
 use sha2::{Digest, Sha256};
@@ -205,4 +206,17 @@ pub(crate) fn test(key_id: &str, permission: &str, resource: &str) -> TestPermis
 
 pub(crate) fn mask(fields: &[&str]) -> prost_types::FieldMask {
     prost_types::FieldMask { paths: fields.iter().map(|f| f.to_string()).collect() }
+}
+
+/// What a service says of a person who has logged in.
+pub(crate) fn login(person: &str, category: &str) -> NewEvent {
+    NewEvent {
+        actor: Some(Actor { actor: Some(actor::Actor::User(person.into())) }),
+        action: "user.session.start".into(),
+        resource: "portal/web".into(),
+        category: category.into(),
+        reason: "password and second factor".into(),
+        client: Some(EventClient { address: "203.0.113.9".into(), ..EventClient::default() }),
+        ..NewEvent::default()
+    }
 }

@@ -154,6 +154,11 @@ impl Rpc for RevokeBySecretRequest {
     const PATH: &'static str = "/keyledger.v1.KeyService/RevokeBySecret";
 }
 
+impl Rpc for RecordEventsRequest {
+    type Reply = RecordEventsResponse;
+    const PATH: &'static str = "/keyledger.v1.AuditService/RecordEvents";
+}
+
 impl Rpc for ListEventsRequest {
     type Reply = ListEventsResponse;
     const PATH: &'static str = "/keyledger.v1.AuditService/ListEvents";

@@ -130,6 +130,10 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
             (Does::Change, request.encode_to_vec())
         }
         "KeyService/ListLedgers" => (Does::Read, ListLedgersRequest::default().encode_to_vec()),
+        "AuditService/RecordEvents" => {
+            let events = vec![login("alice@example.com", "security/login")];
+            (Does::Change, RecordEventsRequest { events }.encode_to_vec())
+        }
         "AuditService/ListEvents" => (Does::Read, ListEventsRequest::default().encode_to_vec()),
         "AuditService/GetEvent" => (
             Does::Read,

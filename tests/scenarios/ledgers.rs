@@ -95,6 +95,12 @@ fn ledgers_are_opened_by_ledger_0_only_and_never_twice() {
         let replica = d.replica().await;
         let system = replica.system_admin();
         system.call(open("billing")).await.unwrap();
+        let tried = OpenLedgerRequest { validate_only: true, ..open("tried") };
+        let tried = system.call(tried).await.unwrap();
+        assert_eq!(
+            (tried.ledger.unwrap().number, tried.token, tried.position),
+            (3, String::new(), None)
+        );
         for name in ["billing", "default", "system"] {
             refused(system.call(open(name)).await)
                 .with(Code::AlreadyExists, ErrorReason::LedgerExists);

@@ -28,6 +28,7 @@ mod paging;
 mod past;
 mod permissions;
 mod policy;
+mod recorded;
 mod records;
 mod repeats;
 mod replicas;

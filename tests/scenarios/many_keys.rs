@@ -124,6 +124,7 @@ fn all_keys_of_a_leaver_end_together_and_those_made_for_others_are_named() {
             kind: RevocationKind::OwnerLeft as i32,
             reason: "left the company".into(),
             validate_only: true,
+            request_id: "0198c5a0-0000-8000-8000-000000000009".into(),
             ..Default::default()
         };
         let tried = admin.call(request.clone()).await.unwrap();

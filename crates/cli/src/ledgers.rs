@@ -95,9 +95,10 @@ impl Open {
         let request_id = self.change.request_id();
         let request = OpenLedgerRequest {
             name: self.name,
-            reason: self.change.reason,
+            reason: self.change.reason.clone(),
             request_id: request_id.clone(),
-            approval_ref: self.change.approval_ref,
+            approval_ref: self.change.approval_ref.clone(),
+            validate_only: self.change.dry_run,
         };
         let reply = session.keys().open_ledger(session.call(request)).await;
         let reply = reply.map_err(|s| session.change_failure(&s, &request_id))?.into_inner();
@@ -113,8 +114,11 @@ impl Open {
         facts.add("ledger id", &ledger.ledger_id);
         facts.add("number", &ledger.number.to_string());
         facts.add("origin", &ledger.origin);
-        change::add_token(&mut facts, &reply.token);
+        if !self.change.dry_run {
+            change::add_token(&mut facts, &reply.token);
+        }
         facts.print()?;
+        change::print_dry_run(screen, &self.change)?;
         Ok(change::print_once(screen, &reply.token)?)
     }
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use ed25519_dalek::VerifyingKey;
 use imbl::OrdMap;
 
-use crate::body::{self, Event, Kind};
+use crate::body::{self, ActorKind, Event, Kind, Outcome, Severity};
 use crate::bounded::{LONGEST_SERVING, Serving};
-use crate::grant::{Grant, PatternError};
+use crate::grant::{Grant, PatternError, check_resource};
 use crate::id::{KeyId, LedgerNumber, Time};
 use crate::merkle::Hash;
 use crate::page;
@@ -158,6 +158,7 @@ fn apply_kind(state: &mut State, at: &At, kind: &Kind) -> Result<(), ApplyError>
         Kind::RoleRetired(e) => retire_role(state, at, e),
         Kind::PermissionsRegistered(e) => permissions::register(state, at, e),
         Kind::ServerStarted(e) => start_server(state, e),
+        Kind::EventRecorded(e) => count_event(state, e),
         Kind::UsePage(e) => count_page(state, at, e),
     }
 }
@@ -430,6 +431,29 @@ fn count_page(state: &mut State, at: &At, e: &body::UsePage) -> Result<(), Apply
 fn staleness(micros: i64) -> Result<i64, ApplyError> {
     let good = (0..=crate::policy::LONGEST_STALENESS).contains(&micros);
     if good { Ok(micros) } else { Err(ApplyError::Field("max_staleness_us")) }
+}
+
+/// What other services record changes nothing but their number; and it must be well-formed.
+fn count_event(state: &mut State, e: &body::EventRecorded) -> Result<(), ApplyError> {
+    let good = |actor: &body::Actor| match &actor.actor {
+        Some(ActorKind::UserRef(reference)) => reference.len() == 16,
+        Some(ActorKind::Service(name)) => !name.is_empty(),
+        None => false,
+    };
+    if !e.actor.iter().chain(&e.on_behalf_of).all(good) || e.actor.is_none() {
+        return Err(ApplyError::Field("actor"));
+    }
+    check_resource(&e.category).map_err(|_| ApplyError::Field("category"))?;
+    let values = e.attributes.iter().all(|a| a.value.is_some());
+    let known = Outcome::try_from(e.outcome).is_ok() && Severity::try_from(e.severity).is_ok();
+    if !values || !known {
+        return Err(ApplyError::Field("event"));
+    }
+    if e.number != state.next_event {
+        return Err(ApplyError::Number);
+    }
+    state.next_event += 1;
+    Ok(())
 }
 
 /// What a page says of servings: only those that were announced and haven't lapsed record anything.

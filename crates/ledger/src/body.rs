@@ -5,12 +5,14 @@
 
 mod import;
 mod policies;
+mod recorded;
 mod uses;
 
 use prost::{Enumeration, Message, Oneof};
 
 pub use import::{ImportAlgorithm, ImportedVerifier, KeyImported, VerifierMigrated};
 pub use policies::{LedgerLimits, LedgerPolicy, LedgerPolicyUpdated, Rotation};
+pub use recorded::{Actor, ActorKind, Attribute, AttributeValue, EventRecorded, Outcome, Severity};
 pub use uses::{
     Bounded, BoundedServingEnded, BoundedServingStarted, BoundedUses, Decision, DecisionReason,
     Spent, Use, UseColumn, UsePage, UseRecord,
@@ -41,7 +43,7 @@ pub struct Event {
     pub approval_ref: String,
     #[prost(
         oneof = "Kind",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39"
     )]
     pub kind: Option<Kind>,
 }
@@ -94,6 +96,8 @@ pub enum Kind {
     BoundedServingStarted(BoundedServingStarted),
     #[prost(message, tag = "38")]
     BoundedServingEnded(BoundedServingEnded),
+    #[prost(message, tag = "39")]
+    EventRecorded(EventRecorded),
 }
 
 impl Kind {
@@ -123,6 +127,7 @@ impl Kind {
             Kind::VerifierMigrated(_) => 36,
             Kind::BoundedServingStarted(_) => 37,
             Kind::BoundedServingEnded(_) => 38,
+            Kind::EventRecorded(_) => 39,
         }
     }
 
@@ -152,6 +157,7 @@ impl Kind {
             Kind::VerifierMigrated(_) => "key.verifier-migrated",
             Kind::BoundedServingStarted(_) => "bounded.started",
             Kind::BoundedServingEnded(_) => "bounded.ended",
+            Kind::EventRecorded(_) => "event.recorded",
         }
     }
 
@@ -179,6 +185,7 @@ impl Kind {
             | Kind::PermissionsRegistered(_)
             | Kind::BoundedServingStarted(_)
             | Kind::BoundedServingEnded(_)
+            | Kind::EventRecorded(_)
             | Kind::ServerStarted(_)
             | Kind::UsePage(_) => None,
         }
@@ -201,7 +208,7 @@ pub struct SealedText {
     pub commitment: Vec<u8>,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash, Message)]
+#[derive(Clone, PartialEq, Message)]
 pub struct Texts {
     #[prost(string, tag = "1")]
     pub reason: String,
@@ -221,6 +228,12 @@ pub struct Texts {
     pub responsible: String,
     #[prost(string, repeated, tag = "9")]
     pub descriptions: Vec<String>,
+    #[prost(string, tag = "10")]
+    pub actor: String,
+    #[prost(string, tag = "11")]
+    pub device: String,
+    #[prost(message, repeated, tag = "12")]
+    pub attributes: Vec<Attribute>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use crate::body::{DecisionReason, RevocationKind};
+use crate::body::{DecisionReason, EventRecorded, RevocationKind};
 use crate::bounded::BoundedUse;
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time, Trace};
@@ -21,6 +21,8 @@ use crate::token::Secret;
 
 pub const SECOND: i64 = Time::MICROS_PER_SECOND;
 pub const DAY: i64 = 24 * 60 * 60 * SECOND;
+/// How far ahead of now an event of another service may have happened: clocks differ.
+pub const MAX_AHEAD: i64 = 300 * SECOND;
 /// Permission to create a key that never expires.
 pub const WITHOUT_EXPIRY: &str = "keys.create-without-expiry";
 /// Permission to be told why exactly a key is not valid.
@@ -155,6 +157,8 @@ pub enum ChangeKind {
     },
     UpdateRole(UpdateRole),
     UpdatePolicy(UpdatePolicy),
+    /// What happened in another service. Its personal parts lie in the texts.
+    RecordEvent(Box<EventRecorded>),
     RetireRole {
         name: String,
         etag: String,

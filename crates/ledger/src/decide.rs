@@ -10,7 +10,7 @@ mod roles;
 
 use crate::body::{self, Kind, OwnerKind};
 use crate::command::{
-    Change, ChangeKind, CreateKey, FirstSecret, NewSecret, Refusal, RotateKey, UpdateKey,
+    Change, ChangeKind, CreateKey, FirstSecret, MAX_AHEAD, NewSecret, Refusal, RotateKey, UpdateKey,
 };
 use crate::grant::Grant;
 use crate::id::{KeyId, Time};
@@ -79,6 +79,7 @@ pub fn decide(
             create_role(state, caller, name, grants, *rotation, *max_staleness).map(only)
         }
         ChangeKind::UpdateRole(c) => update_role(state, caller, c).map(only),
+        ChangeKind::RecordEvent(event) => record_event(state, event, now).map(only),
         ChangeKind::UpdatePolicy(c) => update_policy(state, caller, c).map(only),
         ChangeKind::RetireRole { name, etag } => retire_role(state, name, etag).map(only),
         ChangeKind::RegisterPermissions { prefix, names } => {
@@ -89,6 +90,19 @@ pub fn decide(
 
 fn only(kind: Kind) -> Decided {
     Decided { kind, secret: None, imported: None }
+}
+
+/// When it happened is for the service to say, but not much later than now.
+fn record_event(state: &State, event: &body::EventRecorded, now: Time) -> Result<Kind, Refusal> {
+    if event.occurred_time_us > now.plus_micros(MAX_AHEAD).micros() {
+        return Err(wrong("occur_time", "must be at most 5 minutes in the future"));
+    }
+    let occurred_time_us = match event.occurred_time_us {
+        0 => now.micros(),
+        said => said,
+    };
+    let number = state.next_event;
+    Ok(Kind::EventRecorded(body::EventRecorded { occurred_time_us, number, ..event.clone() }))
 }
 
 fn create_key(

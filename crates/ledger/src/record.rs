@@ -33,6 +33,8 @@ pub struct Columns {
     pub caller_key_id: Option<KeyId>,
     pub trace_id: Option<[u8; 16]>,
     pub use_count: i32,
+    /// Of an event of another service.
+    pub category: Option<String>,
     pub leaf_hash: Hash,
 }
 
@@ -50,6 +52,10 @@ impl Columns {
             use_count: match kind {
                 Some(Kind::UsePage(page)) => page.count as i32,
                 _ => 0,
+            },
+            category: match kind {
+                Some(Kind::EventRecorded(event)) => Some(event.category.clone()),
+                _ => None,
             },
             leaf_hash,
         }
@@ -171,8 +177,8 @@ impl RowMac {
 
     /// Binds the sum to a position of a ledger.
     pub fn of_sum(&self, ledger_id: &[u8; 16], at: &ProjectionAt, sum: RowSum) -> [u8; 32] {
-        let counters = [&at.next_page.to_be_bytes(), &at.next_start.to_be_bytes(), &*at.servings];
-        let counters = counters.concat();
+        let numbers = [at.next_page, at.next_start, at.next_event].map(u64::to_be_bytes).concat();
+        let counters = [numbers, at.servings.clone()].concat();
         let limbs: Vec<u8> = sum.0.iter().flat_map(|l| l.to_be_bytes()).collect();
         self.of("projections", ledger_id, &counters, at.position, &limbs)
     }
@@ -184,6 +190,7 @@ pub struct ProjectionAt {
     pub position: u64,
     pub next_page: u64,
     pub next_start: u64,
+    pub next_event: u64,
     /// As [`encode_servings`] writes them: how many uses are recorded can't be told from entries about no key.
     pub servings: Vec<u8>,
 }
@@ -194,6 +201,7 @@ impl ProjectionAt {
             position: state.next_position,
             next_page: state.next_page,
             next_start: state.next_start,
+            next_event: state.next_event,
             servings: encode_servings(&state.servings),
         }
     }

@@ -29,6 +29,8 @@ pub struct State {
     pub newest_time: Time,
     /// The number that the next page of uses will have.
     pub next_page: u64,
+    /// The number that the next event of another service will have.
+    pub next_event: u64,
     /// The number that the next start of a server will have.
     pub next_start: u64,
     pub keys: OrdMap<KeyId, Arc<Key>>,
@@ -377,6 +379,7 @@ impl State {
             && self.next_position == other.next_position
             && self.newest_time == other.newest_time
             && (self.next_page, self.next_start) == (other.next_page, other.next_start)
+            && self.next_event == other.next_event
             && self.keys == other.keys
             && self.due == other.due
             && self.policy == other.policy

@@ -384,6 +384,7 @@ fn compare_columns(found: &Columns, derived: &Columns) -> Result<(), Problem> {
         ("caller_key_id", found.caller_key_id != derived.caller_key_id),
         ("trace_id", found.trace_id != derived.trace_id),
         ("use_count", found.use_count != derived.use_count),
+        ("category", found.category != derived.category),
         ("leaf_hash", found.leaf_hash != derived.leaf_hash),
     ];
     match differs.iter().find(|(_, differs)| *differs) {

@@ -1,6 +1,7 @@
 //! From the wire: requests become checked values, or a list of exactly what is wrong with them.
 
 mod changes;
+mod events;
 mod filters;
 mod import;
 mod ledgers;
@@ -27,6 +28,7 @@ pub use ledgers::{
 
 pub use import::{ImportKeys, KeyToImport, import_keys};
 
+pub use events::{ActorName, CheckedEvents, RecordedEvent, record_events};
 pub use filters::{KeyFilter, ListKeys, RevokeKeys, list_keys, revoke_keys};
 
 pub use permissions::{RegisterPermissions, register_permissions};

@@ -15,8 +15,8 @@ use prost::Message;
 use uuid::Uuid;
 
 use crate::{
-    AuditEvent, KeyState, KeyVersion, Ledger, LedgerLimits, LedgerPolicy, Owner, Revocation,
-    RotationPolicy, VerifyKeyResponse, owner,
+    AuditEvent, EventAttribute, KeyState, KeyVersion, Ledger, LedgerLimits, LedgerPolicy, Owner,
+    Revocation, RotationPolicy, VerifyKeyResponse, event_attribute, owner,
 };
 
 /// Category of every change.
@@ -341,6 +341,59 @@ pub fn change_event(position: u64, leaf_hash: &[u8], event: &Event, texts: &[Tex
         body: Some(event.clone()),
         ..AuditEvent::default()
     }
+}
+
+/// What another service recorded. The first texts are about the actor, then come the names of those on whose behalf it acted.
+pub fn recorded_event(
+    position: u64,
+    leaf_hash: &[u8],
+    event: &Event,
+    texts: &[Texts],
+) -> AuditEvent {
+    let Some(Kind::EventRecorded(recorded)) = &event.kind else {
+        return change_event(position, leaf_hash, event, texts);
+    };
+    let empty = Texts::default();
+    let about = texts.first().unwrap_or(&empty);
+    let mut people = texts.iter().skip(1).map(|t| t.actor.clone());
+    let mut actor = |actor: &body::Actor, own: Option<&str>| crate::Actor {
+        actor: actor.actor.as_ref().map(|kind| match kind {
+            body::ActorKind::Service(name) => crate::actor::Actor::Service(name.clone()),
+            body::ActorKind::UserRef(_) => {
+                let name = own.map(String::from).or_else(|| people.next());
+                crate::actor::Actor::User(name.unwrap_or_default())
+            }
+        }),
+    };
+    let clear = recorded.attributes.iter().map(|a| attribute(a, false));
+    let personal = about.attributes.iter().map(|a| attribute(a, true));
+    AuditEvent {
+        category: recorded.category.clone(),
+        actor: recorded.actor.as_ref().map(|a| actor(a, Some(&about.actor))),
+        on_behalf_of: recorded.on_behalf_of.iter().map(|a| actor(a, None)).collect(),
+        action: recorded.action.clone(),
+        resource: recorded.resource.clone(),
+        outcome: recorded.outcome,
+        severity: recorded.severity,
+        occur_time: Some(timestamp(Time(recorded.occurred_time_us))),
+        address: about.client_address.clone(),
+        user_agent: about.client_user_agent.clone(),
+        device: about.device.clone(),
+        attributes: clear.chain(personal).collect(),
+        ..change_event(position, leaf_hash, event, std::slice::from_ref(about))
+    }
+}
+
+fn attribute(attribute: &body::Attribute, personal: bool) -> EventAttribute {
+    use body::AttributeValue as V;
+    use event_attribute::Value;
+    let value = attribute.value.as_ref().map(|value| match value {
+        V::Text(text) => Value::Text(text.clone()),
+        V::Integer(number) => Value::Integer(*number),
+        V::Number(number) => Value::Number(*number),
+        V::Flag(flag) => Value::Flag(*flag),
+    });
+    EventAttribute { name: attribute.name.clone(), value, personal }
 }
 
 /// A use as an event of the log.

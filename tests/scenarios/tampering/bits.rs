@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-pub(super) const COLUMNS: [(&str, Type); 16] = [
+pub(super) const COLUMNS: [(&str, Type); 17] = [
     ("ledger_id", Type::Uuid),
     ("position", Type::Integer(64, "bigint")),
     ("payload_type", Type::Text),
@@ -20,13 +20,15 @@ pub(super) const COLUMNS: [(&str, Type); 16] = [
     ("caller_key_id", Type::Uuid),
     ("trace_id", Type::Bytes),
     ("use_count", Type::Integer(32, "integer")),
+    ("category", Type::Text),
     ("leaf_hash", Type::Bytes),
 ];
-const NULLABLE: [(&str, &str); 4] = [
+const NULLABLE: [(&str, &str); 5] = [
     ("key_id", "'00000000-0000-8000-8000-000000000001'::uuid"),
     ("stream_version", "1"),
     ("caller_key_id", "'00000000-0000-8000-8000-000000000001'::uuid"),
     ("trace_id", r"'\x00000000000000000000000000000001'::bytea"),
+    ("category", "'error'"),
 ];
 
 #[test]

@@ -11,7 +11,7 @@ use keyledger_ledger::verify::{Found, Opener, Opening};
 
 use super::*;
 
-const PARTS: [&str; 15] = [
+const PARTS: [&str; 16] = [
     "position",
     "payload_type",
     "body",
@@ -26,6 +26,7 @@ const PARTS: [&str; 15] = [
     "caller_key_id",
     "trace_id",
     "use_count",
+    "category",
     "leaf_hash",
 ];
 
@@ -85,6 +86,7 @@ fn part_of(found: &Found, part: &str) -> Option<Vec<u8>> {
         "caller_key_id" => columns.caller_key_id?.as_bytes().to_vec(),
         "trace_id" => columns.trace_id?.to_vec(),
         "use_count" => columns.use_count.to_be_bytes().to_vec(),
+        "category" => columns.category.clone()?.into_bytes(),
         "leaf_hash" => columns.leaf_hash.to_vec(),
         _ => unreachable!("not a part: {part}"),
     })
@@ -111,6 +113,7 @@ fn set_part(found: &mut Found, part: &str, bytes: &[u8]) -> Option<()> {
         "caller_key_id" => columns.caller_key_id = KeyId::from_slice(bytes),
         "trace_id" => columns.trace_id = Some(fixed(bytes)),
         "use_count" => columns.use_count = i32::from_be_bytes(fixed(bytes)),
+        "category" => columns.category = Some(String::from_utf8(bytes.to_vec()).ok()?),
         "leaf_hash" => columns.leaf_hash = fixed(bytes),
         _ => unreachable!("not a part: {part}"),
     }
@@ -188,6 +191,7 @@ async fn found_at(client: &Client, number: i32, position: i64) -> Found {
             caller_key_id: key("caller_key_id"),
             trace_id: row.get::<_, Option<Vec<u8>>>("trace_id").map(|t| t.try_into().unwrap()),
             use_count: row.get("use_count"),
+            category: row.get("category"),
             leaf_hash: fixed("leaf_hash"),
         }),
     }

@@ -118,6 +118,7 @@ fn about(kind: &Kind) -> Option<String> {
         | Kind::BoundedServingStarted(_)
         | Kind::BoundedServingEnded(_)
         | Kind::UsePage(_) => None,
+        Kind::EventRecorded(_) => None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `keyledger keys revoke-all`.
 
 use keyledger_proto::{RevokeKeysRequest, RevokeKeysResponse};
+use uuid::Uuid;
 
 use super::filter::Filter;
 use crate::connection::Session;
@@ -26,6 +27,9 @@ pub(super) struct RevokeAll {
     /// Ticket or change id that approves it. Kept in the clear. The ledger's policy may ask for it.
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     approval_ref: String,
+    /// UUID that makes a repeat safe. Whoever repeats the call without one goes on where it stopped, too.
+    #[arg(long, value_name = "UUID")]
+    request_id: Option<Uuid>,
     /// Only say which keys would be ended.
     #[arg(long)]
     dry_run: bool,
@@ -40,6 +44,7 @@ impl RevokeAll {
             kind: self.kind,
             reason: self.reason,
             validate_only: self.dry_run,
+            request_id: self.request_id.map(|id| id.to_string()).unwrap_or_default(),
             approval_ref: self.approval_ref,
         };
         loop {

@@ -192,7 +192,8 @@ fn changed(state: &State, kind: &ChangeKind) -> Changed {
             *state.registered.keys().next_back().expect("a ledger was just registered"),
         ),
         ChangeKind::UpdatePolicy(_) => Changed::Policy(state.policy.clone()),
-        ChangeKind::StartBounded { .. }
+        ChangeKind::RecordEvent(_)
+        | ChangeKind::StartBounded { .. }
         | ChangeKind::EndBounded { .. }
         | ChangeKind::OpenLedger(_)
         | ChangeKind::StartServer { .. } => Changed::Nothing,

@@ -145,10 +145,13 @@ pub struct RevokeKeys {
     pub filter: KeyFilter,
     pub kind: RevocationKind,
     pub common: Common,
+    /// As it was sent: a request id belongs to it.
+    pub request: crate::RevokeKeysRequest,
 }
 
 pub fn revoke_keys(r: crate::RevokeKeysRequest) -> Result<RevokeKeys, Vec<Violation>> {
     let mut v = Violations::default();
+    let request = r.clone();
     let filter = KeyFilter::parse(&mut v, r.filter);
     if filter.is_empty() {
         v.add("filter", "must name at least one thing");
@@ -157,6 +160,6 @@ pub fn revoke_keys(r: crate::RevokeKeysRequest) -> Result<RevokeKeys, Vec<Violat
     if kind.is_none() {
         v.add("kind", "must be one of the named kinds of revocation");
     }
-    let common = parse_common(&mut v, r.reason, "", r.validate_only, r.approval_ref);
-    v.finish(kind.map(|kind| RevokeKeys { filter, kind, common }))
+    let common = parse_common(&mut v, r.reason, &r.request_id, r.validate_only, r.approval_ref);
+    v.finish(kind.map(|kind| RevokeKeys { filter, kind, common, request }))
 }

@@ -39,7 +39,7 @@ pub struct OpenLedger {
 pub fn open_ledger(r: crate::OpenLedgerRequest) -> Result<OpenLedger, Vec<Violation>> {
     let mut v = Violations::default();
     v.take("name", check_slug(&r.name));
-    let common = parse_common(&mut v, r.reason, &r.request_id, false, r.approval_ref);
+    let common = parse_common(&mut v, r.reason, &r.request_id, r.validate_only, r.approval_ref);
     v.finish(Some(OpenLedger { name: r.name, common }))
 }
 

@@ -29,6 +29,7 @@ CREATE TABLE entries (
     caller_key_id uuid,
     trace_id bytea CHECK (octet_length(trace_id) = 16),
     use_count integer NOT NULL,
+    category text COLLATE "C",
     leaf_hash bytea NOT NULL CHECK (octet_length(leaf_hash) = 32),
     -- The fence, should the lock ever be misused.
     PRIMARY KEY (ledger_id, position)
@@ -41,7 +42,8 @@ CREATE UNIQUE INDEX entries_of_key ON entries (ledger_id, key_id, stream_version
 CREATE INDEX entries_of_caller ON entries (ledger_id, caller_key_id, position) WHERE caller_key_id IS NOT NULL;
 CREATE INDEX entries_of_trace ON entries (ledger_id, trace_id, position) WHERE trace_id IS NOT NULL;
 -- Changes that are about no key: a replica folds roles and ledgers from these when it starts. Pages (23) are most rows.
-CREATE INDEX entries_about_no_key ON entries (ledger_id, position) WHERE key_id IS NULL AND kind <> 23;
+CREATE INDEX entries_about_no_key ON entries (ledger_id, position) WHERE key_id IS NULL AND kind NOT IN (23, 39);
+CREATE INDEX entries_of_category ON entries (ledger_id, category, position) WHERE category IS NOT NULL;
 CREATE INDEX entries_that_are_changes ON entries (ledger_id, position) WHERE kind <> 23;
 COMMENT ON TABLE entries IS
     'The signed, append-only record. Whoever can change a row can not sign it: verification names its position.';
@@ -83,6 +85,7 @@ CREATE TABLE projections (
     position bigint NOT NULL CHECK (position >= 0),
     next_page bigint NOT NULL CHECK (next_page >= 0),
     next_start bigint NOT NULL CHECK (next_start >= 0),
+    next_event bigint NOT NULL CHECK (next_event >= 0),
     -- Replicas that answer from memory: 32 bytes each.
     servings bytea NOT NULL,
     mac bytea NOT NULL CHECK (octet_length(mac) = 32)
@@ -170,7 +173,7 @@ GRANT SELECT, INSERT ON entries, tiles, checkpoints, key_secrets, requests, key_
 GRANT SELECT, INSERT, DELETE ON imported_secrets TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (lock_only) ON ledgers TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, state, mac) ON keys TO keyledger_app;
-GRANT SELECT, INSERT, UPDATE (position, next_page, next_start, servings, mac) ON projections TO keyledger_app;
+GRANT SELECT, INSERT, UPDATE (position, next_page, next_start, next_event, servings, mac) ON projections TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (next_position) ON key_uses_progress TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, time_us) ON key_last_uses TO keyledger_app;
 GRANT SELECT ON ledgers, entries, tiles, checkpoints, keys, projections TO keyledger_auditor;

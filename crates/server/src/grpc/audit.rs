@@ -31,11 +31,13 @@ pub(super) struct EventFilter {
 }
 
 /// Which events of an entry a caller sees.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Selection {
-    pub(super) lifecycle: bool,
-    pub(super) uses: bool,
-    pub(super) key_id: Option<KeyId>,
+    /// What was asked for; empty for all that the caller may read.
+    category: String,
+    lifecycle: bool,
+    uses: bool,
+    key_id: Option<KeyId>,
 }
 
 /// Events before this one are still to come: newest first.
@@ -74,6 +76,7 @@ impl Selection {
     ) -> Result<Selection, Failure> {
         let wants = |c: &str| category.is_empty() || category == c;
         let selection = Selection {
+            category: category.into(),
             lifecycle: wants(LIFECYCLE) && call.may_read(LIFECYCLE),
             uses: wants(USE) && call.may_read(USE),
             key_id,
@@ -88,6 +91,16 @@ impl Selection {
         let Some(id) = self.key_id else { return true };
         let caller = read.r#use.caller.as_ref().is_some_and(|c| c.key_id == id.as_bytes());
         caller || read.r#use.key_id == id.as_bytes()
+    }
+
+    /// Whether the category of an event of another service was asked for, and may be read.
+    fn wants_event(&self, call: &CallContext, category: &str) -> bool {
+        (self.category.is_empty() || self.category == category) && call.may_read(category)
+    }
+
+    /// Whether only events of other services can be meant.
+    fn is_of_events(&self) -> bool {
+        !matches!(self.category.as_str(), "" | LIFECYCLE | USE)
     }
 
     fn wants_change(&self, entry: &FullEntry) -> bool {
@@ -107,14 +120,14 @@ pub(super) async fn list_events(
         None => Before::EVERYTHING,
         Some(bytes) => Before::read(&bytes).ok_or(Failure::PageToken)?,
     };
-    let (positions, floor) = candidates(&call, selection, before).await?;
+    let (positions, floor) = candidates(&call, &selection, before).await?;
     let mut events: Vec<AuditEvent> = vec![];
     for chunk in positions.chunks(CHUNK) {
         let client = call.ledger.database.client().await?;
         let entries = entries::at_positions(&client, call.ledger.id, chunk).await?;
         drop(client);
         for entry in entries.iter().rev() {
-            let found = events_of(&call, entry, selection).await?;
+            let found = events_of(&call, entry, &selection).await?;
             events.extend(found.into_iter().rev().filter(|e| before.covers(e)));
         }
         if events.len() > f.page_size {
@@ -141,7 +154,7 @@ pub(super) async fn list_events(
 /// Positions that may hold events, newest first, and the position down to which they are complete.
 async fn candidates(
     call: &CallContext,
-    s: Selection,
+    s: &Selection,
     before: Before,
 ) -> Result<(Vec<u64>, u64), Failure> {
     let client = call.ledger.database.client().await?;
@@ -157,7 +170,9 @@ async fn candidates(
         }
         found.extend(positions);
     };
-    if s.lifecycle {
+    if s.is_of_events() {
+        add(entries::category_positions(&client, id, &s.category, end, limit).await?);
+    } else if s.lifecycle || s.category.is_empty() {
         add(entries::change_positions(&client, id, s.key_id, end, limit).await?);
     }
     match s.key_id {
@@ -180,11 +195,18 @@ async fn candidates(
 pub(super) async fn events_of(
     call: &CallContext,
     entry: &FullEntry,
-    s: Selection,
+    s: &Selection,
 ) -> Result<Vec<AuditEvent>, Failure> {
     let event = decode(entry)?;
     let leaf_hash = entry.entry.leaf_hash();
     let Some(Kind::UsePage(page)) = &event.kind else {
+        if let Some(Kind::EventRecorded(recorded)) = &event.kind {
+            if !s.wants_event(call, &recorded.category) || !s.wants_change(entry) {
+                return Ok(vec![]);
+            }
+            let texts = call.open_entry(entry).await?;
+            return Ok(vec![show::recorded_event(entry.position, &leaf_hash, &event, &texts)]);
+        }
         if !s.lifecycle || !s.wants_change(entry) {
             return Ok(vec![]);
         }
@@ -225,7 +247,7 @@ pub(super) async fn get_event(
         return Ok(GetEventResponse { event: Some(raw_event(&call, &entry).await?) });
     }
     let selection = Selection::of(&call, "", None)?;
-    let events = events_of(&call, &entry, selection).await?;
+    let events = events_of(&call, &entry, &selection).await?;
     let wanted = events.into_iter().find(|e| e.index == r.index);
     Ok(GetEventResponse { event: Some(wanted.ok_or(Failure::EventNotFound)?) })
 }
@@ -262,7 +284,11 @@ pub(super) async fn raw_event(
             })
             .collect(),
     };
-    let category = if matches!(event.kind, Some(Kind::UsePage(_))) { USE } else { LIFECYCLE };
+    let category = match &event.kind {
+        Some(Kind::UsePage(_)) => USE,
+        Some(Kind::EventRecorded(recorded)) => &recorded.category,
+        _ => LIFECYCLE,
+    };
     let shown = show::change_event(entry.position, &leaf_hash, &event, &[]);
     Ok(AuditEvent { raw: Some(raw), category: category.into(), ..shown })
 }

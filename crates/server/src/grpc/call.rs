@@ -10,13 +10,13 @@ use keyledger_ledger::command::{
     Refusal, RequestId,
 };
 use keyledger_ledger::grant::Grant;
-use keyledger_ledger::id::{KeyId, LedgerNumber, Time};
+use keyledger_ledger::id::{KeyId, LedgerNumber, Time, Trace};
 use keyledger_ledger::imported::Digest as ImportedDigest;
 use keyledger_ledger::judge::{self, Credential, Identity, SystemCaller};
 use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::text::Sealed;
 use keyledger_ledger::verify::Opening;
-use keyledger_proto::parse::Common;
+use keyledger_proto::parse::{Common, RecordedEvent};
 use keyledger_proto::show;
 use prost::Message;
 use sha2::{Digest, Sha256};
@@ -79,6 +79,17 @@ impl CallContext {
     pub(super) fn digest_request(&mut self, message: &impl Message) {
         let digest = Sha256::new().chain_update(self.call.method).chain_update(b"\n");
         self.digest = digest.chain_update(message.encode_to_vec()).finalize().into();
+    }
+
+    /// What makes a repeated event the same: all that is said in it.
+    pub(super) fn digest_event(&mut self, event: &RecordedEvent) {
+        let digest = Sha256::new().chain_update("RecordEvents\n");
+        self.digest = digest.chain_update(format!("{event:?}")).finalize().into();
+    }
+
+    /// The event happened in a trace of its own.
+    pub(super) fn set_trace(&mut self, trace_id: [u8; 16], span_id: [u8; 8]) {
+        self.call.trace = Trace { trace_id, span_id };
     }
 
     pub(super) async fn refuse(&self, reason: DecisionReason) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use keyledger_ledger::policy::CurrentPolicy;
 use keyledger_ledger::state::RegisteredLedger;
 use keyledger_proto::parse;
 use keyledger_proto::{
-    GetLedgerResponse, ListLedgersRequest, ListLedgersResponse, OpenLedgerResponse,
+    GetLedgerResponse, Ledger, ListLedgersRequest, ListLedgersResponse, OpenLedgerResponse,
     UpdateLedgerPolicyResponse, show,
 };
 use uuid::Uuid;
@@ -109,10 +109,14 @@ pub(super) async fn open_ledger(
     let kind = ChangeKind::RegisterLedger(RegisterLedger {
         id: *Uuid::new_v4().as_bytes(),
         name: r.name.clone(),
-        origin,
+        origin: origin.clone(),
     });
     let outcome = call.change(kind, sealed, &r.common).await?;
     let (number, position) = match outcome {
+        Outcome::Validated { result: Changed::Ledger(number) } => {
+            let ledger = Ledger { name: r.name, number: number.0, origin, ..Ledger::default() };
+            return Ok(OpenLedgerResponse { ledger: Some(ledger), ..Default::default() });
+        }
         Outcome::Done { position, result: Changed::Ledger(number) } => (number, position),
         Outcome::Done { .. } | Outcome::Validated { .. } | Outcome::Seen => {
             return Err(Failure::Internal("a new ledger changed something else"));

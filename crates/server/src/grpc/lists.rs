@@ -16,6 +16,8 @@ use keyledger_proto::{
     RevokeKeysResponse, WhoHasAccessResponse, show,
 };
 
+use sha2::{Digest, Sha256};
+
 use super::call::CallContext;
 use super::keys::{change_key, key_texts};
 use super::moment::Moment;
@@ -224,9 +226,10 @@ pub(super) async fn who_has_access(
 }
 
 pub(super) async fn revoke_keys(
-    call: CallContext,
+    mut call: CallContext,
     r: parse::RevokeKeys,
 ) -> Result<RevokeKeysResponse, Failure> {
+    call.digest_request(&r.request);
     let wanted = Wanted::of(&call, r.filter).await?;
     let (head, now) = (call.head(), call.now());
     let mut reply = RevokeKeysResponse::default();
@@ -271,6 +274,8 @@ async fn end(
     common: &Common,
 ) -> Result<(), Failure> {
     let mut one = call.again_on(format!("keys/{key_id}"));
+    let request_id = common.request_id.map(|id| request_id_of(id, key_id));
+    let common = &Common { request_id, ..common.clone() };
     let kind = ChangeKind::RevokeKey { key_id, kind };
     match change_key(&mut one, key_id, kind, common).await {
         Ok(_) => Ok(()),
@@ -278,6 +283,13 @@ async fn end(
         Err(Failure::Refused(Refusal::KeyState { .. })) => Ok(()),
         Err(failure) => Err(failure),
     }
+}
+
+/// The same for the same request and key, and no other.
+fn request_id_of(request: [u8; 16], key_id: KeyId) -> [u8; 16] {
+    let digest = Sha256::new().chain_update(b"RevokeKeys").chain_update(request);
+    let digest = digest.chain_update(key_id.as_bytes()).finalize();
+    digest[..16].try_into().expect("a SHA-256 has 32 bytes")
 }
 
 fn note(ids: &mut Vec<String>, id: KeyId) {

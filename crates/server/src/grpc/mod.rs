@@ -20,6 +20,7 @@ mod memory;
 mod moment;
 mod page_token;
 mod permissions;
+mod record;
 mod roles;
 mod routes;
 mod status;

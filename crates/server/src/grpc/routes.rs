@@ -12,7 +12,9 @@ use keyledger_proto::{
 use super::audit::EventFilter;
 use super::gate::Recorded::{Before, Change, Verdict};
 use super::gate::{Route, streaming, unary};
-use super::{audit, checks, import, keys, ledgers, lists, permissions, roles, stream, watch};
+use super::{
+    audit, checks, import, keys, ledgers, lists, permissions, record, roles, stream, watch,
+};
 
 type Checked<T> = Result<T, Vec<Violation>>;
 
@@ -100,6 +102,7 @@ fn table() -> Vec<(&'static str, Route)> {
                 ledgers::list_ledgers,
             ),
         ),
+        ("AuditService/RecordEvents", unary(Verdict, parse::record_events, record::record_events)),
         ("AuditService/ListEvents", unary(Before, list_events, audit::list_events)),
         ("AuditService/GetEvent", unary(Before, get_event, audit::get_event)),
         ("AuditService/StreamEvents", streaming(stream_events, stream::stream_events)),

@@ -142,6 +142,17 @@ pub(super) fn item_error(refusal: Refusal) -> (R, String) {
     (reason.unwrap_or(R::Internal), status.message().into())
 }
 
+/// What is wrong with one item of a call: as a status of its own would say it. Cause, fields, words.
+pub(super) fn item(failure: Failure) -> (R, Vec<Violation>, String) {
+    let status = Status::from(failure);
+    let info = status.get_details_error_info();
+    let reason = info.and_then(|info| R::from_str_name(&info.reason)).unwrap_or_default();
+    let fields = status.get_details_bad_request().map(|b| b.field_violations).unwrap_or_default();
+    let violation =
+        |f: tonic_types::FieldViolation| Violation { field: f.field, description: f.description };
+    (reason, fields.into_iter().map(violation).collect(), status.message().to_string())
+}
+
 fn refused(refusal: Refusal) -> Status {
     match refusal {
         Refusal::Unauthenticated => status(

@@ -60,7 +60,7 @@ impl Source for Events {
             let selection = self.selection()?;
             let events = match self.raw {
                 true => vec![raw_event(&self.call, &entry).await?],
-                false => events_of(&self.call, &entry, selection).await?,
+                false => events_of(&self.call, &entry, &selection).await?,
             };
             let count = events.len();
             for (i, event) in events.into_iter().enumerate() {

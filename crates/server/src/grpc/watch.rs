@@ -58,9 +58,10 @@ impl Source for Changes {
     }
 }
 
-/// How many entries of a ledger are no pages of uses: each page has a number of its own, without gaps.
+/// How many entries of a ledger are neither pages of uses nor events of other services: these have numbers of their own,
+/// without gaps.
 fn changes(state: &State) -> u64 {
-    state.next_position - state.next_page
+    state.next_position - state.next_page - state.next_event
 }
 
 impl Changes {
@@ -92,7 +93,10 @@ impl Changes {
     fn reply(&self, entry: &StoredEntry) -> Result<Option<WatchKeysResponse>, Failure> {
         let event = Event::from_signed(&entry.entry.body)
             .map_err(|_| Failure::Internal("a stored entry can't be read"))?;
-        let Some(kind) = event.kind.as_ref().filter(|kind| !matches!(kind, Kind::UsePage(_)))
+        let Some(kind) = event
+            .kind
+            .as_ref()
+            .filter(|kind| !matches!(kind, Kind::UsePage(_) | Kind::EventRecorded(_)))
         else {
             return Ok(None);
         };

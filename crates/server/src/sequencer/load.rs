@@ -110,6 +110,7 @@ async fn from_projection(
     state.servings = servings;
     state.next_position = at.position;
     state.next_page = at.next_page;
+    state.next_event = at.next_event;
     state.newest_time = newest_time(client, ledger_id, &state, at.position).await?;
     let tiles = tiles::restore(client, ledger_id, at.position).await?;
     Ok(Some(Head { state, tiles, rows }))

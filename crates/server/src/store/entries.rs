@@ -29,16 +29,16 @@ pub(crate) struct FullEntry {
 
 const BRIEF: &str = "position, payload_type, body, public_key_sha256, signature";
 const FULL: &str = "position, payload_type, body, public_key_sha256, signature, sealed, uses, kind, time_us, key_id, \
-                    stream_version, caller_key_id, trace_id, use_count, leaf_hash";
+                    stream_version, caller_key_id, trace_id, use_count, leaf_hash, category";
 
 /// Prepares [`append_prepared`]. Later, on the same connection, it costs nothing.
 pub(crate) async fn prepare_append(client: &Client) -> Result<Statement, StoreError> {
     let sql = "/* entries::append */
         INSERT INTO entries (ledger_id, position, payload_type, body, public_key_sha256, signature, sealed, uses,
-                             kind, time_us, key_id, stream_version, caller_key_id, trace_id, use_count, leaf_hash)
+                             kind, time_us, key_id, stream_version, caller_key_id, trace_id, use_count, leaf_hash, category)
         SELECT $1, * FROM unnest($2::bigint[], $3::text[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[],
                                  $8::bytea[], $9::smallint[], $10::bigint[], $11::uuid[], $12::integer[],
-                                 $13::uuid[], $14::bytea[], $15::integer[], $16::bytea[])";
+                                 $13::uuid[], $14::bytea[], $15::integer[], $16::bytea[], $17::text[])";
     Ok(client.prepare_cached(sql).await?)
 }
 
@@ -68,6 +68,7 @@ pub(crate) async fn append_prepared(
     let trace: Vec<Option<&[u8]>> =
         columns.iter().map(|c| c.trace_id.as_ref().map(|t| t.as_slice())).collect();
     let use_count: Vec<i32> = columns.iter().map(|c| c.use_count).collect();
+    let category: Vec<Option<&str>> = columns.iter().map(|c| c.category.as_deref()).collect();
     let leaf_hash: Vec<&[u8]> = entries.iter().map(|e| e.leaf_hash.as_slice()).collect();
     client
         .execute(
@@ -89,6 +90,7 @@ pub(crate) async fn append_prepared(
                 &trace,
                 &use_count,
                 &leaf_hash,
+                &category,
             ],
         )
         .await?;
@@ -226,7 +228,7 @@ pub(crate) async fn about_no_key(
 ) -> Result<Vec<StoredEntry>, StoreError> {
     let sql = format!(
         "/* entries::about_no_key */ SELECT {BRIEF} FROM entries
-         WHERE ledger_id = $1 AND key_id IS NULL AND kind <> 23 AND position < $2 ORDER BY position"
+         WHERE ledger_id = $1 AND key_id IS NULL AND kind NOT IN (23, 39) AND position < $2 ORDER BY position"
     );
     let rows = client.query(&sql, &[&ledger_id, &(before as i64)]).await?;
     rows.iter().map(brief).collect()
@@ -257,7 +259,7 @@ pub(crate) async fn count_about_no_key(
     limit: u64,
 ) -> Result<u64, StoreError> {
     let sql = "/* entries::count_about_no_key */ SELECT count(*) FROM (
-                   SELECT FROM entries WHERE ledger_id = $1 AND position < $2 AND key_id IS NULL AND kind <> 23
+                   SELECT FROM entries WHERE ledger_id = $1 AND position < $2 AND key_id IS NULL AND kind NOT IN (23, 39)
                    LIMIT $3) AS counted";
     let statement = client.prepare_cached(sql).await?;
     let params: [&(dyn ToSql + Sync); 3] = [&ledger_id, &(before as i64), &(limit as i64)];
@@ -278,6 +280,22 @@ pub(crate) async fn before_position(
     let statement = client.prepare_cached(&sql).await?;
     let params: [&(dyn ToSql + Sync); 3] = [&ledger_id, &(position as i64), &limit];
     client.query(&statement, &params).await?.iter().map(brief).collect()
+}
+
+/// Positions of events of a category, before `before`, newest first.
+pub(crate) async fn category_positions(
+    client: &Client,
+    ledger_id: Uuid,
+    category: &str,
+    before: u64,
+    limit: i64,
+) -> Result<Vec<u64>, StoreError> {
+    let sql = "/* entries::category_positions */ SELECT position FROM entries
+               WHERE ledger_id = $1 AND category = $2 AND position < $3 ORDER BY position DESC LIMIT $4";
+    let before = before.min(i64::MAX as u64) as i64;
+    let params: [&(dyn ToSql + Sync); 4] = [&ledger_id, &category, &before, &limit];
+    let rows = client.query(&client.prepare_cached(sql).await?, &params).await?;
+    Ok(rows.iter().map(|r| r.get::<_, i64>(0) as u64).collect())
 }
 
 /// Positions of changes before `before`, newest first.
@@ -363,6 +381,7 @@ fn full(row: &Row) -> Result<FullEntry, StoreError> {
         trace_id: trace_id.map(|t| fixed(t, "trace_id")).transpose()?,
         use_count: column(row, 13)?,
         leaf_hash: fixed(column(row, 14)?, "leaf_hash")?,
+        category: column(row, 15)?,
     };
     Ok(FullEntry { position, entry, sealed: column(row, 5)?, uses: column(row, 6)?, columns })
 }

@@ -80,13 +80,15 @@ pub(crate) async fn bind(
     mac: &[u8; 32],
 ) -> Result<(), StoreError> {
     let sql =
-        "/* keys::bind */ INSERT INTO projections (ledger_id, position, next_page, next_start, servings, mac)
-               VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (ledger_id) DO UPDATE
+        "/* keys::bind */ INSERT INTO projections (ledger_id, position, next_page, next_start, next_event, servings, mac)
+               VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (ledger_id) DO UPDATE
                SET position = excluded.position, next_page = excluded.next_page,
-                   next_start = excluded.next_start, servings = excluded.servings, mac = excluded.mac";
+                   next_start = excluded.next_start, next_event = excluded.next_event,
+                   servings = excluded.servings, mac = excluded.mac";
     let (position, page, start) = (at.position as i64, at.next_page as i64, at.next_start as i64);
-    let params: [&(dyn ToSql + Sync); 6] =
-        [&ledger_id, &position, &page, &start, &at.servings, &mac.as_slice()];
+    let event = at.next_event as i64;
+    let params: [&(dyn ToSql + Sync); 7] =
+        [&ledger_id, &position, &page, &start, &event, &at.servings, &mac.as_slice()];
     client.execute(&client.prepare_cached(sql).await?, &params).await?;
     Ok(())
 }
@@ -97,13 +99,19 @@ pub(crate) async fn binding(
     ledger_id: Uuid,
 ) -> Result<Option<(ProjectionAt, Vec<u8>)>, StoreError> {
     let sql =
-        "/* keys::binding */ SELECT position, next_page, next_start, servings, mac FROM projections
+        "/* keys::binding */ SELECT position, next_page, next_start, next_event, servings, mac FROM projections
                WHERE ledger_id = $1";
     let row = client.query_opt(sql, &[&ledger_id]).await?;
     Ok(row.map(|r| {
         let number = |i: usize| r.get::<_, i64>(i) as u64;
-        let (position, next_page, next_start) = (number(0), number(1), number(2));
-        (ProjectionAt { position, next_page, next_start, servings: r.get(3) }, r.get(4))
+        let at = ProjectionAt {
+            position: number(0),
+            next_page: number(1),
+            next_start: number(2),
+            next_event: number(3),
+            servings: r.get(4),
+        };
+        (at, r.get(5))
     }))
 }
 
