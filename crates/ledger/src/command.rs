@@ -296,9 +296,19 @@ impl Command {
                 c.permission.len() + c.resource.len() + c.audience.len() + sealed(&c.texts)
             }
             // An entry is at most a leaf and its sealed texts.
-            Action::Change(c) => 4096 + sealed(&c.texts),
+            Action::Change(c) => 4096 + sealed(&c.texts) + c.kind.weight(),
         };
         256 + self.call.resource.len() + sealed(&self.call.texts) + action
+    }
+}
+
+impl ChangeKind {
+    /// About how many bytes of it may come on top of what every change writes.
+    fn weight(&self) -> usize {
+        match self {
+            ChangeKind::RecordEvent(event) => event.encoded_len(),
+            _ => 0,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Events as people see them: one row in a list, one line in a stream.
 
-use keyledger_proto::AuditEvent;
-use keyledger_proto::entry::{Decision, Kind};
+use keyledger_proto::entry::{Decision, Kind, Outcome};
+use keyledger_proto::{Actor, AuditEvent, actor};
 
 use crate::json::enum_value_name;
 use crate::keys::owner;
@@ -61,6 +61,7 @@ fn what(event: &AuditEvent) -> (String, Tone) {
     match Decision::try_from(event.decision) {
         Ok(Decision::Allow) => (format!("{} allowed", event.r#type), Tone::Good),
         Ok(Decision::Deny) => (format!("{} denied", event.r#type), Tone::Bad),
+        _ if event.actor.is_some() => (event.category.clone(), Tone::Plain),
         _ => (event.r#type.clone(), Tone::Plain),
     }
 }
@@ -75,6 +76,7 @@ fn detail(event: &AuditEvent) -> String {
         denied.then(cause),
         named("", &event.method),
         named("", &event.permission).map(|p| format!("{p} on {}", event.resource)),
+        recorded(event),
         event.body.as_ref().and_then(|body| body.kind.as_ref()).and_then(about),
         named("for ", &owner(event.owner.as_ref())),
         named("to ", &event.purpose),
@@ -85,6 +87,34 @@ fn detail(event: &AuditEvent) -> String {
         (!event.reason.is_empty()).then(|| format!("“{}”", event.reason)),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// What another service says: who did what on what, what came of it, and on whose behalf.
+fn recorded(event: &AuditEvent) -> Option<String> {
+    let actor = actor(event.actor.as_ref()?);
+    let on = if event.resource.is_empty() { "" } else { " on " };
+    let outcome = match Outcome::try_from(event.outcome) {
+        Ok(Outcome::Unspecified) | Err(_) => String::new(),
+        Ok(_) => {
+            let name = enum_value_name("keyledger.entry.v1.Outcome", event.outcome);
+            format!(" ({})", words(&name))
+        }
+    };
+    let behalf: Vec<String> = event.on_behalf_of.iter().map(self::actor).collect();
+    let behalf = match behalf.is_empty() {
+        true => String::new(),
+        false => format!(", for {}", behalf.join(", for ")),
+    };
+    Some(format!("{actor}: {}{on}{}{outcome}{behalf}", event.action, event.resource))
+}
+
+fn actor(actor: &Actor) -> String {
+    match &actor.actor {
+        Some(actor::Actor::User(name)) if name.is_empty() => "(erased)".into(),
+        Some(actor::Actor::User(name)) => name.clone(),
+        Some(actor::Actor::Service(name)) => format!("service {name}"),
+        None => String::new(),
+    }
 }
 
 /// What a change is about, where that is neither a key nor its owner.
@@ -127,6 +157,26 @@ mod tests {
     use keyledger_proto::entry::DecisionReason;
 
     use super::*;
+
+    #[test]
+    fn what_another_service_says_reads_as_who_did_what() {
+        let named = |name: &str| Actor { actor: Some(actor::Actor::User(name.into())) };
+        let service = Actor { actor: Some(actor::Actor::Service("batch".into())) };
+        let event = AuditEvent {
+            r#type: "event.recorded".into(),
+            actor: Some(named("alice@example.com")),
+            on_behalf_of: vec![service, named("")],
+            action: "invoice.export".into(),
+            resource: "invoices/2026".into(),
+            outcome: Outcome::Denied as i32,
+            reason: "closing".into(),
+            ..Default::default()
+        };
+        assert_eq!(
+            row(&event).detail,
+            "alice@example.com: invoice.export on invoices/2026 (denied), for service batch, for (erased), “closing”"
+        );
+    }
 
     #[test]
     fn a_denied_use_says_why_and_what_was_asked() {
