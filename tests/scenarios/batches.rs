@@ -424,6 +424,7 @@ impl Story {
             if !matches!(entry.event.kind, Some(Kind::UsePage(_))) {
                 apply_change(&mut past, entry.position, entry.leaf_hash, &entry.event)
                     .expect("changes fit each other without the pages");
+                past.find_due();
                 assert!(without_uses(verifier.state(), &past).same_fold(&past));
             }
             let link = entry.event.kind.as_ref().and_then(Kind::key_link);

@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
+use keyledger_ledger::body::Kind;
+use keyledger_ledger::command::{Answer, ChangeKind, Expiry};
+use keyledger_ledger::state::Owner;
+use keyledger_ledger::verify::{Found, NoKeys, Verifier};
 use keyledger_proto::entry::{DecisionReason, Grant, Rate, Restrictions};
 use keyledger_proto::*;
 use tonic::Code;
 
 use crate::harness::*;
+use crate::world::{World, grant as world_grant, verify};
 
 fn limited(max_uses: u64, rate: Option<Rate>, grants: Vec<Grant>) -> CreateKeyRequest {
     let restrictions = Restrictions { max_uses, rate, ..Restrictions::default() };
@@ -111,4 +116,57 @@ fn a_rate_holds_over_all_replicas_and_says_when_to_come_back() {
             refused(status).with(Code::ResourceExhausted, ErrorReason::Rate);
         }
     });
+}
+
+#[test]
+fn uses_of_very_many_limited_keys_at_once_take_as_many_pages_as_they_need() {
+    let mut world = World::new("keys.example.test/system");
+    let admin = world.new_key();
+    let everything = vec![world_grant(&["*"], "**", false)];
+    let owner = Owner::Service("admin".into());
+    let create = world.create_key(&admin, owner, everything, vec![], Expiry::Never);
+    let create = world.by_itself(create, vec![]);
+    world.run(vec![create]);
+    let body = entry::Restrictions { max_uses: 2, ..Default::default() };
+    let limits = keyledger_ledger::restrict::Restrictions::from_body(Some(&body)).unwrap();
+    let (mut tokens, mut creations) = (vec![], vec![]);
+    for _ in 0..2_500 {
+        let token = world.new_key();
+        let may = vec![world_grant(&["a.x"], "r/1", false)];
+        let owner = Owner::Service("robot".into());
+        let mut create = world.create_key(&token, owner, may, vec![], Expiry::Default);
+        if let ChangeKind::CreateKey(create) = &mut create {
+            create.restrictions = limits.clone();
+        }
+        creations.push(world.by_itself(create, vec![]));
+        tokens.push(token);
+    }
+    world.run(creations);
+    let before = world.entries.len();
+    let checks = tokens.iter().map(|token| {
+        let call = world.call(&admin.reveal(), "KeyService/VerifyKey", "keys.verify", "keys");
+        verify(call, &token.reveal(), "a.x", "r/1", vec![])
+    });
+    let checks: Vec<_> = checks.collect();
+    let answers = world.run(checks);
+    let mut verifier = Verifier::default();
+    for entry in &world.entries {
+        let found = Found {
+            position: entry.position,
+            entry: entry.entry.clone(),
+            sealed: Some(entry.sealed.clone()),
+            uses: entry.uses.clone(),
+            columns: None,
+        };
+        verifier.push(&found, &mut NoKeys).unwrap();
+    }
+    assert!(verifier.state().same_fold(&world.head.state));
+    assert_eq!(world.entries.len() - before, 2, "pages");
+    for answer in answers {
+        let Answer::Verdict(verdict) = answer else { panic!("{answer:?}") };
+        assert_eq!(verdict.reason, DecisionReason::Granted);
+        let page = &world.entries[verdict.at.position as usize];
+        let Some(Kind::UsePage(page)) = &page.event.kind else { panic!("not a page") };
+        assert!(verdict.at.index < page.count);
+    }
 }

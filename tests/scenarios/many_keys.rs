@@ -134,10 +134,16 @@ fn all_keys_of_a_leaver_end_together_and_those_made_for_others_are_named() {
 
         // Who may revoke only one of them is told of the other.
         let one = ids.first().unwrap();
-        let clerk = vec![grant("keys.revoke", &format!("keys/{one}"))];
+        let may_end_one = grant("keys.revoke", &format!("keys/{one}"));
+        let clerk = vec![may_end_one.clone(), grant("keys.read", "keys")];
         let clerk = admin.call(service_key("clerk", clerk)).await.unwrap();
         let partly = replica.caller(&clerk.token).call(request.clone()).await.unwrap();
         assert_eq!(partly.key_ids, std::slice::from_ref(one));
+        // Who may not read keys learns of none that it may not end, nor of those made for others.
+        let blind = admin.call(service_key("blind", vec![may_end_one])).await.unwrap();
+        let blindly = replica.caller(&blind.token).call(request.clone()).await.unwrap();
+        assert_eq!(blindly.key_ids, std::slice::from_ref(one));
+        assert_eq!((blindly.not_allowed, blindly.made_for_others), (vec![], vec![]));
         assert_eq!(partly.not_allowed, [ids.last().unwrap().clone()]);
 
         let request = RevokeKeysRequest { validate_only: false, ..request };

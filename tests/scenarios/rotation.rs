@@ -241,3 +241,39 @@ fn an_overdue_key_is_suspended_by_whichever_replica_looks_first() {
         assert_eq!(verdict.reason(), DecisionReason::Granted);
     });
 }
+
+#[test]
+fn whoever_sets_a_policy_of_secrets_must_hold_what_they_open() {
+    scenario(async |d| {
+        let admin = d.replica().await.admin();
+        let grants = vec![grant("audit.read", "logs/error")];
+        admin.call(role("readers", grants)).await.unwrap();
+        let subject = admin.call(service_key("robot", vec![grant("*", "**")])).await.unwrap();
+        let subject = subject.key.unwrap().key_id;
+        let clerk = vec![grant("keys.update", "keys/**"), grant("roles.update", "roles/**")];
+        let clerk = admin.call(service_key("clerk", clerk)).await.unwrap();
+        let clerk = admin.with_token(&clerk.token);
+        let rotation =
+            Some(RotationPolicy { max_age: Some(seconds(1)), suspend_after: Some(seconds(0)) });
+        let of_key = UpdateKeyRequest { rotation, ..update(&subject, &["rotation"]) };
+        let of_role = UpdateRoleRequest {
+            rotation,
+            update_mask: Some(mask(&["rotation"])),
+            ..update_role("readers", vec![])
+        };
+        let stale = UpdateRoleRequest {
+            max_staleness: Some(seconds(60)),
+            update_mask: Some(mask(&["max_staleness"])),
+            ..update_role("readers", vec![])
+        };
+        refused(clerk.call(of_key.clone()).await)
+            .with(Code::PermissionDenied, ErrorReason::ExceedsOwnRights);
+        refused(clerk.call(of_role.clone()).await)
+            .with(Code::PermissionDenied, ErrorReason::ExceedsOwnRights);
+        refused(clerk.call(stale.clone()).await)
+            .with(Code::PermissionDenied, ErrorReason::ExceedsOwnRights);
+        admin.call(of_role).await.unwrap();
+        admin.call(stale).await.unwrap();
+        admin.call(of_key).await.unwrap();
+    });
+}

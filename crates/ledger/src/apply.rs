@@ -331,7 +331,7 @@ fn update_policy(
     let current = CurrentPolicy { policy, position: at.position, leaf_hash: at.leaf_hash };
     state.policy = Arc::new(current);
     if notices_changed {
-        state.find_due_anew();
+        state.forget_due();
     }
     Ok(())
 }
@@ -368,7 +368,7 @@ fn update_role(state: &mut State, at: &At, e: &body::RoleUpdated) -> Result<(), 
     role.rotation = rotation;
     state.roles.insert(role.name.clone(), Arc::new(role));
     if rotation_changed {
-        state.find_due_anew();
+        state.forget_due();
     }
     Ok(())
 }
@@ -379,7 +379,7 @@ fn retire_role(state: &mut State, at: &At, e: &body::RoleRetired) -> Result<(), 
     let had_rotation = role.rotation.is_some();
     state.roles.insert(role.name.clone(), Arc::new(role));
     if had_rotation {
-        state.find_due_anew();
+        state.forget_due();
     }
     Ok(())
 }

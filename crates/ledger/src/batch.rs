@@ -148,6 +148,7 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
     }
     run.close_page();
     run.complete_rotations();
+    run.batch.head.state.find_due();
     run.batch.shed_left = run.means.shed;
     run.batch.refusals = run.means.refusals;
     run.batch.answers =
@@ -215,6 +216,10 @@ impl Run<'_> {
         salt: crate::page::UseSalt,
         texts: Vec<Sealed>,
     ) -> UseAddress {
+        // What counts stands in the signed body of the page, which has a bound.
+        if self.spent.len() + 2 > page::MAX_SPENT {
+            self.close_page();
+        }
         for id in page::counts_for(&r#use) {
             if self.state().keys.get(&id).is_some_and(|key| key.used.is_some()) {
                 *self.spent.entry(id).or_default() += 1;

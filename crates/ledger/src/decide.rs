@@ -248,7 +248,10 @@ fn update_key(state: &State, by: By<'_>, c: &UpdateKey, now: Time) -> Result<Kin
         Some(asked) => new_end(state, by, key, asked, now)?,
     };
     // What may be used, or when, or from where: whoever changes one of them answers for the key as it will be.
-    if c.grants.is_some() || c.roles.is_some() || c.restrictions.is_some() || c.expiry.is_some() {
+    let gives =
+        c.grants.is_some() || c.roles.is_some() || c.restrictions.is_some() || c.expiry.is_some();
+    // A policy of its secrets may suspend it, and its absence lets them live.
+    if gives || c.rotation.is_some() {
         let given = c.roles.clone().unwrap_or_else(|| live_roles(state, key));
         check_gives(state, caller, grants, &given, Some(restrictions))?;
         check_expiry_inside(caller, expires)?;

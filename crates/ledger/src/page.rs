@@ -15,6 +15,9 @@ use crate::merkle::{Hash, leaf_hash_of, root_of};
 /// Most uses of one page.
 pub const MAX_USES: usize = 4096;
 
+/// Most limited keys of whose uses one page tells: its body stays far below what an entry may hold.
+pub const MAX_SPENT: usize = 2_000;
+
 /// Random salt of a use's leaf: from the root nobody can guess what was used.
 pub type UseSalt = [u8; 16];
 

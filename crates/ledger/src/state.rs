@@ -40,6 +40,8 @@ pub struct State {
     pub servings: OrdMap<[u8; 16], Serving>,
     /// When something is next to be noted of a key. Follows from keys, roles and policy.
     pub due: OrdSet<(Time, KeyId)>,
+    /// Roles or policy were changed: what is due must be looked for anew, once for all such changes.
+    pub(crate) due_unknown: bool,
     /// Grants that keys share: most keys of a ledger may do the same as many others.
     pub(crate) shared_grants: OrdMap<Arc<[Grant]>, Arc<[Grant]>>,
     pub roles: OrdMap<Arc<str>, Arc<Role>>,
@@ -336,8 +338,16 @@ impl State {
         key.rotation.as_deref().copied().into_iter().chain(of_roles)
     }
 
-    /// Looks for all that is due anew: roles or policy were changed. Costs a look at every key, and is seldom.
-    pub(crate) fn find_due_anew(&mut self) {
+    /// Roles or policy were changed: what is due isn't known until it is looked for.
+    pub(crate) fn forget_due(&mut self) {
+        self.due_unknown = true;
+    }
+
+    /// Looks for all that is due, if roles or policy were changed. Costs a look at every key, and is seldom.
+    pub fn find_due(&mut self) {
+        if !std::mem::take(&mut self.due_unknown) {
+            return;
+        }
         let due = |key: &Arc<Key>| Some((self.next_due(key)?, key.id));
         self.due = self.keys.values().filter_map(due).collect();
     }
@@ -360,7 +370,7 @@ impl State {
         }
         let old = self.keys.get(&id).and_then(|k| self.next_due(k));
         let new = self.next_due(&key);
-        if old != new {
+        if old != new && !self.due_unknown {
             old.map(|due| self.due.remove(&(due, id)));
             new.map(|due| self.due.insert((due, id)));
         }

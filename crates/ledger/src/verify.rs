@@ -228,6 +228,7 @@ impl Verifier {
         };
         self.check_texts(position, &event, found.sealed.as_deref(), &uses, opener)?;
         apply(&mut self.state, leaf_hash, &event)?;
+        self.state.find_due();
         self.tiles.append(leaf_hash, &mut self.full_tiles);
         self.counts.uses += uses.len() as u64;
         Ok(())

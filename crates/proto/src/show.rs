@@ -95,9 +95,9 @@ pub fn with_last_uses(key: crate::Key, last_uses: &BTreeMap<u32, Time>) -> crate
     }
 }
 
-/// A key as it was: how often it had been used is not known of the past.
+/// A key as it was: how often it had been used is not known of the past, nor what its roles said of the age of secrets.
 pub fn of_the_past(key: crate::Key) -> crate::Key {
-    crate::Key { uses_left: None, ..key }
+    crate::Key { uses_left: None, rotation_due_time: None, ..key }
 }
 
 /// An owner; a person by the name in the texts.

@@ -79,9 +79,13 @@ pub async fn verify_ledger(
         (Some(url), Some(keys)) => Some(Sealing::new(Database::new(url)?, keys)),
         _ => None,
     };
+    let (ledger_id, number) = find(&database.client().await?, ledger).await?;
+    // What the replicas keep outside the database, read before the snapshot: it covers no more than that.
+    let kept = keys.as_ref().map(|keys| keys.kept_checkpoint(number)).transpose()?.flatten();
+    let pins: Vec<String> = pins.iter().cloned().chain(kept).collect();
+    let pins = pins.as_slice();
     // One snapshot: entries and what lies beside them belong together, also while the ledger grows.
     let client = database.snapshot().await?;
-    let ledger_id = find(&client, ledger).await?;
     let mut walk = Walk { client, ledger_id, verifier: Verifier::default(), sealing };
     let finding = match walk.run(pins, progress).await {
         Ok(()) => match walk.check_beside(keys.as_ref()).await {
@@ -95,10 +99,10 @@ pub async fn verify_ledger(
     Ok((walk.verifier, finding))
 }
 
-async fn find(client: &Client, ledger: &str) -> Result<Uuid, InspectError> {
+async fn find(client: &Client, ledger: &str) -> Result<(Uuid, u32), InspectError> {
     for (id, number) in ledgers::all(client).await? {
         if ledger == format!("#{number}") || name_of(client, id).await?.as_deref() == Some(ledger) {
-            return Ok(id);
+            return Ok((id, number));
         }
     }
     Err(InspectError::NoSuchLedger(ledger.into()))

@@ -21,6 +21,8 @@ use keyledger_ledger::record::RowMac;
 use keyledger_ledger::secret::{Pepper, Peppers};
 use zeroize::Zeroizing;
 
+use crate::store::StoreError;
+
 const PURPOSES: [&str; 6] =
     ["entry-signer", "checkpoint-signer", "pepper", "row-mac", "wrapping", "blind-index"];
 
@@ -92,6 +94,15 @@ impl KeyDirectory {
     }
 
     /// Where the newest checkpoint of a ledger is kept, outside the database.
+    /// The newest checkpoint of a ledger that a replica with this directory has kept.
+    pub(crate) fn kept_checkpoint(&self, number: u32) -> Result<Option<String>, StoreError> {
+        match std::fs::read_to_string(self.checkpoint_file(number)) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(StoreError::Damaged(format!("the kept checkpoint can't be read: {e}"))),
+        }
+    }
+
     pub(crate) fn checkpoint_file(&self, number: u32) -> PathBuf {
         self.path.join(format!("ledger-{number}.checkpoint"))
     }

@@ -93,7 +93,14 @@ fn the_newest_entries_are_missed_by_whoever_has_a_checkpoint_of_them() {
             assert!(text.contains(&format!("position {cut}: ")), "{text}");
             assert!(text.contains("the newest ones are missing"), "{text}");
         }
+        // The replicas keep one in the key directory, which is asked, too, as long as it is there.
         vandal.cut("checkpoints", "size - 1", cut).await;
+        let (kept, text) = verify(None).await;
+        assert_eq!(kept, 10, "{text}");
+        assert!(text.contains("the newest ones are missing"), "{text}");
+        let file = d.key_dir().join("ledger-1.checkpoint");
+        let kept = std::fs::read(&file).unwrap();
+        std::fs::remove_file(&file).unwrap();
         let (pinned, text) = verify(Some(&later.file)).await;
         assert_eq!(pinned, 10, "{text}");
         assert!(text.contains(&format!("a checkpoint covers {} entries", later.size)), "{text}");
@@ -114,6 +121,7 @@ fn the_newest_entries_are_missed_by_whoever_has_a_checkpoint_of_them() {
         assert!(names(&vandal.found("a change cut off").await, created));
         vandal.put_back("entries").await;
         vandal.put_back("checkpoints").await;
+        std::fs::write(&file, kept).unwrap();
         vandal.is_good().await;
     });
 }

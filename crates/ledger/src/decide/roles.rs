@@ -1,4 +1,5 @@
-//! Roles: made, changed and retired for all their holders.
+//! Roles: made, changed and retired for all their holders. A role has neither an end nor restrictions of its own: those are the
+//! holders'. So who changes a role answers for what it gives, and not for how long or where from.
 
 use super::check_etag;
 use super::gives::check_hands_on;
@@ -42,6 +43,10 @@ pub(super) fn update_role(
     check_etag(&c.etag, &role.etag())?;
     if let Some(grants) = &c.grants {
         check_hands_on(state, caller, grants)?;
+    }
+    // A policy of secrets may suspend all holders; an answer from memory is less strict.
+    if c.rotation.is_some() || c.max_staleness.is_some() {
+        check_hands_on(state, caller, &role.grants)?;
     }
     let grants = c.grants.as_deref().unwrap_or(&role.grants);
     let rotation = c.rotation.unwrap_or(role.rotation);

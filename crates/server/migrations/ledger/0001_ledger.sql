@@ -44,7 +44,10 @@ CREATE INDEX entries_of_trace ON entries (ledger_id, trace_id, position) WHERE t
 -- Changes that are about no key: a replica folds roles and ledgers from these when it starts. Pages (23) are most rows.
 CREATE INDEX entries_about_no_key ON entries (ledger_id, position) WHERE key_id IS NULL AND kind NOT IN (23, 39);
 CREATE INDEX entries_of_category ON entries (ledger_id, category, position) WHERE category IS NOT NULL;
-CREATE INDEX entries_that_are_changes ON entries (ledger_id, position) WHERE kind <> 23;
+CREATE INDEX entries_that_are_changes ON entries (ledger_id, position) WHERE kind NOT IN (23, 39);
+CREATE INDEX entries_that_are_no_pages ON entries (ledger_id, position) WHERE kind <> 23;
+CREATE INDEX entries_that_are_pages ON entries (ledger_id, position) WHERE kind = 23;
+CREATE INDEX entries_that_are_events ON entries (ledger_id, position) WHERE kind = 39;
 COMMENT ON TABLE entries IS
     'The signed, append-only record. Whoever can change a row can not sign it: verification names its position.';
 

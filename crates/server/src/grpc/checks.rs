@@ -103,7 +103,7 @@ async fn ask(
         texts: sealed,
     };
     if max_staleness > 0
-        && let Some(answer) = memory::answer(&call, &check, max_staleness)?
+        && let Some(answer) = memory::answer(&call, &check, max_staleness)
     {
         return Ok(Asked::Answered(Box::new(answer)));
     }

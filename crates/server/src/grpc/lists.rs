@@ -232,6 +232,8 @@ pub(super) async fn revoke_keys(
     call.digest_request(&r.request);
     let wanted = Wanted::of(&call, r.filter).await?;
     let (head, now) = (call.head(), call.now());
+    // Who may not read keys learns of none that it may not end.
+    let may_read = call.holds("keys.read", "keys");
     let mut reply = RevokeKeysResponse::default();
     let mut ends = vec![];
     let mut walk = Walk { state: head.state.clone(), after: None, left: usize::MAX };
@@ -243,7 +245,9 @@ pub(super) async fn revoke_keys(
         candidates.retain(|key| key.revoked.is_none());
         for key in wanted.unused(&call, candidates).await? {
             if !call.may(&format!("keys/{}", key.id)) {
-                note(&mut reply.not_allowed, key.id);
+                if may_read {
+                    note(&mut reply.not_allowed, key.id);
+                }
             } else if ends.len() == MAX_REVOKED {
                 reply.more = true;
                 break;
@@ -252,7 +256,7 @@ pub(super) async fn revoke_keys(
             }
         }
     }
-    if let Some(owner) = &wanted.owner {
+    if let Some(owner) = wanted.owner.as_ref().filter(|_| may_read) {
         made_for_others(&head.state, owner, now)
             .for_each(|id| note(&mut reply.made_for_others, id));
     }

@@ -11,16 +11,12 @@ use keyledger_ledger::restrict::{Circumstances, OWN_AUDIENCE, Source};
 use keyledger_proto::{VerifyKeyResponse, show};
 
 use super::call::CallContext;
-use super::status::Failure;
-use crate::sequencer::NotFromMemory;
 
 /// The answer, if memory may give it. `asked` is how old it may be, in microseconds.
-pub(super) fn answer(
-    call: &CallContext,
-    check: &Check,
-    asked: i64,
-) -> Result<Option<VerifyKeyResponse>, Failure> {
-    let (head, now) = (call.head(), call.now());
+pub(super) fn answer(call: &CallContext, check: &Check, asked: i64) -> Option<VerifyKeyResponse> {
+    // Before the state is looked at: what is read later is no older.
+    let staleness = call.ledger.staleness();
+    let (head, now) = (call.head(), call.ledger.database_now());
     let peppers = &call.replica.keys.peppers;
     let caller = identify(&call.call.credential, &head.state, peppers);
     let subject = identify(&check.credential, &head.state, peppers);
@@ -29,7 +25,7 @@ pub(super) fn answer(
         Identity::Known { key_id, version },
     ) = (caller, subject)
     else {
-        return Ok(None);
+        return None;
     };
     let parties = Parties { caller: (caller_id, caller_version), subject: (key_id, version) };
     let source = |address: Option<_>| address.map_or(Source::Unknown, Source::Address);
@@ -49,10 +45,11 @@ pub(super) fn answer(
         more_uses: 0,
     };
     let may = may_answer(&head.state, parties, by_caller, of_subject, asked, now);
-    let Some(MayAnswer { matched, max_staleness }) = may else { return Ok(None) };
+    let MayAnswer { matched, max_staleness } = may?;
     let most = Duration::from_micros(max_staleness.max(0) as u64);
-    if call.ledger.staleness().is_none_or(|staleness| staleness > most) {
-        return Err(Failure::TooStale);
+    // Strictly, then: a token must not be tried without leaving a use.
+    if staleness.is_none_or(|staleness| staleness > most) {
+        return None;
     }
     let r#use = Use {
         key_id: key_id.as_bytes().to_vec(),
@@ -69,11 +66,9 @@ pub(super) fn answer(
         ..Use::default()
     };
     let position = head.state.next_position;
-    match call.ledger.remember(r#use, check.texts.clone(), position, now) {
-        Ok(()) => {}
-        Err(NotFromMemory::NotYet) => return Ok(None),
-        Err(NotFromMemory::Behind) => return Err(Failure::TooStale),
+    if !call.ledger.remember(r#use, check.texts.clone(), position, now) {
+        return None;
     }
     let key = head.state.keys.get(&key_id);
-    Ok(Some(show::remembered(key_id, key.and_then(|k| k.expires), &matched, now)))
+    Some(show::remembered(key_id, key.and_then(|k| k.expires), &matched, now))
 }

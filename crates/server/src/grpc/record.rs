@@ -8,7 +8,6 @@ use keyledger_ledger::id::Time;
 use keyledger_ledger::text::Sealed;
 use keyledger_proto::parse::{ActorName, CheckedEvents, Common, RecordedEvent, Violation};
 use keyledger_proto::{EventOutcome, EventRefusal, FieldProblem, RecordEventsResponse};
-use sha2::{Digest, Sha256};
 
 use super::call::{CallContext, Outcome};
 use super::status::{self, Failure};
@@ -40,7 +39,7 @@ async fn record(
         }
     };
     let mut one = call.again_on(format!("logs/{}", event.category));
-    let request_id = (!event.event_id.is_empty()).then(|| request_id_of(&event.event_id));
+    let request_id = (!event.event_id.is_empty()).then(|| request_id_of(&one, &event.event_id));
     one.digest_event(&event);
     if let Some((trace_id, span_id)) = event.trace {
         one.set_trace(trace_id, span_id);
@@ -136,7 +135,7 @@ async fn seal(
 }
 
 /// The ids of producers are texts; those of requests are 16 bytes.
-fn request_id_of(event_id: &str) -> [u8; 16] {
-    let digest = Sha256::new().chain_update(b"RecordEvents\n").chain_update(event_id).finalize();
-    digest[..16].try_into().expect("a SHA-256 has 32 bytes")
+fn request_id_of(call: &CallContext, event_id: &str) -> [u8; 16] {
+    let digest = call.keyed_digest("producer's event", event_id.as_bytes());
+    digest[..16].try_into().expect("an HMAC-SHA-256 has 32 bytes")
 }

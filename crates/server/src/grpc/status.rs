@@ -27,7 +27,6 @@ pub(crate) enum Failure {
     Sequencer(SequencerError),
     Deadline { changing: bool },
     KeyEnded,
-    TooStale,
     TooFarBack { most: u64 },
     ReaderTooSlow { next_position: u64 },
     NoSuchMethod,
@@ -100,11 +99,6 @@ impl From<Failure> for Status {
             Failure::Deadline { changing: true } => retry(
                 R::OutcomeUnknown,
                 "the deadline ran out first: repeat the call with the same request id to find out"
-                    .into(),
-            ),
-            Failure::TooStale => retry(
-                R::TooStale,
-                "this replica can't say how things stood within max_staleness: ask without it"
                     .into(),
             ),
             Failure::KeyEnded => {

@@ -77,6 +77,7 @@ fn apply_all(head: &mut Head, news: &[StoredEntry]) -> Result<Vec<KeyId>, StoreE
             new_secrets.extend(kind.key_link().and_then(|l| KeyId::from_slice(&l.key_id)));
         }
     }
+    head.state.find_due();
     Ok(new_secrets)
 }
 

@@ -1,12 +1,11 @@
 //! The past of a ledger: its state just before any position, folded from the signed changes themselves.
 //!
-//! No projected row is believed. The column `kind` tells changes from pages of uses, so that pages needn't be read, and it isn't
-//! believed either: pages are numbered in their signed bodies, so the newest page before a position tells how many of the
-//! entries before it are pages, and all others must have been folded.
+//! No projected row is believed. The column `kind` tells changes from pages of uses and events of other services, so that those
+//! needn't be read, and it isn't believed either: pages and events are numbered in their signed bodies, so the newest of each
+//! before a position tell how many of the entries before it are neither, and all those must have been folded.
 
 use std::sync::{Arc, Mutex};
 
-use deadpool_postgres::Client;
 use keyledger_ledger::apply::apply_change;
 use keyledger_ledger::body::{Event, Kind};
 use keyledger_ledger::state::{LedgerInfo, State};
@@ -19,8 +18,9 @@ use crate::store::entries::{self, StoredEntry};
 
 /// How many changes are read, and folded on a thread of its own, at once.
 const CHUNK: i64 = 512;
-/// How many entries are read at once to find the newest page, which is mostly among the first.
-const BACKWARDS: i64 = 16;
+/// The kinds of pages and of events.
+const PAGE: i16 = 23;
+const EVENT: i16 = 39;
 /// Of how many ledgers the newest folded state is kept.
 const MAX_KEPT: usize = 8;
 
@@ -131,39 +131,28 @@ impl History {
         position: u64,
     ) -> Result<Option<u64>, PastError> {
         let client = ledger.database.client().await?;
-        let pages = self.pages_before(&client, ledger.id, live, position).await?;
-        let pages_since = live.next_page.checked_sub(pages);
-        let nothing_since = pages_since == live.next_position.checked_sub(position);
-        let changes = position.checked_sub(pages).ok_or_else(|| damaged(position, "its pages"))?;
-        Ok((!nothing_since).then_some(changes))
-    }
-
-    /// How many pages lie before a position, by the number of the newest one. It is looked for by opening what is there.
-    async fn pages_before(
-        &self,
-        client: &Client,
-        ledger_id: Uuid,
-        live: &State,
-        position: u64,
-    ) -> Result<u64, PastError> {
-        let mut next = position;
-        while next > 0 {
-            self.require_near(position - next)?;
-            let before = entries::before_position(client, ledger_id, next, BACKWARDS).await?;
-            if before.is_empty() {
-                return Err(damaged(next - 1, "it is missing").into());
-            }
-            for stored in before {
-                if stored.position + 1 != next {
-                    return Err(damaged(next - 1, "it is missing").into());
-                }
-                if let Some(Kind::UsePage(page)) = open(&live.ledger, &stored)?.kind {
-                    return Ok(page.number + 1);
-                }
-                next -= 1;
-            }
-        }
-        Ok(0)
+        let newest = async |kind| {
+            let stored = entries::newest_of_kind(&client, ledger.id, kind, position).await?;
+            let event = stored.map(|stored| open(&live.ledger, &stored)).transpose()?;
+            Ok::<_, StoreError>(event.and_then(|event| event.kind))
+        };
+        let pages = match newest(PAGE).await? {
+            None => 0,
+            Some(Kind::UsePage(page)) => page.number + 1,
+            Some(_) => return Err(damaged(position, "what is marked as a page isn't one").into()),
+        };
+        let events = match newest(EVENT).await? {
+            None => 0,
+            Some(Kind::EventRecorded(event)) => event.number + 1,
+            Some(_) => return Err(damaged(position, "what is marked as an event isn't one").into()),
+        };
+        let others = |position: u64, pages, events| {
+            position.checked_sub(pages).and_then(|rest| rest.checked_sub(events))
+        };
+        let changes = others(position, pages, events);
+        let changes = changes.ok_or_else(|| damaged(position, "its pages and events"))?;
+        let now = others(live.next_position, live.next_page, live.next_event);
+        Ok((now != Some(changes)).then_some(changes))
     }
 
     fn require_near(&self, changes: u64) -> Result<(), PastError> {
@@ -178,6 +167,10 @@ impl History {
 
     fn keep(&self, ledger_id: Uuid, folded: Folded) {
         let mut kept = self.kept.lock().expect("no holder of this lock panics");
+        // The one that came farther serves those who look less far back than it, and costs more to make again.
+        if kept.iter().any(|(id, old)| *id == ledger_id && old.changes > folded.changes) {
+            return;
+        }
         kept.retain(|(id, _)| *id != ledger_id);
         if kept.len() == MAX_KEPT {
             kept.remove(0);

@@ -32,7 +32,7 @@ pub(crate) async fn load(
     keys: &KeyDirectory,
 ) -> Result<Head, StoreError> {
     // Read before the snapshot is taken: what another replica signs in between would not be in it.
-    let outside = checkpoint_outside(number, keys)?;
+    let outside = keys.kept_checkpoint(number)?;
     let client = database.snapshot().await?;
     let result = load_snapshot(&client, ledger_id, outside, keys).await;
     // Nothing was written; the connection goes, whatever state it is in.
@@ -170,7 +170,10 @@ async fn load_keys(
     let mut after = Uuid::nil();
     loop {
         let rows = keys::rows_after(client, ledger_id, after, CHUNK).await?;
-        let Some(last) = rows.last() else { return Ok(true) };
+        let Some(last) = rows.last() else {
+            state.find_due();
+            return Ok(true);
+        };
         after = last.key_id.uuid();
         let mut loaded = vec![];
         for row in every_other_first(&rows) {
@@ -302,12 +305,4 @@ async fn known_checkpoints(
     outside: Option<String>,
 ) -> Result<Vec<String>, StoreError> {
     Ok(outside.into_iter().chain(checkpoints::newest(client, ledger_id).await?).collect())
-}
-
-fn checkpoint_outside(number: u32, keys: &KeyDirectory) -> Result<Option<String>, StoreError> {
-    match std::fs::read_to_string(keys.checkpoint_file(number)) {
-        Ok(text) => Ok(Some(text)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(StoreError::Damaged(format!("the kept checkpoint can't be read: {e}"))),
-    }
 }

@@ -5,16 +5,18 @@
 //! answered from memory.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use keyledger_ledger::batch::internal_call;
 use keyledger_ledger::body::{Bounded, Use};
-use keyledger_ledger::bounded::{BoundedUse, LONGEST_SERVING};
+use keyledger_ledger::bounded::{BoundedUse, GRACE, LONGEST_SERVING};
 use keyledger_ledger::command::{Action, Answer, Call, Change, ChangeKind, Command};
 use keyledger_ledger::id::Time;
 use keyledger_ledger::text::Sealed;
+use prost::Message;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -37,6 +39,7 @@ const RENEW_BEFORE: i64 = LONGEST_SERVING / 2;
 pub(super) struct Memory {
     /// Everything that was durable then is in the published state.
     confirmed: Mutex<Option<Instant>>,
+    database_ahead_us: AtomicI64,
     serving: Mutex<Serving>,
     wake: Arc<Notify>,
     /// Whoever records holds this: uses are recorded in the order of their numbers.
@@ -62,15 +65,6 @@ struct Waiting {
     since: Instant,
 }
 
-/// Why there is no answer from memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotFromMemory {
-    /// It isn't announced yet: answer strictly.
-    NotYet,
-    /// What was answered so before isn't recorded in time.
-    Behind,
-}
-
 impl Ledger {
     /// Everything that was durable at this moment is in the published state.
     pub(super) fn confirm(&self, at: Instant) {
@@ -84,23 +78,40 @@ impl Ledger {
         confirmed.map(|at| at.elapsed())
     }
 
-    /// Takes a use that is answered from memory as of a position: it will be recorded.
+    /// The database's clock, as far as this replica knows: verdicts from memory are given by it, too.
+    pub(crate) fn database_now(&self) -> Time {
+        let ahead = self.memory.database_ahead_us.load(Ordering::Relaxed);
+        self.snapshot().state.newest_time.max(own_clock().plus_micros(ahead))
+    }
+
+    /// Notes how far the database's clock is ahead of ours.
+    pub(super) fn note_clock(&self, database_us: i64) {
+        let ahead = database_us - own_clock().micros();
+        self.memory.database_ahead_us.store(ahead, Ordering::Relaxed);
+    }
+
+    /// Takes a use that is answered from memory as of a position: it will be recorded. False if it can't be promised, or not
+    /// yet: then it must be answered strictly.
     pub(crate) fn remember(
         &self,
         r#use: Use,
         texts: Vec<Sealed>,
         as_of_position: u64,
         now: Time,
-    ) -> Result<(), NotFromMemory> {
+    ) -> bool {
         let mut serving = self.memory.serving.lock().expect("no holder of this lock panics");
         let Some(id) = serving.id.filter(|_| now < serving.until) else {
             serving.wanted = true;
             self.memory.wake.notify_one();
-            return Err(NotFromMemory::NotYet);
+            return false;
         };
+        let bytes = r#use.encoded_len() + texts.iter().map(|t| t.bytes.len()).sum::<usize>();
+        if !self.take(bytes) {
+            return false;
+        }
         let late = serving.waiting.front().is_some_and(|w| w.since.elapsed() > RECORDED_WITHIN);
         if late || serving.waiting.len() >= MAX_WAITING {
-            return Err(NotFromMemory::Behind);
+            return false;
         }
         let number = serving.next;
         serving.next += 1;
@@ -115,7 +126,7 @@ impl Ledger {
             since: Instant::now(),
         });
         self.memory.wake.notify_one();
-        Ok(())
+        true
     }
 
     /// Records what waits and says that this replica answers no more from memory. For when it stops.
@@ -160,11 +171,14 @@ impl Ledger {
         }
     }
 
-    /// Announces that this replica answers from memory, or goes on to.
+    /// Announces that this replica answers from memory, or goes on to. A serving that has lapsed is over; another one begins.
     async fn announce(&self) -> Result<(), SequencerError> {
         let now = own_clock();
         let id = {
-            let serving = self.memory.serving.lock().expect("no holder of this lock panics");
+            let mut serving = self.memory.serving.lock().expect("no holder of this lock panics");
+            if serving.id.is_some() && serving.until.plus_micros(GRACE) < now {
+                *serving = Serving { wanted: serving.wanted, ..Serving::default() };
+            }
             let left = serving.until.micros() - now.micros();
             if !serving.wanted || serving.id.is_some() && left > RENEW_BEFORE {
                 return Ok(());
@@ -175,12 +189,12 @@ impl Ledger {
         // A little less than may be: the database's clock may be behind ours.
         let until = now.plus_micros(LONGEST_SERVING - LONGEST_SERVING / 8);
         let kind = ChangeKind::StartBounded { serving, until };
-        if let Answer::Changed { .. } = by_itself(self, Change::new(kind, vec![])).await? {
-            let mut state = self.memory.serving.lock().expect("no holder of this lock panics");
-            if state.id.is_none() {
-                state.next = 0;
-            }
-            (state.id, state.until) = (Some(serving), until);
+        let answer = by_itself(self, Change::new(kind, vec![])).await?;
+        let mut state = self.memory.serving.lock().expect("no holder of this lock panics");
+        match answer {
+            Answer::Changed { .. } => (state.id, state.until) = (Some(serving), until),
+            // It had lapsed by the database's clock.
+            _ => *state = Serving { wanted: true, ..Serving::default() },
         }
         Ok(())
     }

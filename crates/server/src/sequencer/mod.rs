@@ -24,7 +24,7 @@ mod run;
 pub(crate) use checkpoint::SignedCheckpoint;
 pub(crate) use history::{History, PastError};
 pub(crate) use load::{key_as_of, load};
-pub(crate) use memory::{NotFromMemory, RECORDED_WITHIN};
+pub(crate) use memory::RECORDED_WITHIN;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -138,7 +138,13 @@ impl Ledger {
             SequencerError::Stopped(why) => StoreError::Damaged(why),
             other => StoreError::Unavailable(other.to_string()),
         })?;
-        tokio::spawn(run::run(Arc::downgrade(&ledger), waiting));
+        let sequencer = tokio::spawn(run::run(Arc::downgrade(&ledger), waiting));
+        let watched = Arc::downgrade(&ledger);
+        tokio::spawn(async move {
+            if let (Err(error), Some(ledger)) = (sequencer.await, watched.upgrade()) {
+                ledger.stop(&format!("its sequencer has ended, which is a bug of ours: {error}"));
+            }
+        });
         tokio::spawn(checkpoint::run(Arc::downgrade(&ledger)));
         tokio::spawn(ends::run(Arc::downgrade(&ledger)));
         tokio::spawn(memory::run(Arc::downgrade(&ledger)));

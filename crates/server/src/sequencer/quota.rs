@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use keyledger_ledger::command::{Action, Command};
+use keyledger_ledger::command::{Action, ChangeKind, Command};
 use keyledger_ledger::judge::Credential;
 use tokio::time::Instant;
 
@@ -68,19 +68,29 @@ impl Ledger {
         }
     }
 
-    /// Whether the ledger may take what a command will write. What Keyledger does by itself is bounded elsewhere, and an
-    /// operator who raises a limit must not be kept out by it.
+    /// Whether the ledger may take what a command will write. Nobody is kept from stopping a key, or an operator from raising a
+    /// limit; and strangers, whose refusals are counted together, can't use up what is the ledger's.
     pub(super) fn take_bytes(&self, command: &Command) -> Result<(), SequencerError> {
-        match (&command.call.credential, &command.action) {
-            (Credential::Internal, _) | (Credential::System(_), Action::Change(_)) => return Ok(()),
-            _ => {}
+        let free = match (&command.call.credential, &command.action) {
+            (Credential::Internal, _) | (Credential::System(_), Action::Change(_)) => true,
+            (_, Action::Authenticate | Action::Refuse(_)) => true,
+            (_, Action::Change(change)) => {
+                matches!(change.kind, ChangeKind::RevokeKey { .. } | ChangeKind::SuspendKey { .. })
+            }
+            _ => false,
+        };
+        if free || self.take(command.weight()) {
+            return Ok(());
         }
         let most = self.published.load().state.policy.policy.limits.bytes_per_second;
+        Err(SequencerError::LedgerLimit { what: "bytes per second", most })
+    }
+
+    /// The same for a number of bytes.
+    pub(super) fn take(&self, bytes: usize) -> bool {
+        let most = self.published.load().state.policy.policy.limits.bytes_per_second;
         let mut bucket = self.quota.bytes.lock().expect("no holder of this lock panics");
-        match bucket.take(command.weight(), most, Instant::now()) {
-            true => Ok(()),
-            false => Err(SequencerError::LedgerLimit { what: "bytes per second", most }),
-        }
+        bucket.take(bytes, most, Instant::now())
     }
 }
 

@@ -133,6 +133,7 @@ async fn write(
     let (head, locked) = lock_at_head(ledger).await?;
     let known = requests::known(locked.client(), ledger.id, &request_ids(&commands)).await?;
     let now = batch_time(&head, locked.clock_us)?;
+    ledger.note_clock(locked.clock_us);
     let shed = ledger.shed.swap(0, Ordering::Relaxed);
 
     // Decided and sealed in memory: a crash here leaves nothing.

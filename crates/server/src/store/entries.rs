@@ -243,7 +243,7 @@ pub(crate) async fn changes(
 ) -> Result<Vec<StoredEntry>, StoreError> {
     let sql = format!(
         "/* entries::changes */ SELECT {BRIEF} FROM entries
-         WHERE ledger_id = $1 AND position >= $2 AND position < $3 AND kind <> 23 ORDER BY position LIMIT $4"
+         WHERE ledger_id = $1 AND position >= $2 AND position < $3 AND kind NOT IN (23, 39) ORDER BY position LIMIT $4"
     );
     let statement = client.prepare_cached(&sql).await?;
     let params: [&(dyn ToSql + Sync); 4] =
@@ -266,20 +266,20 @@ pub(crate) async fn count_about_no_key(
     Ok(client.query_one(&statement, &params).await?.get::<_, i64>(0) as u64)
 }
 
-/// Entries before a position, newest first, without what lies beside them.
-pub(crate) async fn before_position(
+/// The newest entry before a position that is marked as being of a kind (a page, or an event of another service).
+pub(crate) async fn newest_of_kind(
     client: &Client,
     ledger_id: Uuid,
+    kind: i16,
     position: u64,
-    limit: i64,
-) -> Result<Vec<StoredEntry>, StoreError> {
+) -> Result<Option<StoredEntry>, StoreError> {
     let sql = format!(
-        "/* entries::before_position */ SELECT {BRIEF} FROM entries
-         WHERE ledger_id = $1 AND position < $2 ORDER BY position DESC LIMIT $3"
+        "/* entries::newest_of_kind */ SELECT {BRIEF} FROM entries
+         WHERE ledger_id = $1 AND kind = {kind} AND position < $2 ORDER BY position DESC LIMIT 1"
     );
     let statement = client.prepare_cached(&sql).await?;
-    let params: [&(dyn ToSql + Sync); 3] = [&ledger_id, &(position as i64), &limit];
-    client.query(&statement, &params).await?.iter().map(brief).collect()
+    let position = position.min(i64::MAX as u64) as i64;
+    client.query_opt(&statement, &[&ledger_id, &position]).await?.as_ref().map(brief).transpose()
 }
 
 /// Positions of events of a category, before `before`, newest first.
