@@ -236,3 +236,144 @@ fn a_replica_that_starts_knows_how_many_events_there_were() {
         assert!(outcome.outcomes[0].position.is_some());
     });
 }
+
+#[test]
+fn a_list_shows_the_events_for_which_all_holds_and_pages_through_them() {
+    scenario(async |d| {
+        let (a, b) = (d.replica().await, d.replica().await);
+        let admin = a.admin();
+        let trace_id = "0af7651916cd43dd8448eb211c80319c".to_string();
+        let event = |n: usize| NewEvent {
+            action: ["user.session.start", "invoice.export"][n % 2].into(),
+            actor: Some(if n.is_multiple_of(3) {
+                service("batch")
+            } else {
+                user("alice@example.com")
+            }),
+            resource: format!("invoices/{}/{n}", 2020 + n % 4),
+            outcome: (1 + n % 3) as i32,
+            severity: (1 + n % 6) as i32,
+            reason: format!("Quarterly CLOSING number {n}"),
+            trace_id: if n.is_multiple_of(5) { trace_id.clone() } else { String::new() },
+            ..login("x", "user-activity")
+        };
+        for chunk in (0..60).collect::<Vec<_>>().chunks(20) {
+            let events = chunk.iter().map(|n| event(*n)).collect();
+            admin.call(RecordEventsRequest { events }).await.unwrap();
+        }
+        let all =
+            admin.call(ListEventsRequest { page_size: 1_000, ..of_category("user-activity") });
+        let all = all.await.unwrap().events;
+        assert_eq!(all.len(), 60);
+        let middle = all[30].time.unwrap();
+        let found = async |filter: EventFilter| {
+            let (mut found, mut page_token) = (vec![], String::new());
+            loop {
+                let filter = Some(filter.clone());
+                let request = ListEventsRequest {
+                    page_size: 7,
+                    page_token,
+                    filter,
+                    ..of_category("user-activity")
+                };
+                let page = b.admin().call(request).await.unwrap();
+                found.extend(page.events);
+                page_token = page.next_page_token;
+                if page_token.is_empty() {
+                    return found;
+                }
+            }
+        };
+        type Holds = fn(&AuditEvent) -> bool;
+        let start = all[59].time;
+        let table: Vec<(EventFilter, Holds)> = vec![
+            (EventFilter { action: "invoice.export".into(), ..Default::default() }, |e| {
+                e.action == "invoice.export"
+            }),
+            (EventFilter { actor: Some(service("batch")), ..Default::default() }, |e| {
+                e.actor == Some(service("batch"))
+            }),
+            (EventFilter { resource_prefix: "invoices/2021/".into(), ..Default::default() }, |e| {
+                e.resource.starts_with("invoices/2021/")
+            }),
+            (EventFilter { outcome: Outcome::Denied as i32, ..Default::default() }, |e| {
+                e.outcome() == Outcome::Denied
+            }),
+            (EventFilter { min_severity: Severity::High as i32, ..Default::default() }, |e| {
+                e.severity >= Severity::High as i32
+            }),
+            (EventFilter { trace_id: trace_id.clone(), ..Default::default() }, |e| {
+                e.trace_id.starts_with("0af765")
+            }),
+            (
+                EventFilter {
+                    reason_holds: "closing NUMBER 4".into(),
+                    start_time: start,
+                    ..Default::default()
+                },
+                |e| e.reason.contains("number 4"),
+            ),
+            (
+                EventFilter {
+                    action: "invoice.export".into(),
+                    outcome: Outcome::Success as i32,
+                    actor: Some(user("alice@example.com")),
+                    ..Default::default()
+                },
+                |e| {
+                    e.action == "invoice.export"
+                        && e.outcome() == Outcome::Success
+                        && e.actor == Some(user("alice@example.com"))
+                },
+            ),
+        ];
+        for (filter, holds) in table {
+            let expected: Vec<AuditEvent> = all.iter().filter(|e| holds(e)).cloned().collect();
+            assert!(filter.outcome == 1 || !expected.is_empty(), "{filter:?}");
+            assert_eq!(found(filter.clone()).await, expected, "{filter:?}");
+        }
+        let micros = |t: prost_types::Timestamp| t.seconds * 1_000_000 + i64::from(t.nanos) / 1_000;
+        let since = found(EventFilter { start_time: Some(middle), ..Default::default() }).await;
+        let until = found(EventFilter { end_time: Some(middle), ..Default::default() }).await;
+        assert!(since.iter().all(|e| micros(e.time.unwrap()) >= micros(middle)));
+        assert!(until.iter().all(|e| micros(e.time.unwrap()) < micros(middle)));
+        assert_eq!(since.len() + until.len(), 60);
+
+        let words = EventFilter { reason_holds: "closing".into(), ..Default::default() };
+        let long_ago = Some(prost_types::Timestamp { seconds: 1_000, nanos: 0 });
+        let bad = [
+            (words.clone(), "filter.start_time"),
+            (EventFilter { start_time: long_ago, ..words }, "filter.start_time"),
+            (EventFilter { trace_id: "xyz".into(), ..Default::default() }, "filter.trace_id"),
+            (EventFilter { outcome: 77, ..Default::default() }, "filter.outcome"),
+            (
+                EventFilter { caller_key_id: "x".into(), ..Default::default() },
+                "filter.caller_key_id",
+            ),
+            (EventFilter { actor: Some(Actor::default()), ..Default::default() }, "filter.actor"),
+        ];
+        for (filter, field) in bad {
+            let request = ListEventsRequest { filter: Some(filter), ..Default::default() };
+            assert_eq!(refused(admin.call(request).await).fields, [field]);
+        }
+    });
+}
+
+#[test]
+fn those_who_watch_keys_hear_nothing_of_what_services_record() {
+    scenario(async |d| {
+        let admin = d.replica().await.admin();
+        let events = vec![login("alice@example.com", "login"); 5];
+        admin.call(RecordEventsRequest { events }).await.unwrap();
+        let made = admin.call(user_key("bob@example.com")).await.unwrap();
+        let key_id = made.key.unwrap().key_id;
+        let mut watch = admin.stream(WatchKeysRequest { from_position: Some(0) }).await.unwrap();
+        loop {
+            let Some(change) = watch.message().await.unwrap().unwrap().change else { continue };
+            assert_ne!(change.r#type, "event.recorded");
+            if change.key_id == key_id {
+                break;
+            }
+        }
+    });
+}

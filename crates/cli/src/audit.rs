@@ -26,7 +26,7 @@ pub(crate) struct Audit {
 
 #[derive(Subcommand)]
 enum Command {
-    List(list::List),
+    List(Box<list::List>),
     Tail(tail::Tail),
     Export(export::Export),
     Checkpoint(checkpoint::Checkpoint),

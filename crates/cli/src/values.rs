@@ -112,6 +112,21 @@ pub(crate) fn key_states() -> impl TypedValueParser<Value = i32> {
     names_of("keyledger.v1.KeyState")
 }
 
+/// What can come of what another service records: `success` and so on.
+pub(crate) fn outcomes() -> impl TypedValueParser<Value = i32> {
+    names_of("keyledger.entry.v1.Outcome")
+}
+
+/// How grave an event can be: `low` and so on.
+pub(crate) fn severities() -> impl TypedValueParser<Value = i32> {
+    names_of("keyledger.entry.v1.Severity")
+}
+
+/// The verdicts: `allow` and `deny`.
+pub(crate) fn decisions() -> impl TypedValueParser<Value = i32> {
+    names_of("keyledger.entry.v1.Decision")
+}
+
 fn names_of(name: &'static str) -> impl TypedValueParser<Value = i32> {
     PossibleValuesParser::new(values_of(name).map(|(name, _)| name)).map(move |text| {
         let chosen = values_of(name).find(|(name, _)| *name == text);

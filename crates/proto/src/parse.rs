@@ -1,6 +1,7 @@
 //! From the wire: requests become checked values, or a list of exactly what is wrong with them.
 
 mod changes;
+mod event_filter;
 mod events;
 mod filters;
 mod import;
@@ -28,6 +29,7 @@ pub use ledgers::{
 
 pub use import::{ImportKeys, KeyToImport, import_keys};
 
+pub use event_filter::{EventFilter, ListEvents, list_events};
 pub use events::{ActorName, CheckedEvents, RecordedEvent, record_events};
 pub use filters::{KeyFilter, ListKeys, RevokeKeys, list_keys, revoke_keys};
 

@@ -165,13 +165,17 @@ fn parse_trace(v: &mut Violations, trace: &str, span: &str) -> Option<([u8; 16],
     trace_id.zip(span_id)
 }
 
-fn hex_bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub(super) fn hex_bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != 2 * N || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
     let byte = |i: usize| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok();
     let bytes: Option<Vec<u8>> = (0..N).map(byte).collect();
     bytes?.try_into().ok()
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Those that stand in the clear, and those that are personal.

@@ -1,15 +1,17 @@
 //! AuditService: events by key and category, single events, checkpoints.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use keyledger_ledger::body::{Event, Kind, SealedColumn, decode_canonical};
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::note::NoteKey;
 use keyledger_ledger::page::{ReadUse, read_uses};
+use keyledger_proto::parse::{EventFilter, ListEvents};
 use keyledger_proto::show::{self, LIFECYCLE, USE};
 use keyledger_proto::{
     AuditEvent, EventView, GetCheckpointResponse, GetEventRequest, GetEventResponse,
-    ListEventsRequest, ListEventsResponse, OpenedTexts, RawEntry,
+    ListEventsResponse, OpenedTexts, RawEntry,
 };
 
 use super::call::{CallContext, open_all};
@@ -22,13 +24,6 @@ use crate::store::key_uses;
 const MAX_CANDIDATES: usize = 64;
 /// Entries read at once.
 const CHUNK: usize = 8;
-
-/// A checked ListEventsRequest.
-pub(super) struct EventFilter {
-    pub(super) request: ListEventsRequest,
-    pub(super) key_id: Option<KeyId>,
-    pub(super) page_size: usize,
-}
 
 /// Which events of an entry a caller sees.
 #[derive(Clone)]
@@ -48,8 +43,6 @@ struct Before {
 }
 
 impl Before {
-    const EVERYTHING: Before = Before { position: i64::MAX as u64, index: 0 };
-
     fn read(bytes: &[u8]) -> Option<Before> {
         let (position, index) = bytes.split_at_checked(8)?;
         let position = u64::from_be_bytes(position.try_into().ok()?);
@@ -111,16 +104,20 @@ impl Selection {
 
 pub(super) async fn list_events(
     call: CallContext,
-    f: EventFilter,
+    r: ListEvents,
 ) -> Result<ListEventsResponse, Failure> {
-    let selection = Selection::of(&call, &f.request.category, f.key_id)?;
-    let query = ["ListEvents", &f.request.key_id, &f.request.category];
-    let cursor = page_token::read(&query, &f.request.page_token)?;
+    r.filter.check_window(call.now())?;
+    let selection = Selection::of(&call, &r.category, r.key_id)?;
+    let query = ["ListEvents", &r.query];
+    let cursor = page_token::read(&query, &r.page_token)?;
+    let range = positions_of(&call, &r.filter).await?;
     let mut before = match cursor {
-        None => Before::EVERYTHING,
+        None => Before { position: range.end, index: 0 },
         Some(bytes) => Before::read(&bytes).ok_or(Failure::PageToken)?,
     };
-    let (positions, floor) = candidates(&call, &selection, before).await?;
+    let (positions, floor) = candidates(&call, &selection, &r.filter, before).await?;
+    let floor = floor.max(range.start);
+    let positions: Vec<u64> = positions.into_iter().filter(|p| range.contains(p)).collect();
     let mut events: Vec<AuditEvent> = vec![];
     for chunk in positions.chunks(CHUNK) {
         let client = call.ledger.database.client().await?;
@@ -128,10 +125,11 @@ pub(super) async fn list_events(
         drop(client);
         for entry in entries.iter().rev() {
             let found = events_of(&call, entry, &selection).await?;
-            events.extend(found.into_iter().rev().filter(|e| before.covers(e)));
+            let wanted = |e: &AuditEvent| before.covers(e) && r.filter.matches(e);
+            events.extend(found.into_iter().rev().filter(wanted));
         }
-        if events.len() > f.page_size {
-            events.truncate(f.page_size);
+        if events.len() > r.page_size {
+            events.truncate(r.page_size);
             let last = events.last().expect("a page holds at least one event");
             before = Before {
                 position: last.position.unwrap_or_default(),
@@ -144,17 +142,37 @@ pub(super) async fn list_events(
         }
     }
     // Everything from `floor` on was looked at.
-    let next = match floor {
-        0 => String::new(),
-        floor => page_token::write(&query, &Before { position: floor, index: 0 }.write()),
+    let next = match floor <= range.start {
+        true => String::new(),
+        false => page_token::write(&query, &Before { position: floor, index: 0 }.write()),
     };
     Ok(ListEventsResponse { events, next_page_token: next })
+}
+
+/// The positions at which something was recorded in the time that was asked for: times never run backwards.
+async fn positions_of(call: &CallContext, filter: &EventFilter) -> Result<Range<u64>, Failure> {
+    let size = call.head().state.next_position;
+    let client = call.ledger.database.client().await?;
+    // The first position at a time or later: as many entries are older.
+    let first = async |time: Time| {
+        entries::size_at(&client, call.ledger.id, size, time.plus_micros(-1)).await
+    };
+    let start = match filter.start {
+        Some(time) => first(time).await?,
+        None => 0,
+    };
+    let end = match filter.end {
+        Some(time) => first(time).await?,
+        None => i64::MAX as u64,
+    };
+    Ok(start..end.max(start))
 }
 
 /// Positions that may hold events, newest first, and the position down to which they are complete.
 async fn candidates(
     call: &CallContext,
     s: &Selection,
+    filter: &EventFilter,
     before: Before,
 ) -> Result<(Vec<u64>, u64), Failure> {
     let client = call.ledger.database.client().await?;
@@ -170,7 +188,9 @@ async fn candidates(
         }
         found.extend(positions);
     };
-    if s.is_of_events() {
+    if let (Some(trace), true) = (&filter.trace_id, s.is_of_events()) {
+        add(entries::trace_positions(&client, id, trace, end, limit).await?);
+    } else if s.is_of_events() {
         add(entries::category_positions(&client, id, &s.category, end, limit).await?);
     } else if s.lifecycle || s.category.is_empty() {
         add(entries::change_positions(&client, id, s.key_id, end, limit).await?);

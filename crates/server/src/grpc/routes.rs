@@ -5,11 +5,8 @@ use std::collections::HashMap;
 
 use keyledger_proto::methods::{self, Method};
 use keyledger_proto::parse::{self, Violation};
-use keyledger_proto::{
-    GetEventRequest, ListEventsRequest, StreamEventsRequest, VerifyKeyRequest, WatchKeysRequest,
-};
+use keyledger_proto::{GetEventRequest, StreamEventsRequest, VerifyKeyRequest, WatchKeysRequest};
 
-use super::audit::EventFilter;
 use super::gate::Recorded::{Before, Change, Verdict};
 use super::gate::{Route, streaming, unary};
 use super::{
@@ -103,7 +100,7 @@ fn table() -> Vec<(&'static str, Route)> {
             ),
         ),
         ("AuditService/RecordEvents", unary(Verdict, parse::record_events, record::record_events)),
-        ("AuditService/ListEvents", unary(Before, list_events, audit::list_events)),
+        ("AuditService/ListEvents", unary(Before, parse::list_events, audit::list_events)),
         ("AuditService/GetEvent", unary(Before, get_event, audit::get_event)),
         ("AuditService/StreamEvents", streaming(stream_events, stream::stream_events)),
         (
@@ -141,13 +138,6 @@ fn verify_key(r: VerifyKeyRequest) -> Checked<VerifyKeyRequest> {
 fn watch_keys(r: WatchKeysRequest) -> Checked<WatchKeysRequest> {
     parse::position("from_position", r.from_position, false)?;
     Ok(r)
-}
-
-fn list_events(r: ListEventsRequest) -> Checked<EventFilter> {
-    let key_id = parse::optional_key_id("key_id", &r.key_id)?;
-    parse::category(&r.category)?;
-    let page_size = parse::page_size(r.page_size)?;
-    Ok(EventFilter { request: r, key_id, page_size })
 }
 
 fn get_event(r: GetEventRequest) -> Checked<GetEventRequest> {

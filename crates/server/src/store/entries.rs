@@ -298,6 +298,22 @@ pub(crate) async fn category_positions(
     Ok(rows.iter().map(|r| r.get::<_, i64>(0) as u64).collect())
 }
 
+/// Positions of entries of a trace, before `before`, newest first.
+pub(crate) async fn trace_positions(
+    client: &Client,
+    ledger_id: Uuid,
+    trace_id: &[u8; 16],
+    before: u64,
+    limit: i64,
+) -> Result<Vec<u64>, StoreError> {
+    let sql = "/* entries::trace_positions */ SELECT position FROM entries
+               WHERE ledger_id = $1 AND trace_id = $2 AND position < $3 ORDER BY position DESC LIMIT $4";
+    let before = before.min(i64::MAX as u64) as i64;
+    let params: [&(dyn ToSql + Sync); 4] = [&ledger_id, &trace_id.as_slice(), &before, &limit];
+    let rows = client.query(&client.prepare_cached(sql).await?, &params).await?;
+    Ok(rows.iter().map(|r| r.get::<_, i64>(0) as u64).collect())
+}
+
 /// Positions of changes before `before`, newest first.
 pub(crate) async fn change_positions(
     client: &Client,

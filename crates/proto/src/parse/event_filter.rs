@@ -1,0 +1,143 @@
+//! Which events a list shows.
+
+use keyledger_ledger::body::{Decision, Outcome, Severity};
+use keyledger_ledger::id::{KeyId, Time};
+use keyledger_ledger::text::check_line;
+
+use super::{Violation, Violations, micros, page_size, parse_key_id};
+use crate::{Actor, AuditEvent, ListEventsRequest};
+
+/// Longest time over which reasons are opened to look for words.
+const REASON_WINDOW_US: i64 = 31 * 86_400 * 1_000_000;
+
+/// What is asked of ListEvents.
+pub struct ListEvents {
+    pub key_id: Option<KeyId>,
+    pub category: String,
+    pub filter: EventFilter,
+    pub page_size: usize,
+    pub page_token: String,
+    /// All that was asked, as it was sent: a page token belongs to it.
+    pub query: String,
+}
+
+/// What must hold of an event.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    pub caller: Option<KeyId>,
+    pub actor: Option<Actor>,
+    pub action: String,
+    pub resource_prefix: String,
+    pub outcome: Option<Outcome>,
+    pub min_severity: Option<Severity>,
+    pub start: Option<Time>,
+    pub end: Option<Time>,
+    pub trace_id: Option<[u8; 16]>,
+    pub decision: Option<Decision>,
+    /// In lower case.
+    pub reason_holds: String,
+}
+
+pub fn list_events(r: ListEventsRequest) -> Result<ListEvents, Vec<Violation>> {
+    let key_id = super::optional_key_id("key_id", &r.key_id)?;
+    super::category(&r.category)?;
+    let page_size = page_size(r.page_size)?;
+    let mut v = Violations::default();
+    let query = format!("{} {} {:?}", r.key_id, r.category, r.filter);
+    let filter = parse(&mut v, r.filter.unwrap_or_default());
+    let (category, page_token) = (r.category, r.page_token);
+    v.finish(filter.map(|filter| ListEvents {
+        key_id,
+        category,
+        filter,
+        page_size,
+        page_token,
+        query,
+    }))
+}
+
+fn parse(v: &mut Violations, f: crate::EventFilter) -> Option<EventFilter> {
+    let caller = match f.caller_key_id.as_str() {
+        "" => None,
+        text => parse_key_id(v, "filter.caller_key_id", text),
+    };
+    if f.actor.as_ref().is_some_and(|a| a.actor.is_none()) {
+        v.add("filter.actor", "must name a user or a service");
+    }
+    v.take("filter.action", check_line(&f.action, 256));
+    v.take("filter.resource_prefix", check_line(&f.resource_prefix, 512));
+    v.take("filter.reason_holds", check_line(&f.reason_holds, 128));
+    let outcome = Outcome::try_from(f.outcome);
+    let severity = Severity::try_from(f.min_severity);
+    let decision = Decision::try_from(f.decision);
+    for (field, known) in [
+        ("filter.outcome", outcome.is_ok()),
+        ("filter.min_severity", severity.is_ok()),
+        ("filter.decision", decision.is_ok()),
+    ] {
+        if !known {
+            v.add(field, "must be one of the named values");
+        }
+    }
+    let mut time = |field: &str, time: Option<prost_types::Timestamp>| {
+        let micros = time.map(|t| micros(t.seconds, t.nanos));
+        if micros == Some(None) {
+            v.add(field, "must be a valid time");
+        }
+        micros.flatten().map(Time)
+    };
+    let start = time("filter.start_time", f.start_time);
+    let end = time("filter.end_time", f.end_time);
+    let trace_id = super::events::hex_bytes::<16>(&f.trace_id);
+    if trace_id.is_none() && !f.trace_id.is_empty() {
+        v.add("filter.trace_id", "must be 32 hexadecimal digits");
+    }
+    if !f.reason_holds.is_empty() && start.is_none() {
+        v.add("filter.start_time", "must be given with reason_holds");
+    }
+    Some(EventFilter {
+        caller,
+        actor: f.actor,
+        action: f.action,
+        resource_prefix: f.resource_prefix,
+        outcome: outcome.ok().filter(|o| *o != Outcome::Unspecified),
+        min_severity: severity.ok().filter(|s| *s != Severity::Unspecified),
+        start,
+        end,
+        trace_id,
+        decision: decision.ok().filter(|d| *d != Decision::Unspecified),
+        reason_holds: f.reason_holds.to_lowercase(),
+    })
+}
+
+impl EventFilter {
+    /// What is wrong with the window over which reasons are looked through, as of a time.
+    pub fn check_window(&self, now: Time) -> Result<(), Vec<Violation>> {
+        let end = self.end.unwrap_or(now);
+        let wide = |start: Time| end.micros().saturating_sub(start.micros()) > REASON_WINDOW_US;
+        let mut v = Violations::default();
+        if !self.reason_holds.is_empty() && self.start.is_some_and(wide) {
+            v.add("filter.start_time", "must be at most 31 days before the end, with reason_holds");
+        }
+        v.finish(Some(()))
+    }
+
+    /// Whether all holds of an event that doesn't follow from where it stands: its times are those of positions.
+    pub fn matches(&self, e: &AuditEvent) -> bool {
+        let caller = |id: KeyId| {
+            let id = id.to_string();
+            e.caller_key_id == id || (e.caller_key_id.is_empty() && e.key_id == id)
+        };
+        let trace = |id: [u8; 16]| e.trace_id == super::events::hex(&id);
+        self.caller.is_none_or(caller)
+            && self.actor.as_ref().is_none_or(|actor| e.actor.as_ref() == Some(actor))
+            && (self.action.is_empty() || e.action == self.action)
+            && e.resource.starts_with(&self.resource_prefix)
+            && self.outcome.is_none_or(|o| e.outcome == o as i32)
+            && self.min_severity.is_none_or(|s| e.severity >= s as i32)
+            && self.trace_id.is_none_or(trace)
+            && self.decision.is_none_or(|d| e.decision == d as i32)
+            && (self.reason_holds.is_empty()
+                || e.reason.to_lowercase().contains(&self.reason_holds))
+    }
+}
