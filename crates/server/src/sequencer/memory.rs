@@ -157,11 +157,7 @@ impl Ledger {
         let mut serving = self.memory.serving.lock().expect("no holder of this lock panics");
         serving.waiting.drain(..recorded);
         if lapsed && recorded == 0 {
-            let lost = serving.waiting.len();
-            tracing::error!(
-                lost,
-                "uses that were answered from memory came too late to be recorded"
-            );
+            say_lost(serving.waiting.len());
             *serving = Serving::default();
         }
         drop(serving);
@@ -177,6 +173,7 @@ impl Ledger {
         let id = {
             let mut serving = self.memory.serving.lock().expect("no holder of this lock panics");
             if serving.id.is_some() && serving.until.plus_micros(GRACE) < now {
+                say_lost(serving.waiting.len());
                 *serving = Serving { wanted: serving.wanted, ..Serving::default() };
             }
             let left = serving.until.micros() - now.micros();
@@ -194,9 +191,19 @@ impl Ledger {
         match answer {
             Answer::Changed { .. } => (state.id, state.until) = (Some(serving), until),
             // It had lapsed by the database's clock.
-            _ => *state = Serving { wanted: true, ..Serving::default() },
+            _ => {
+                say_lost(state.waiting.len());
+                *state = Serving { wanted: true, ..Serving::default() };
+            }
         }
         Ok(())
+    }
+}
+
+/// A serving that lapsed records nothing any more: that it has no end in the ledger says so, too.
+fn say_lost(lost: usize) {
+    if lost > 0 {
+        tracing::error!(lost, "uses that were answered from memory came too late to be recorded");
     }
 }
 
