@@ -147,9 +147,9 @@ impl Format {
     }
 }
 
-/// An event, and the line where its record begins.
+/// An event, and where its record stands.
 struct Mapped {
-    line: usize,
+    place: String,
     event: NewEvent,
 }
 
@@ -185,8 +185,8 @@ impl Import {
             report.read += 1;
             let to_event = |text: String| source::to_event(self.format, category, &text, &mut ids);
             match piece.text.and_then(to_event) {
-                Ok(event) => mapped.push(Mapped { line: piece.line, event }),
-                Err(reason) => report.unmapped(piece.line, &reason),
+                Ok(event) => mapped.push(Mapped { place: piece.place, event }),
+                Err(reason) => report.unmapped(&piece.place, &reason),
             }
         }
         Source { mapped, report }
@@ -200,7 +200,7 @@ impl Import {
     pub(super) fn try_out(&self, source: Source, screen: &Screen) -> anyhow::Result<Ending> {
         let Source { mapped, mut report } = source;
         let mut good = 0;
-        for Mapped { line, event } in mapped {
+        for Mapped { place, event } in mapped {
             let request = RecordEventsRequest { events: vec![event] };
             let checked =
                 keyledger_proto::parse::record_events(request).ok().and_then(|mut e| e.pop());
@@ -208,7 +208,7 @@ impl Import {
                 Some(Ok(_)) => good += 1,
                 Some(Err(wrong)) => {
                     let wrong = wrong.iter().map(|v| format!("{} {}", v.field, v.description));
-                    report.refused(line, &wrong.collect::<Vec<_>>().join(", "));
+                    report.refused(&place, &wrong.collect::<Vec<_>>().join(", "));
                 }
                 None => unreachable!("a request of one event is checked as one"),
             }
@@ -234,10 +234,10 @@ impl Import {
             let events = call.iter().map(|m| m.event.clone()).collect();
             let reply =
                 session.audit().record_events(session.call(RecordEventsRequest { events })).await;
-            let failed = |s| report.interrupted(session.failure(&s), call[0].line);
+            let failed = |s| report.interrupted(session.failure(&s), &call[0].place);
             let outcomes = reply.map_err(failed)?.into_inner().outcomes;
             for (mapped, outcome) in call.iter().zip(&outcomes) {
-                report.count(mapped.line, outcome);
+                report.count(&mapped.place, outcome);
             }
             sent += call.len();
             progress.at(sent as u64, mapped.len() as u64);
@@ -250,27 +250,27 @@ impl Import {
 }
 
 impl Report {
-    fn count(&mut self, line: usize, outcome: &EventOutcome) {
+    fn count(&mut self, place: &str, outcome: &EventOutcome) {
         match &outcome.refusal {
             Some(refusal) => {
                 let problems = refusal.problems.iter();
                 let problems = problems.map(|p| format!("; {} {}", p.field, p.description));
                 let reason = format!("{}{}", refusal.message, problems.collect::<String>());
-                self.refused(line, &reason);
+                self.refused(place, &reason);
             }
             None if outcome.repeated => self.repeated += 1,
             None => self.recorded += 1,
         }
     }
 
-    fn refused(&mut self, line: usize, reason: &str) {
+    fn refused(&mut self, place: &str, reason: &str) {
         self.refused += 1;
-        self.name(format!("line {line}: refused: {reason}"));
+        self.name(format!("{place}: refused: {reason}"));
     }
 
-    fn unmapped(&mut self, line: usize, reason: &str) {
+    fn unmapped(&mut self, place: &str, reason: &str) {
         self.unmapped += 1;
-        self.name(format!("line {line}: unmapped: {reason}"));
+        self.name(format!("{place}: unmapped: {reason}"));
     }
 
     fn name(&mut self, text: String) {
@@ -300,11 +300,11 @@ impl Report {
     }
 
     /// Says how far it came, and that a repeat is safe.
-    fn interrupted(&self, failure: Failure, line: usize) -> anyhow::Error {
+    fn interrupted(&self, failure: Failure, place: &str) -> anyhow::Error {
         let recorded = self.recorded + self.repeated;
         failure
             .and_next(&format!(
-                "{recorded} records are in, those from line {line} on may not be: run the same command again, nothing is recorded twice"
+                "{recorded} records are in, those from {place} on may not be: run the same command again, nothing is recorded twice"
             ))
             .into()
     }
@@ -358,7 +358,9 @@ mod tests {
     fn a_call_takes_a_hundred_events_and_stays_below_the_longest_message() {
         let events = |count: usize, bytes: usize| -> Vec<Mapped> {
             let event = NewEvent { reason: "x".repeat(bytes), ..NewEvent::default() };
-            (1..=count).map(|line| Mapped { line, event: event.clone() }).collect()
+            (1..=count)
+                .map(|n| Mapped { place: format!("line {n}"), event: event.clone() })
+                .collect()
         };
         let sizes =
             |mapped: &[Mapped]| -> Vec<usize> { calls(mapped).iter().map(|c| c.len()).collect() };
@@ -369,12 +371,15 @@ mod tests {
     #[test]
     fn a_report_names_the_first_twenty_and_counts_all() {
         let mut report = Report { read: 30, ..Report::default() };
-        (1..=25).for_each(|line| report.unmapped(line, "no action"));
+        (1..=25).for_each(|line| report.unmapped(&format!("line {line}"), "no action"));
         (1..=3).for_each(|_| {
-            report.count(26, &EventOutcome { position: Some(1), ..Default::default() })
+            report.count("line 26", &EventOutcome { position: Some(1), ..Default::default() })
         });
-        report.count(27, &EventOutcome { repeated: true, ..Default::default() });
-        report.count(28, &EventOutcome { refusal: Some(Default::default()), ..Default::default() });
+        report.count("line 27", &EventOutcome { repeated: true, ..Default::default() });
+        report.count(
+            "line 28",
+            &EventOutcome { refusal: Some(Default::default()), ..Default::default() },
+        );
         assert_eq!(report.named.len(), MOST_NAMED);
         assert_eq!(report.named[0], "line 1: unmapped: no action");
         assert_eq!(report.summary(), "30 read: 3 recorded, 1 repeated, 1 refused, 25 unmapped");

@@ -41,11 +41,12 @@ pub(super) fn map(lines: &str) -> Result<Facts, Unmapped> {
     };
     let person = find(&["acct", "AUID", "op_user"]).filter(|name| name != "unset");
     let program = find(&["exe", "comm"]);
+    let command = find(&["cmd"]).and_then(|cmd| cmd.split(' ').next().map(Into::into));
     Ok(Facts {
         id,
         who: Some(who(find(&["AUID"]), find(&["auid"]), person.clone(), main, program.as_deref())),
         action: action(main, &lines),
-        resource: resource(&lines).or(find(&["unit"])).or(program).unwrap_or_default(),
+        resource: resource(&lines).or(find(&["unit"])).or(program).or(command).unwrap_or_default(),
         target: find(&["acct", "id"]),
         outcome: outcome(find(&["apparmor", "seresult"]), find(&["success", "res", "result"])),
         reason: find(&["cmd", "op", "operation", "proctitle"]),
@@ -156,7 +157,9 @@ fn read_fields(text: &str, fields: &mut BTreeMap<String, String>) {
             read_fields(value, fields);
         } else {
             let quoted = after.starts_with('"');
-            let value = if quoted { value.into() } else { unhex(name, value) };
+            // Old kernels put all of it in brackets.
+            let value =
+                if quoted { value.into() } else { unhex(name, value.trim_end_matches(')')) };
             let slot = fields.entry(name.into()).or_default();
             if slot.is_empty() || slot == "?" {
                 *slot = value;

@@ -17,8 +17,8 @@ const MAX_ID: usize = 128;
 /// A record as it stands in the file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Piece {
-    /// Where it begins, from 1.
-    pub line: usize,
+    /// Where it stands, counted from 1: `line 7`, or `record 7` where a line holds many.
+    pub place: String,
     pub text: Result<String, Unmapped>,
 }
 
@@ -26,7 +26,8 @@ pub(super) struct Piece {
 pub(super) fn pieces(format: Format, file: &[u8]) -> Vec<Piece> {
     let lines = file.split(|b| *b == b'\n').enumerate();
     let lines = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
-    let lines = lines.map(|(index, line)| Piece { line: index + 1, text: read_line(line) });
+    let lines = lines
+        .map(|(index, line)| Piece { place: format!("line {}", index + 1), text: read_line(line) });
     match format {
         Format::Auditd => group(lines),
         Format::Cloudtrail => records(file).unwrap_or_else(|| lines.collect()),
@@ -77,16 +78,15 @@ fn records(file: &[u8]) -> Option<Vec<Piece>> {
         if rest.starts_with(b"]") {
             return Some(pieces);
         }
-        let begin = file.len() - rest.len();
-        let line = 1 + file[..begin].iter().filter(|b| **b == b'\n').count();
+        let place = format!("record {}", pieces.len() + 1);
         let mut values = serde_json::Deserializer::from_slice(rest).into_iter::<IgnoredAny>();
         if !matches!(values.next(), Some(Ok(_))) {
             let text = Err("it is not JSON, and what follows can't be told apart".into());
-            pieces.push(Piece { line, text });
+            pieces.push(Piece { place, text });
             return Some(pieces);
         }
         let (record, later) = rest.split_at(values.byte_offset());
-        pieces.push(Piece { line, text: read_line(record) });
+        pieces.push(Piece { place, text: read_line(record) });
         rest = later.trim_ascii_start();
         rest = rest.strip_prefix(b",").unwrap_or(rest);
     }
@@ -110,7 +110,7 @@ impl Ids {
                 let id = bounded(format!("{format}:{own}"), own);
                 match *self.own.entry(id.clone()).or_insert(digest) == digest {
                     true => id,
-                    false => format!("{format}:{}:own", hex::encode(digest)),
+                    false => format!("{format}:{}", hex::encode(digest)),
                 }
             }
             None => {
@@ -158,8 +158,8 @@ mod tests {
 
     use super::*;
 
-    fn texts(format: Format, file: &str) -> Vec<(usize, Option<String>)> {
-        pieces(format, file.as_bytes()).into_iter().map(|p| (p.line, p.text.ok())).collect()
+    fn texts(format: Format, file: &str) -> Vec<(String, Option<String>)> {
+        pieces(format, file.as_bytes()).into_iter().map(|p| (p.place, p.text.ok())).collect()
     }
 
     #[test]
@@ -167,19 +167,28 @@ mod tests {
         let line = |serial: u32, kind: &str| format!("type={kind} msg=audit(1.0:{serial}): a=b");
         let file = [line(1, "A"), line(2, "B"), line(1, "C"), "type=X msg=?".into()].join("\n");
         let first = format!("{}\n{}", line(1, "A"), line(1, "C"));
-        let expected =
-            [(1, Some(first)), (2, Some(line(2, "B"))), (4, Some("type=X msg=?".into()))];
+        let expected = [
+            ("line 1".into(), Some(first)),
+            ("line 2".into(), Some(line(2, "B"))),
+            ("line 4".into(), Some("type=X msg=?".into())),
+        ];
         assert_eq!(texts(Format::Auditd, &file), expected);
     }
 
     #[test]
     fn records_of_cloudtrail_stay_as_they_are_written_and_a_broken_end_is_told() {
         let file = "{ \"Records\" : [ {\"b\": 1,\"a\":2} ,\n{\"c\":3}]}";
-        let expected = [(1, Some("{\"b\": 1,\"a\":2}".into())), (2, Some("{\"c\":3}".into()))];
+        let expected = [
+            ("record 1".into(), Some("{\"b\": 1,\"a\":2}".into())),
+            ("record 2".into(), Some("{\"c\":3}".into())),
+        ];
         assert_eq!(texts(Format::Cloudtrail, file), expected);
         assert_eq!(texts(Format::Cloudtrail, "{\"a\":1}\n\n{\"b\":2}").len(), 2, "JSON lines");
         let broken = texts(Format::Cloudtrail, "{\"Records\":[{\"a\":1},{\"b\"");
-        assert_eq!(broken, [(1, Some("{\"a\":1}".into())), (1, None)]);
+        assert_eq!(
+            broken,
+            [("record 1".into(), Some("{\"a\":1}".into())), ("record 2".into(), None)]
+        );
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn who(record: &Value) -> Who {
 fn outcome(record: &Value, code: &str) -> Outcome {
     let denied = ["access denied", "not allowed", "permission"];
     let error = text(record, "error").unwrap_or_default();
-    match text(record, "success").as_deref() {
+    match first(record, &["success", "status/success"]).as_deref() {
         _ if denied.iter().any(|words| error.contains(words)) => Outcome::Denied,
         Some("false") => Outcome::Failure,
         Some(_) => Outcome::Success,
