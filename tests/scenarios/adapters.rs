@@ -1,5 +1,7 @@
 //! Logs of other systems, imported with the program: each record once, and found where it was put.
 
+use std::path::PathBuf;
+
 use keyledger_proto::entry::Outcome;
 use keyledger_proto::*;
 
@@ -72,5 +74,50 @@ fn logs_of_two_systems_go_in_once_however_often_they_are_imported() {
             ("auditd.user_login", Outcome::Failure)
         );
         assert_eq!(call.resource, "/etc/shadow");
+    });
+}
+
+/// Real logs, and how many records each holds; no two of a file are the same.
+const SAMPLES: [(&str, &str, u32); 13] = [
+    ("auditd", "auditd.log", 81),
+    ("journald", "journald.jsonl", 461),
+    ("kubernetes", "k8s-audit.jsonl", 27),
+    ("kubernetes", "k8s-audit-old.jsonl", 51),
+    ("cloudtrail", "cloudtrail.json", 196),
+    ("gcp", "gcp-logging.jsonl", 11),
+    ("azuread", "azuread-audit.jsonl", 4),
+    ("github", "github-audit.jsonl", 36),
+    ("okta", "okta.jsonl", 38),
+    ("vault", "vault-audit.jsonl", 108),
+    ("teleport", "teleport.jsonl", 165),
+    ("ocsf", "ocsf.jsonl", 34),
+    ("cloudevents", "cloudevents.jsonl", 25),
+];
+
+#[test]
+fn real_logs_go_in_through_a_real_server_where_their_folder_is_there() {
+    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/samples");
+    let folder = std::env::var_os("KEYLEDGER_SAMPLES").map_or(beside.into(), PathBuf::from);
+    if !folder.is_dir() {
+        println!("The folder of samples isn't there: only our own examples are imported.");
+        return;
+    }
+    scenario(async |d| {
+        let replica = d.replica().await;
+        for (format, name, records) in SAMPLES {
+            let text = std::fs::read_to_string(folder.join(name)).unwrap();
+            let (code, report) = import(&d, &replica, format, &text).await;
+            let all =
+                format!("{records} read: {records} recorded, 0 repeated, 0 refused, 0 unmapped");
+            assert_eq!((code, report), (0, all), "{name}");
+            let (code, report) = import(&d, &replica, format, &text).await;
+            let all =
+                format!("{records} read: 0 recorded, {records} repeated, 0 refused, 0 unmapped");
+            assert_eq!((code, report), (0, all), "{name} again");
+        }
+        let invalid = std::fs::read_to_string(folder.join("cloudevents-invalid.jsonl")).unwrap();
+        let report = import(&d, &replica, "cloudevents", &invalid).await;
+        let none = "6 read: 0 recorded, 0 repeated, 0 refused, 6 unmapped";
+        assert_eq!(report, (10, none.into()));
     });
 }

@@ -4,6 +4,8 @@ mod auditd;
 mod azuread;
 mod cloudevents;
 mod cloudtrail;
+#[cfg(test)]
+mod expected;
 mod facts;
 mod gcp;
 mod github;

@@ -67,7 +67,7 @@ pub(super) fn map(record: &Value) -> Result<Facts, Unmapped> {
 
 fn who(record: &Value) -> Who {
     // An impersonated user acts by the hand of its impersonator.
-    let person = first(record, &["user", "updated_by", "identity/user"]);
+    let person = first(record, &["user", "user/user", "updated_by", "identity/user"]);
     match text(record, "user_kind").as_deref() {
         Some("2") => Who::Service(person.unwrap_or_else(|| "teleport".into())),
         _ => Who::person_or(person, "teleport"),
