@@ -22,10 +22,10 @@ fn step<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
 }
 
 fn same_name(a: &str, b: &str) -> bool {
-    let letters = |text: &'_ str| -> Vec<u8> {
-        text.bytes().filter(|b| *b != b'_').map(|b| b.to_ascii_lowercase()).collect()
-    };
-    letters(a) == letters(b)
+    fn letters(name: &str) -> impl Iterator<Item = u8> {
+        name.bytes().filter(|b| *b != b'_').map(|b| b.to_ascii_lowercase())
+    }
+    letters(a).eq(letters(b))
 }
 
 /// The text, number or flag at a path, if it says something: `-`, `?`, `unknown` and the like don't.
