@@ -39,16 +39,16 @@ async fn events(replica: &Replica, category: &str) -> Vec<AuditEvent> {
 fn logs_of_two_systems_go_in_once_however_often_they_are_imported() {
     scenario(async |d| {
         let replica = d.replica().await;
-        let report = import(&d, &replica, "okta", OKTA).await;
+        let report = import(d, &replica, "okta", OKTA).await;
         assert_eq!(report.1, "4 read: 2 recorded, 1 repeated, 0 refused, 1 unmapped");
         assert_eq!(report.0, 10, "something didn't go in");
-        let report = import(&d, &replica, "auditd", AUDITD).await;
+        let report = import(d, &replica, "auditd", AUDITD).await;
         assert_eq!(report, (0, "2 read: 2 recorded, 0 repeated, 0 refused, 0 unmapped".into()));
         for (format, text, again) in [
             ("okta", OKTA, "4 read: 0 recorded, 3 repeated, 0 refused, 1 unmapped"),
             ("auditd", AUDITD, "2 read: 0 recorded, 2 repeated, 0 refused, 0 unmapped"),
         ] {
-            assert_eq!(import(&d, &replica, format, text).await.1, again);
+            assert_eq!(import(d, &replica, format, text).await.1, again);
         }
 
         let okta = events(&replica, "identity/okta").await;
@@ -106,17 +106,17 @@ fn real_logs_go_in_through_a_real_server_where_their_folder_is_there() {
         let replica = d.replica().await;
         for (format, name, records) in SAMPLES {
             let text = std::fs::read_to_string(folder.join(name)).unwrap();
-            let (code, report) = import(&d, &replica, format, &text).await;
+            let (code, report) = import(d, &replica, format, &text).await;
             let all =
                 format!("{records} read: {records} recorded, 0 repeated, 0 refused, 0 unmapped");
             assert_eq!((code, report), (0, all), "{name}");
-            let (code, report) = import(&d, &replica, format, &text).await;
+            let (code, report) = import(d, &replica, format, &text).await;
             let all =
                 format!("{records} read: 0 recorded, {records} repeated, 0 refused, 0 unmapped");
             assert_eq!((code, report), (0, all), "{name} again");
         }
         let invalid = std::fs::read_to_string(folder.join("cloudevents-invalid.jsonl")).unwrap();
-        let report = import(&d, &replica, "cloudevents", &invalid).await;
+        let report = import(d, &replica, "cloudevents", &invalid).await;
         let none = "6 read: 0 recorded, 0 repeated, 0 refused, 6 unmapped";
         assert_eq!(report, (10, none.into()));
     });
