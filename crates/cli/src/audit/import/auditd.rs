@@ -44,7 +44,13 @@ pub(super) fn map(lines: &str) -> Result<Facts, Unmapped> {
     let command = find(&["cmd"]).and_then(|cmd| cmd.split(' ').next().map(Into::into));
     Ok(Facts {
         id,
-        who: Some(who(find(&["AUID"]), find(&["auid"]), person.clone(), main, program.as_deref())),
+        who: Some(who(
+            find(&["AUID"]),
+            find(&["AUID_NEW", "auid"]),
+            person.clone(),
+            main,
+            program.as_deref(),
+        )),
         action: action(main, &lines),
         resource: resource(&lines).or(find(&["unit"])).or(program).or(command).unwrap_or_default(),
         target: find(&["acct", "id"]),
@@ -145,7 +151,11 @@ fn parse(line: &str) -> Result<Line, Unmapped> {
 fn read_fields(text: &str, fields: &mut BTreeMap<String, String>) {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('=') {
-        let name = before.rsplit([' ', ',', '\'']).next().unwrap_or_default();
+        let name = match before.ends_with("new auid") {
+            // Old kernels write `old auid=… new auid=…` where someone logs in: the new one counts.
+            true => "AUID_NEW",
+            false => before.rsplit([' ', ',', '\'']).next().unwrap_or_default(),
+        };
         let (value, later) = match after.chars().next() {
             Some(quote @ ('"' | '\'')) => after[1..].split_once(quote).unwrap_or((&after[1..], "")),
             _ => {
@@ -228,6 +238,8 @@ node=db1 type=PROCTITLE msg=audit(1795330800.404:18): proctitle=636174002F657463
         );
         let selinux = r#"type=AVC msg=audit(1795330800.080:2): avc:  denied  { read } for  pid=1 comm="httpd" name="x""#;
         assert_eq!(map(selinux).unwrap().outcome, Outcome::Denied);
+        let old = "type=LOGIN msg=audit(1795330800.080:3): login pid=1 uid=0 old auid=4294967295 new auid=7";
+        assert_eq!(map(old).unwrap().who, Some(Who::Person("uid 7".into())));
         assert!(map("hello").is_err());
     }
 }

@@ -12,14 +12,17 @@ pub(super) fn map(record: &Value) -> Result<Facts, Unmapped> {
     let unit = first(record, &["UNIT", "_SYSTEMD_UNIT", "_KERNEL_SUBSYSTEM"]);
     let program = first(record, &["SYSLOG_IDENTIFIER", "_COMM", "_TRANSPORT"]);
     let program = program.unwrap_or_else(|| "journal".into());
+    // The instance of a template may be named after a person: `backup@alice.service`.
+    let template = unit.as_deref().and_then(|unit| unit.split('@').next()).map(String::from);
+    let instance = unit.filter(|unit| unit.contains('@'));
     // The person who logged in, however often the process changed its user since.
     let login = text(record, "_AUDIT_LOGINUID").filter(|id| id != "4294967295");
     Ok(Facts {
         id: text(record, "__CURSOR"),
         who: Some(Who::person_or(login.map(|id| format!("uid {id}")), &program)),
         action: format!("{program}.message"),
-        resource: unit.unwrap_or_else(|| program.clone()),
-        target: text(record, "USER_ID"),
+        resource: template.unwrap_or_else(|| program.clone()),
+        target: text(record, "USER_ID").or(instance),
         outcome: match text(record, "RESULT").as_deref() {
             Some("done" | "success") => Outcome::Success,
             Some(_) => Outcome::Failure,
@@ -97,6 +100,11 @@ mod tests {
         let facts = map(&json!({"MESSAGE": [104, 105, 255], "_AUDIT_LOGINUID": "1000"})).unwrap();
         assert_eq!(facts.reason.as_deref(), Some("hi\u{fffd}"));
         assert_eq!(facts.who, Some(Who::Person("uid 1000".into())));
+        let instance = map(&json!({"MESSAGE": "x", "UNIT": "backup@alice.service"})).unwrap();
+        assert_eq!(
+            (instance.resource.as_str(), instance.target.as_deref()),
+            ("backup", Some("backup@alice.service"))
+        );
         assert!(map(&json!({"PRIORITY": "3"})).is_err());
     }
 }
