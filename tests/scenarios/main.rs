@@ -4,6 +4,7 @@
 mod harness;
 
 mod access;
+mod adapters;
 mod append_only;
 mod bad_input;
 mod batches;

@@ -1,8 +1,9 @@
-//! `keyledger audit`: read, follow and export what happened.
+//! `keyledger audit`: read, follow, export and import what happened.
 
 mod checkpoint;
 pub(crate) mod event;
 mod export;
+mod import;
 mod list;
 mod tail;
 
@@ -13,7 +14,7 @@ use crate::connection::{Connection, DataDir};
 use crate::screen::Screen;
 use crate::token::Usual;
 
-/// Read, follow and export what happened: every change, and every single use of a key.
+/// Read, follow, export and import what happened: every change, and every single use of a key.
 #[derive(clap::Args)]
 pub(crate) struct Audit {
     #[command(flatten)]
@@ -29,18 +30,29 @@ enum Command {
     List(Box<list::List>),
     Tail(tail::Tail),
     Export(export::Export),
+    Import(import::Import),
     Checkpoint(checkpoint::Checkpoint),
 }
 
 impl Audit {
     pub(crate) async fn run(self) -> anyhow::Result<Ending> {
         let screen = Screen::stdout();
+        // Read before connecting, so that what is wrong with the input is said first.
+        if let Command::Import(import) = self.command {
+            let source = import.read()?;
+            if import.is_dry_run() {
+                return import.try_out(source, &screen);
+            }
+            let session = self.connection.open(&self.data_dir, Usual::Admin).await?;
+            return import.run(&session, &screen, source).await;
+        }
         let session = self.connection.open(&self.data_dir, Usual::Admin).await?;
         match self.command {
             Command::List(list) => list.run(&session, &screen).await?,
             Command::Tail(tail) => tail.run(&session, &screen).await?,
             Command::Export(export) => export.run(&session).await?,
             Command::Checkpoint(checkpoint) => checkpoint.run(&session, &screen).await?,
+            Command::Import(_) => unreachable!("it has returned above"),
         }
         Ok(Ending::Good)
     }

@@ -41,8 +41,8 @@ struct Cli {
 }
 
 const ENDING: &str = "\
-Exit codes: 0 good; 1 failed; 2 wrong usage; 10 `verify` found the ledger not good, `keys verify` answered DENY, or \
-`doctor` found something wrong.
+Exit codes: 0 good; 1 failed; 2 wrong usage; 10 `verify` found the ledger not good, `keys verify` answered DENY, \
+`doctor` found something wrong, or an import left something out.
 
 Tokens are read from files, KEYLEDGER_TOKEN or standard input, never from an argument: other users of this machine could \
 read it there with `ps`.";
@@ -62,7 +62,7 @@ enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     Good,
-    /// The ledger is not good, or the verdict is DENY.
+    /// The ledger is not good, the verdict is DENY, or not all was imported.
     NotGood,
 }
 
