@@ -1,4 +1,4 @@
-//! What three real records of each format must become, as read in them by a person: who (for whom), what, on what, outcome, when,
+//! What three real records of each format must become, as read in the originals: who (for whom), what, on what, outcome, when,
 //! from which address. The records themselves lie in the folder of samples.
 
 use keyledger_proto::entry::Outcome::{self, *};
