@@ -100,6 +100,13 @@ pub enum Source {
     Judged,
 }
 
+impl Source {
+    /// From an address that somebody may have said.
+    pub fn of(address: Option<IpAddr>) -> Source {
+        address.map_or(Source::Unknown, Source::Address)
+    }
+}
+
 /// Why restrictions are refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestrictionError {

@@ -2,7 +2,7 @@
 
 mod changes;
 mod event_filter;
-mod events;
+pub mod events;
 mod filters;
 mod import;
 mod ledgers;

@@ -438,6 +438,6 @@ fn id_text(bytes: &[u8]) -> String {
     KeyId::from_slice(bytes).map_or(String::new(), |id| id.to_string())
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -1,6 +1,5 @@
 //! Uses: who calls is judged, who is asked about is judged, and what came of it is recorded in the open page.
 
-use core::net::IpAddr;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -108,7 +107,7 @@ impl Run<'_> {
                     permission: call.permission,
                     resource: &call.resource,
                     circumstances: Circumstances {
-                        from: source(call.peer),
+                        from: Source::of(call.peer),
                         audience: Some(OWN_AUDIENCE).filter(|_| !call.permission.is_empty()),
                     },
                     more_uses: self.more_uses(key_id),
@@ -207,7 +206,7 @@ impl Run<'_> {
                         permission: &check.permission,
                         resource: &check.resource,
                         circumstances: Circumstances {
-                            from: source(check.address),
+                            from: Source::of(check.address),
                             audience: Some(&check.audience),
                         },
                         more_uses: self.more_uses(key_id) + asks_about_itself,
@@ -256,10 +255,6 @@ impl Run<'_> {
             |key: &Arc<Key>| judge::matching_grant(self.state(), key, EXPLAIN, "keys").is_some();
         caller.explain || caller.key.as_ref().is_some_and(held)
     }
-}
-
-fn source(address: Option<IpAddr>) -> Source {
-    address.map_or(Source::Unknown, Source::Address)
 }
 
 fn call_use(call: &Call, reason: DecisionReason) -> Use {

@@ -5,7 +5,7 @@ use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::text::check_line;
 
 use super::{Violation, Violations, micros, page_size, parse_key_id};
-use crate::{Actor, AuditEvent, ListEventsRequest};
+use crate::{Actor, AuditEvent, ListEventsRequest, show};
 
 /// Longest time over which reasons are opened to look for words.
 const REASON_WINDOW_US: i64 = 31 * 86_400 * 1_000_000;
@@ -128,7 +128,7 @@ impl EventFilter {
             let id = id.to_string();
             e.caller_key_id == id || (e.caller_key_id.is_empty() && e.key_id == id)
         };
-        let trace = |id: [u8; 16]| e.trace_id == super::events::hex(&id);
+        let trace = |id: [u8; 16]| e.trace_id == show::hex(&id);
         self.caller.is_none_or(caller)
             && self.actor.as_ref().is_none_or(|actor| e.actor.as_ref() == Some(actor))
             && (self.action.is_empty() || e.action == self.action)

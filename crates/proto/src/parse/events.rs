@@ -12,15 +12,15 @@ use crate::event_attribute::Value;
 use crate::{NewEvent, actor};
 
 /// Longest action, and name of a service that acts.
-const MAX_ACTION: usize = 256;
-const MAX_RESOURCE: usize = 512;
+pub const MAX_ACTION: usize = 256;
+pub const MAX_RESOURCE: usize = 512;
 const MAX_CATEGORY: usize = 128;
-const MAX_DEVICE: usize = 256;
+pub const MAX_DEVICE: usize = 256;
 const MAX_EVENT_ID: usize = 128;
-const MAX_CHAIN: usize = 8;
+pub const MAX_CHAIN: usize = 8;
 const MAX_ATTRIBUTES: usize = 64;
 /// Longest text of one attribute, and all that is said in attributes.
-const MAX_ATTRIBUTE: usize = 16_384;
+pub const MAX_ATTRIBUTE: usize = 16_384;
 const MAX_ATTRIBUTES_BYTES: usize = 32_768;
 /// Categories below it are Keyledger's own.
 const OWN_CATEGORIES: &str = "keyledger";
@@ -172,10 +172,6 @@ pub(super) fn hex_bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
     let byte = |i: usize| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).ok();
     let bytes: Option<Vec<u8>> = (0..N).map(byte).collect();
     bytes?.try_into().ok()
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Those that stand in the clear, and those that are personal.

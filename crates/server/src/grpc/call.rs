@@ -203,10 +203,7 @@ impl CallContext {
 
     /// Whether the caller holds the method's permission on a resource, as of the newest state that this replica knows.
     pub(crate) fn may(&self, resource: &str) -> bool {
-        let head = self.head();
-        self.caller_in(&head).is_some_and(|key| {
-            judge::matching_grant(&head.state, key, self.call.permission, resource).is_some()
-        })
+        self.holds(self.call.permission, resource)
     }
 
     /// The caller's key as it is in a state: it may have been changed since the call began.

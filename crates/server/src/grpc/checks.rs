@@ -129,10 +129,7 @@ pub(super) async fn test_permissions(
     let key = find(&call, r.key_id).ok_or(Refusal::KeyNotFound)?;
     let (head, now) = (call.head(), call.now());
     let version = key.newest_version().number;
-    let circumstances = Circumstances {
-        from: r.address.map_or(Source::Unknown, Source::Address),
-        audience: Some(&r.audience),
-    };
+    let circumstances = Circumstances { from: Source::of(r.address), audience: Some(&r.audience) };
     let test = |(permission, resource): &(String, String)| {
         let asked = judge::Asked { permission, resource, circumstances, more_uses: 0 };
         show::permission_test(&judge::judge(&head.state, key.id, version, asked, now))

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::call::{CallContext, Outcome};
 use super::keys::{key_at, new_key};
-use super::status::{Failure, item_error};
+use super::status::{self, Failure};
 use crate::sealing::random;
 
 const ITEM_DOMAIN: &[u8] = b"keyledger import item v1\n";
@@ -76,8 +76,8 @@ fn item_request_id(call: [u8; 16], index: usize) -> [u8; 16] {
 /// What was refused is the item's answer; what failed otherwise fails the call, which may be repeated.
 fn answered(result: Result<ImportResult, Failure>) -> Result<ImportResult, Failure> {
     match result {
-        Err(Failure::Refused(refusal)) => {
-            let (error, message) = item_error(refusal);
+        Err(refused @ Failure::Refused(_)) => {
+            let (error, _, message) = status::item(refused);
             Ok(ImportResult { error: error as i32, message, ..ImportResult::default() })
         }
         other => other,

@@ -28,18 +28,20 @@ pub(super) fn answer(call: &CallContext, check: &Check, asked: i64) -> Option<Ve
         return None;
     };
     let parties = Parties { caller: (caller_id, caller_version), subject: (key_id, version) };
-    let source = |address: Option<_>| address.map_or(Source::Unknown, Source::Address);
     let by_caller = Asked {
         permission: call.call.permission,
         resource: &call.call.resource,
-        circumstances: Circumstances { from: source(call.call.peer), audience: Some(OWN_AUDIENCE) },
+        circumstances: Circumstances {
+            from: Source::of(call.call.peer),
+            audience: Some(OWN_AUDIENCE),
+        },
         more_uses: 0,
     };
     let of_subject = Asked {
         permission: &check.permission,
         resource: &check.resource,
         circumstances: Circumstances {
-            from: source(check.address),
+            from: Source::of(check.address),
             audience: Some(&check.audience),
         },
         more_uses: 0,

@@ -129,18 +129,11 @@ impl From<Failure> for Status {
     }
 }
 
-/// The same for one of many items: reason and words.
-pub(super) fn item_error(refusal: Refusal) -> (R, String) {
-    let status = refused(refusal);
-    let reason = status.get_details_error_info().and_then(|info| R::from_str_name(&info.reason));
-    (reason.unwrap_or(R::Internal), status.message().into())
-}
-
 /// What is wrong with one item of a call: as a status of its own would say it. Cause, fields, words.
 pub(super) fn item(failure: Failure) -> (R, Vec<Violation>, String) {
     let status = Status::from(failure);
     let info = status.get_details_error_info();
-    let reason = info.and_then(|info| R::from_str_name(&info.reason)).unwrap_or_default();
+    let reason = info.and_then(|info| R::from_str_name(&info.reason)).unwrap_or(R::Internal);
     let fields = status.get_details_bad_request().map(|b| b.field_violations).unwrap_or_default();
     let violation =
         |f: tonic_types::FieldViolation| Violation { field: f.field, description: f.description };

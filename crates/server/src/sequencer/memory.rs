@@ -149,7 +149,6 @@ impl Ledger {
             let serving = self.memory.serving.lock().expect("no holder of this lock panics");
             serving.waiting.iter().take(AT_ONCE).map(Waiting::command).collect()
         };
-        let asked = commands.len();
         let answers = join_all(commands.into_iter().map(|command| self.submit(command))).await;
         // Those after one that failed have the wrong number, and are asked again with it.
         let recorded = answers.iter().take_while(|a| matches!(a, Ok(Answer::Recorded))).count();
@@ -162,7 +161,7 @@ impl Ledger {
         }
         drop(serving);
         match answers.into_iter().nth(recorded) {
-            Some(Err(error)) if asked > 0 => Err(error),
+            Some(Err(error)) => Err(error),
             _ => Ok(recorded),
         }
     }

@@ -7,18 +7,16 @@ use jiff::Timestamp;
 use keyledger_ledger::text::{MAX_TEXT, is_unsafe_in_a_line};
 use keyledger_proto::entry::{Outcome, Severity};
 use keyledger_proto::event_attribute::Value;
+use keyledger_proto::parse::events::{
+    MAX_ACTION, MAX_ATTRIBUTE, MAX_CHAIN, MAX_DEVICE, MAX_RESOURCE,
+};
+use keyledger_proto::parse::{MAX_USER, MAX_USER_AGENT};
 use keyledger_proto::{Actor, EventAttribute, EventClient, NewEvent, actor};
 
-const MAX_ACTOR: usize = 256;
-const MAX_ACTION: usize = 256;
-const MAX_RESOURCE: usize = 512;
-const MAX_USER_AGENT: usize = 512;
-const MAX_DEVICE: usize = 256;
-const MAX_CHAIN: usize = 8;
 /// Longest target or detail that is kept beside the original.
 const MAX_DETAIL: usize = 512;
 /// Longest part of the original that is kept.
-const MAX_ORIGINAL: usize = 16_384;
+const MAX_ORIGINAL: usize = MAX_ATTRIBUTE;
 /// What stands for the part of a path that may name a person.
 const HIDDEN: &str = "…";
 
@@ -116,9 +114,9 @@ impl Facts {
 fn to_actor(who: Who) -> Actor {
     let actor = match who {
         Who::Service(name) if !names_a_person(&name) => {
-            actor::Actor::Service(cut(&line(&name), MAX_ACTOR))
+            actor::Actor::Service(cut(&line(&name), MAX_USER))
         }
-        Who::Service(name) | Who::Person(name) => actor::Actor::User(cut(&line(&name), MAX_ACTOR)),
+        Who::Service(name) | Who::Person(name) => actor::Actor::User(cut(&line(&name), MAX_USER)),
     };
     Actor { actor: Some(actor) }
 }
