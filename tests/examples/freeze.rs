@@ -198,10 +198,10 @@ impl Story {
             commands.push(verify(call, token, permission, resource, vec![texts]));
         }
         let read = self.call(&admin, "KeyService/ListKeys", "keys.read", "keys");
-        commands.push(Command { call: read, action: Action::Read });
+        commands.push(Command { call: read, action: Action::Read { returned: None } });
         let read =
             self.call(&self.robot.reveal(), "AuditService/ListEvents", "audit.read", "logs/**");
-        commands.push(Command { call: read, action: Action::Read });
+        commands.push(Command { call: read, action: Action::Read { returned: None } });
         let invalid = self.call(&admin, "KeyService/GetKey", "keys.read", "keys/?");
         commands.push(Command {
             call: invalid,

@@ -192,7 +192,7 @@ impl Story {
             }
             Step::Read { by } => Command {
                 call: self.call(by, "KeyService/ListKeys", "keys.read"),
-                action: Action::Read,
+                action: Action::Read { returned: None },
             },
             Step::Refuse { by } => {
                 let action = Action::Refuse(DecisionReason::InvalidRequest);
@@ -532,7 +532,11 @@ fn changes_fold_only_in_their_order_each_once_and_without_pages() {
         let create = story.world.by_itself(kind, vec![]);
         let suspend = ChangeKind::SuspendKey { key_id: token.key_id };
         let suspend = story.world.by_itself(suspend, vec![]);
-        story.world.run(vec![Command { call, action: Action::Read }, create, suspend]);
+        story.world.run(vec![
+            Command { call, action: Action::Read { returned: None } },
+            create,
+            suspend,
+        ]);
     }
     let entries = &story.world.entries;
     let is_page = |entry: &NewEntry| matches!(entry.event.kind, Some(Kind::UsePage(_)));

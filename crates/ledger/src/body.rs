@@ -234,6 +234,8 @@ pub struct Texts {
     pub device: String,
     #[prost(message, repeated, tag = "12")]
     pub attributes: Vec<Attribute>,
+    #[prost(string, tag = "13")]
+    pub asked: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]

@@ -72,8 +72,11 @@ pub struct RequestId {
 
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Reads something, after this use of the caller's key is durable.
-    Read,
+    /// Reads something, after this use of the caller's key is durable, or before the answer leaves. `returned` is how many
+    /// events of the log it gives.
+    Read {
+        returned: Option<u64>,
+    },
     /// Asks only whether the caller stands. A caller who doesn't leaves a use; one who does leaves it with its real call.
     Authenticate,
     /// A call that was refused before it came here; leaves a use.
@@ -290,7 +293,7 @@ impl Command {
     pub fn weight(&self) -> usize {
         let sealed = |texts: &[Sealed]| texts.iter().map(|t| t.bytes.len() + 80).sum::<usize>();
         let action = match &self.action {
-            Action::Read | Action::Authenticate | Action::Refuse(_) => 0,
+            Action::Read { .. } | Action::Authenticate | Action::Refuse(_) => 0,
             Action::Record(b) => b.r#use.encoded_len(),
             Action::Verify(c) => {
                 c.permission.len() + c.resource.len() + c.audience.len() + sealed(&c.texts)

@@ -10,6 +10,7 @@ pub mod apply;
 pub mod batch;
 pub mod body;
 pub mod bounded;
+pub mod category;
 pub mod command;
 pub mod decide;
 pub mod entry;

@@ -9,6 +9,7 @@ use crate::body::{
     BoundedUses, Decision, DecisionReason, NotCanonical, SealedText, Spent, Use, UseColumn,
     UsePage, UseRecord, decode_canonical,
 };
+use crate::category;
 use crate::id::{KeyId, Time};
 use crate::merkle::{Hash, leaf_hash_of, root_of};
 
@@ -28,6 +29,8 @@ pub enum PageError {
     NotCanonical(#[from] NotCanonical),
     #[error("the number of uses is not the one that was signed")]
     Count,
+    #[error("the number of uses that read the log is not the one that was signed")]
+    Accesses,
     #[error("the root of the uses is not the one that was signed")]
     Root,
     #[error("a use is malformed: {0}")]
@@ -39,6 +42,7 @@ pub enum PageError {
 pub struct PageWriter {
     column: UseColumn,
     leaves: Vec<Hash>,
+    accesses: u32,
     /// Time of the earliest use that names one: a count of refusals may reach back into the second before.
     earliest: Option<i64>,
     /// Whether some use happened at the page's own time.
@@ -55,6 +59,7 @@ impl PageWriter {
             first => self.earliest = Some(self.earliest.map_or(first, |e| e.min(first))),
         }
         self.latest = self.latest.max(r#use.last_time_us);
+        self.accesses += u32::from(category::is_access(r#use));
         self.leaves.push(use_leaf(&salt, &bytes));
         self.column.uses.push(UseRecord { r#use: bytes, salt: salt.to_vec(), sealed });
         (self.leaves.len() - 1) as u32
@@ -82,6 +87,7 @@ impl PageWriter {
             number,
             spent,
             bounded,
+            accesses: Some(self.accesses),
         };
         (page, self.column.encode_to_vec())
     }
@@ -103,7 +109,12 @@ pub fn read_uses(page: &UsePage, column: &[u8]) -> Result<Vec<ReadUse>, PageErro
     if root_of(&leaves).as_slice() != page.root {
         return Err(PageError::Root);
     }
-    column.uses.into_iter().map(read_use).collect()
+    let uses: Vec<ReadUse> = column.uses.into_iter().map(read_use).collect::<Result<_, _>>()?;
+    let accesses = uses.iter().filter(|read| category::is_access(&read.r#use)).count();
+    if page.accesses.is_some_and(|signed| signed as usize != accesses) {
+        return Err(PageError::Accesses);
+    }
+    Ok(uses)
 }
 
 fn read_use(record: UseRecord) -> Result<ReadUse, PageError> {

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use keyledger_ledger::grant::check_resource;
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage, Value};
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(crate::FILE_DESCRIPTOR_SET)
@@ -103,11 +103,53 @@ impl Method {
     }
 }
 
-fn field(message: &Option<DynamicMessage>, name: &str) -> Option<String> {
-    match message.as_ref()?.get_field_by_name(name).as_deref() {
+/// Most bytes of what is kept of a request.
+const MAX_ASKED: usize = 2_048;
+
+/// What a caller asked, to be kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// The request as protobuf text, cut to a bound, without the person in it.
+    pub text: String,
+    /// The person whose events were asked for.
+    pub person: Option<String>,
+}
+
+impl Method {
+    /// What a request says, for the record.
+    pub fn asked(&self, request: &impl Message) -> Asked {
+        let bytes = request.encode_to_vec();
+        let Ok(mut message) = DynamicMessage::decode(self.input.clone(), bytes.as_slice()) else {
+            return Asked::default();
+        };
+        let person = take_person(&mut message);
+        let mut text = message.to_text_format();
+        let end = text.floor_char_boundary(MAX_ASKED);
+        text.truncate(end);
+        Asked { text, person }
+    }
+}
+
+/// Takes the name of a person out of a message, wherever an `Actor` stands in it.
+fn take_person(message: &mut DynamicMessage) -> Option<String> {
+    if message.descriptor().full_name() == "keyledger.v1.Actor" {
+        let taken = field_of(message, "user").filter(|name| !name.is_empty());
+        message.clear_field_by_name("user");
+        return taken;
+    }
+    let parts = message.fields_mut().filter_map(|(_, value)| value.as_message_mut());
+    parts.fold(None, |found, part| found.or(take_person(part)))
+}
+
+fn field_of(message: &DynamicMessage, name: &str) -> Option<String> {
+    match message.get_field_by_name(name).as_deref() {
         Some(Value::String(text)) => Some(text.clone()),
         _ => None,
     }
+}
+
+fn field(message: &Option<DynamicMessage>, name: &str) -> Option<String> {
+    field_of(message.as_ref()?, name)
 }
 
 fn is_plain_segment(text: &str) -> bool {
@@ -137,7 +179,7 @@ fn parse_template(template: &str) -> Vec<Part> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CreateRoleRequest, GetKeyRequest, ListEventsRequest};
+    use crate::{Actor, CreateRoleRequest, EventFilter, GetKeyRequest, ListEventsRequest, actor};
 
     fn method(name: &str) -> Method {
         all().into_iter().find(|m| m.name == name).unwrap()
@@ -165,6 +207,19 @@ mod tests {
         assert_eq!(list.resource(&request("")), "logs/**");
         assert_eq!(list.resource(&request("security/login")), "logs/security/login");
         assert_eq!(list.resource(&request("security/*")), "logs/?");
+    }
+
+    #[test]
+    fn what_was_asked_names_no_person() {
+        let actor = Actor { actor: Some(actor::Actor::User("ann@example.com".into())) };
+        let filter =
+            EventFilter { actor: Some(actor), action: "login".into(), ..Default::default() };
+        let request = ListEventsRequest { filter: Some(filter), ..Default::default() };
+        let asked = method("AuditService/ListEvents").asked(&request);
+        assert_eq!(asked.text, r#"filter{actor{}action:"login"}"#);
+        assert_eq!(asked.person.as_deref(), Some("ann@example.com"));
+        let long = ListEventsRequest { page_token: "ä".repeat(4_096), ..Default::default() };
+        assert!(method("AuditService/ListEvents").asked(&long).text.len() <= MAX_ASKED);
     }
 
     #[test]

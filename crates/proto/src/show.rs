@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use keyledger_ledger::body::{self, Event, Kind, OwnerKind, Texts, Use};
+use keyledger_ledger::body::{self, Event, Kind, OwnerKind, Texts, Use, UsePage};
+use keyledger_ledger::category;
 use keyledger_ledger::command::CheckAnswer;
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::judge::{Match, Verdict};
@@ -15,14 +16,9 @@ use prost::Message;
 use uuid::Uuid;
 
 use crate::{
-    AuditEvent, EventAttribute, KeyState, KeyVersion, Ledger, LedgerLimits, LedgerPolicy, Owner,
-    Revocation, RotationPolicy, VerifyKeyResponse, event_attribute, owner,
+    Actor, AuditEvent, EventAttribute, KeyState, KeyVersion, Ledger, LedgerLimits, LedgerPolicy,
+    Owner, Revocation, RotationPolicy, VerifyKeyResponse, actor, event_attribute, owner,
 };
-
-/// Category of every change.
-pub const LIFECYCLE: &str = "keyledger/lifecycle";
-/// Category of every use.
-pub const USE: &str = "keyledger/use";
 
 pub fn timestamp(time: Time) -> prost_types::Timestamp {
     let micros = time.micros();
@@ -321,7 +317,7 @@ pub fn change_event(position: u64, leaf_hash: &[u8], event: &Event, texts: &[Tex
     AuditEvent {
         position: Some(position),
         r#type: kind.map_or("", Kind::name).to_string(),
-        category: LIFECYCLE.into(),
+        category: category::of_entry(event).into(),
         time: Some(timestamp(Time(event.time_us))),
         key_id: kind.and_then(Kind::key_link).map_or(String::new(), |l| id_text(&l.key_id)),
         caller_key_id: event.caller.as_ref().map_or(String::new(), |c| id_text(&c.key_id)),
@@ -402,6 +398,7 @@ pub fn use_event(
     index: u32,
     time: Time,
     leaf_hash: &[u8],
+    page: &UsePage,
     u: &Use,
     texts: &[Texts],
 ) -> AuditEvent {
@@ -413,7 +410,7 @@ pub fn use_event(
         position: Some(position),
         index: Some(index),
         r#type: "key.used".into(),
-        category: USE.into(),
+        category: category::of_use(page, u).into(),
         time: Some(timestamp(time)),
         key_id: id_text(&u.key_id),
         key_version: u.version,
@@ -430,8 +427,17 @@ pub fn use_event(
         span_id: hex(&u.span_id),
         leaf_hash: leaf_hash.to_vec(),
         count: u.count,
+        returned: u.returned,
+        asked: about.asked.clone(),
+        actor: searched_person(texts),
         ..AuditEvent::default()
     }
+}
+
+/// Whom a caller that read the log looked for.
+fn searched_person(texts: &[Texts]) -> Option<Actor> {
+    let name = texts.iter().map(|t| &t.actor).find(|name| !name.is_empty())?;
+    Some(Actor { actor: Some(actor::Actor::User(name.clone())) })
 }
 
 fn id_text(bytes: &[u8]) -> String {

@@ -66,8 +66,9 @@ impl Run<'_> {
             Action::Authenticate => Answer::Allowed { caller: caller.key },
             // These two have ways of their own.
             Action::Change(_) | Action::Record(_) => Answer::Refused { refusal: Refusal::Internal },
-            Action::Read => {
-                let r#use = caller_use(&call, &caller, DecisionReason::Granted);
+            Action::Read { returned } => {
+                let granted = caller_use(&call, &caller, DecisionReason::Granted);
+                let r#use = Use { returned, ..granted };
                 self.add_use(r#use, call.salt, call.texts);
                 Answer::Allowed { caller: caller.key }
             }

@@ -22,6 +22,8 @@ pub struct UsePage {
     pub spent: Vec<Spent>,
     #[prost(message, repeated, tag = "8")]
     pub bounded: Vec<BoundedUses>,
+    #[prost(uint32, optional, tag = "9")]
+    pub accesses: Option<u32>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -178,6 +180,8 @@ pub struct Use {
     pub traces: Vec<Vec<u8>>,
     #[prost(message, optional, tag = "17")]
     pub bounded: Option<Bounded>,
+    #[prost(uint64, optional, tag = "18")]
+    pub returned: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]

@@ -16,6 +16,7 @@ use keyledger_ledger::judge::{self, Credential, Identity, SystemCaller};
 use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::text::Sealed;
 use keyledger_ledger::verify::Opening;
+use keyledger_proto::methods::Asked;
 use keyledger_proto::parse::{Common, RecordedEvent};
 use keyledger_proto::show;
 use prost::Message;
@@ -34,6 +35,7 @@ pub(crate) struct CallContext {
     caller: Option<Arc<Key>>,
     pub(super) call: Call,
     digest: [u8; 32],
+    asked: Arc<Asked>,
 }
 
 /// What became of a change.
@@ -67,7 +69,7 @@ impl CallContext {
         caller: Option<Arc<Key>>,
         call: Call,
     ) -> CallContext {
-        CallContext { replica, ledger, caller, call, digest: [0; 32] }
+        CallContext { replica, ledger, caller, call, digest: [0; 32], asked: Arc::default() }
     }
 
     /// The caller's key, as this replica knows it.
@@ -111,7 +113,49 @@ impl CallContext {
 
     /// Records that the caller reads, if it may.
     pub(super) async fn record_read(&mut self) -> Result<(), Failure> {
-        match self.submit(Action::Read).await? {
+        self.record_reading(None).await
+    }
+
+    /// Records that the caller reads the log: what it asked, and how many events it is given.
+    pub(super) async fn record_access(&mut self, returned: Option<u64>) -> Result<(), Failure> {
+        self.seal_asked().await?;
+        self.record_reading(returned).await
+    }
+
+    /// Whoever may not read at all is refused before anything is read, and recorded so.
+    pub(super) async fn refuse_early(&mut self) -> Result<(), Failure> {
+        if self.may(&self.call.resource) {
+            return Ok(());
+        }
+        // This replica may only be behind.
+        self.ledger.catch_up().await?;
+        if self.may(&self.call.resource) { Ok(()) } else { self.record_access(None).await }
+    }
+
+    /// What the caller asks of the log, for the record.
+    pub(super) fn set_asked(&mut self, asked: Asked) {
+        self.asked = Arc::new(asked);
+    }
+
+    /// Beside where the call came from lies what was asked, and whose events were looked for.
+    async fn seal_asked(&mut self) -> Result<(), Failure> {
+        let asked = self.asked.clone();
+        let peer_address = self.call.peer.map(|peer| peer.to_string()).unwrap_or_default();
+        let texts = Texts { peer_address, asked: asked.text.clone(), ..Texts::default() };
+        self.call.texts = self.seal_about_key(self.caller.as_deref(), &texts).await?;
+        if let Some(name) = &asked.person {
+            // Of a person that nobody knows no reference is made.
+            let known = self.replica.sealing.find_person(self.ledger.id, name).await?;
+            let about = known.map_or(About::Nobody, About::Reference);
+            let texts = Texts { actor: name.clone(), ..Texts::default() };
+            let sealed = self.seal(about, &texts).await?;
+            self.call.texts.extend(sealed);
+        }
+        Ok(())
+    }
+
+    async fn record_reading(&mut self, returned: Option<u64>) -> Result<(), Failure> {
+        match self.submit(Action::Read { returned }).await? {
             Answer::Allowed { caller } => {
                 self.caller = caller;
                 Ok(())
@@ -129,6 +173,7 @@ impl CallContext {
             caller: self.caller.clone(),
             call: Call { salt: random(), ..self.call.clone() },
             digest: self.digest,
+            asked: self.asked.clone(),
         }
     }
 
@@ -379,17 +424,7 @@ impl CallContext {
             .map_err(|_| Failure::Internal("a stored entry can't be decoded"))?;
         let column: SealedColumn =
             decode_canonical(&entry.sealed, "SealedColumn").unwrap_or_default();
-        self.open_texts(&event.texts, &column.sealed).await
-    }
-
-    /// Opens sealed texts, as far as their keys exist.
-    pub(crate) async fn open_texts(
-        &self,
-        texts: &[SealedText],
-        sealed: &[Vec<u8>],
-    ) -> Result<Vec<Texts>, Failure> {
-        let opened = open_all(&self.replica, &self.ledger, texts, sealed).await?;
-        Ok(opened.iter().map(|o| o.as_ref().and_then(|o| o.decode()).unwrap_or_default()).collect())
+        open_texts(&self.replica, &self.ledger, &event.texts, &column.sealed).await
     }
 
     fn submit(
@@ -442,4 +477,15 @@ pub(crate) async fn open_all(
         _ => None,
     };
     Ok(texts.iter().zip(sealed).map(open).collect())
+}
+
+/// Opens sealed texts, as far as their keys exist; the others are empty.
+pub(crate) async fn open_texts(
+    replica: &Replica,
+    ledger: &Ledger,
+    texts: &[SealedText],
+    sealed: &[Vec<u8>],
+) -> Result<Vec<Texts>, Failure> {
+    let opened = open_all(replica, ledger, texts, sealed).await?;
+    Ok(opened.iter().map(|o| o.as_ref().and_then(|o| o.decode()).unwrap_or_default()).collect())
 }

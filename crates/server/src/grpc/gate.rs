@@ -4,7 +4,8 @@
 //! 1. **admit**: a bound on calls in flight; what is above it is shed and counted.
 //! 2. **authenticate**: the token is looked at before the body is read. A bad one leaves a refused use.
 //! 3. **decode and check** the message; what is wrong with it leaves a refused use.
-//! 4. **authorise, run, record**: a read leaves its use before it reads; a change is authorised where it is decided, under
+//! 4. **authorise, run, record**: a read leaves its use before it reads (one of the log, which tells how much it gave, after it
+//!    and before the answer); a change is authorised where it is decided, under
 //!    the ledger's lock, and leaves its entry.
 
 use std::future::Future;
@@ -82,10 +83,19 @@ pub(crate) type Route = Arc<
 pub(crate) enum Recorded {
     /// A read: its use is durable before it reads.
     Before,
+    /// A read of the log: its use tells what was asked and how many events it gives, and is durable before the answer leaves.
+    After,
+    /// A stream of the log: its use tells what was asked; another one, when it ends, how many events it gave.
+    Opened,
     /// A check of another key: its use is the verdict's.
     Verdict,
     /// A change: its entry, or the use that says why not.
     Change,
+}
+
+/// A reply that gives events of the log.
+pub(crate) trait GivesEvents {
+    fn events_given(&self) -> u64;
 }
 
 /// A method with one reply.
@@ -113,8 +123,40 @@ where
     })
 }
 
+/// A method with one reply that gives events of the log.
+pub(crate) fn reading<Req, Checked, Resp, Run, Fut>(
+    check: fn(Req) -> Result<Checked, Vec<Violation>>,
+    run: Run,
+) -> Route
+where
+    Req: Message + Default + 'static,
+    Resp: Message + Default + GivesEvents + 'static,
+    Checked: Send + 'static,
+    Run: Fn(CallContext, Checked) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Resp, Failure>> + Send + 'static,
+{
+    unary(Recorded::After, check, move |context: CallContext, checked| {
+        let run = run.clone();
+        async move {
+            let mut recorder = context.again();
+            recorder.refuse_early().await?;
+            match run(context, checked).await {
+                Ok(reply) => {
+                    recorder.record_access(Some(reply.events_given())).await?;
+                    Ok(reply)
+                }
+                Err(failure) => {
+                    recorder.refuse(failure.recorded_reason()).await?;
+                    Err(failure)
+                }
+            }
+        }
+    })
+}
+
 /// A method with a stream of replies. The handler's stream begins after the call is recorded.
 pub(crate) fn streaming<Req, Checked, Resp, Run, Fut, Replies>(
+    recorded: Recorded,
     check: fn(Req) -> Result<Checked, Vec<Violation>>,
     run: Run,
 ) -> Route
@@ -126,10 +168,10 @@ where
     Fut: Future<Output = Result<Replies, Failure>> + Send + 'static,
     Replies: tokio_stream::Stream<Item = Result<Resp, Status>> + Send + 'static,
 {
-    route(Recorded::Before, move |gate, method, arrival, request| {
+    route(recorded, move |gate, method, arrival, request| {
         let decoded = Arc::new(AtomicBool::new(false));
         let service =
-            decoding(gate, method, arrival, Recorded::Before, check, run.clone(), decoded.clone());
+            decoding(gate, method, arrival, recorded, check, run.clone(), decoded.clone());
         let mut grpc = tonic::server::Grpc::new(ProstCodec::<Resp, Req>::default())
             .apply_max_message_size_config(Some(MAX_MESSAGE), None);
         Box::pin(async move {
@@ -315,8 +357,10 @@ impl Gate {
         let ready = Box::pin(async move {
             let (mut context, checked) =
                 self.checked(method, arrival, message, recorded, check).await?;
-            if recorded == Recorded::Before {
-                context.record_read().await?;
+            match recorded {
+                Recorded::Before => context.record_read().await?,
+                Recorded::Opened => context.record_access(None).await?,
+                Recorded::After | Recorded::Verdict | Recorded::Change => {}
             }
             Ok::<_, Failure>(Box::pin(run(context, checked)))
         });
@@ -339,8 +383,10 @@ impl Gate {
             arrival.caller.clone(),
             call,
         );
-        if recorded == Recorded::Change {
-            context.digest_request(&message);
+        match recorded {
+            Recorded::Change => context.digest_request(&message),
+            Recorded::After | Recorded::Opened => context.set_asked(method.asked(&message)),
+            Recorded::Before | Recorded::Verdict => {}
         }
         match check(message) {
             Ok(checked) => Ok((context, checked)),

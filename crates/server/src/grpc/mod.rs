@@ -3,18 +3,21 @@
 //! - `gate`: the one place through which every call goes.
 //! - `routes`: which handler answers which method.
 //! - `call`: what a handler can ask of the ledger.
-//! - `keys`, `lists`, `checks`, `roles`, `permissions`, `audit`, `stream`, `watch`: the handlers.
+//! - `keys`, `lists`, `checks`, `roles`, `permissions`, `audit`, `list_events`, `stream`, `watch`: the handlers.
+//! - `events`: what of the log a reader sees.
 //! - `follow`: what streams share.
 //! - `status`: failures as statuses.
 
 mod audit;
 mod call;
 mod checks;
+mod events;
 mod follow;
 mod gate;
 mod import;
 mod keys;
 mod ledgers;
+mod list_events;
 mod lists;
 mod memory;
 mod moment;

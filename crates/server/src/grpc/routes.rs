@@ -7,10 +7,11 @@ use keyledger_proto::methods::{self, Method};
 use keyledger_proto::parse::{self, Violation};
 use keyledger_proto::{GetEventRequest, StreamEventsRequest, VerifyKeyRequest, WatchKeysRequest};
 
-use super::gate::Recorded::{Before, Change, Verdict};
-use super::gate::{Route, streaming, unary};
+use super::gate::Recorded::{Before, Change, Opened, Verdict};
+use super::gate::{Route, reading, streaming, unary};
 use super::{
-    audit, checks, import, keys, ledgers, lists, permissions, record, roles, stream, watch,
+    audit, checks, import, keys, ledgers, list_events, lists, permissions, record, roles, stream,
+    watch,
 };
 
 type Checked<T> = Result<T, Vec<Violation>>;
@@ -67,7 +68,7 @@ fn table() -> Vec<(&'static str, Route)> {
             "KeyService/RegisterPermissions",
             unary(Change, parse::register_permissions, permissions::register_permissions),
         ),
-        ("KeyService/WatchKeys", streaming(watch_keys, watch::watch_keys)),
+        ("KeyService/WatchKeys", streaming(Before, watch_keys, watch::watch_keys)),
         ("KeyService/VerifyKey", unary(Verdict, verify_key, checks::verify_key)),
         (
             "KeyService/WhoAmI",
@@ -100,9 +101,9 @@ fn table() -> Vec<(&'static str, Route)> {
             ),
         ),
         ("AuditService/RecordEvents", unary(Verdict, parse::record_events, record::record_events)),
-        ("AuditService/ListEvents", unary(Before, parse::list_events, audit::list_events)),
-        ("AuditService/GetEvent", unary(Before, get_event, audit::get_event)),
-        ("AuditService/StreamEvents", streaming(stream_events, stream::stream_events)),
+        ("AuditService/ListEvents", reading(parse::list_events, list_events::list_events)),
+        ("AuditService/GetEvent", reading(get_event, audit::get_event)),
+        ("AuditService/StreamEvents", streaming(Opened, stream_events, stream::stream_events)),
         (
             "AuditService/GetCheckpoint",
             unary(Before, |_: keyledger_proto::GetCheckpointRequest| Ok(()), audit::get_checkpoint),

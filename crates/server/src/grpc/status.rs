@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use keyledger_ledger::body::DecisionReason;
 use keyledger_ledger::command::Refusal;
 use keyledger_ledger::state::KeyStatus;
 use keyledger_proto::ErrorReason as R;
@@ -31,6 +32,17 @@ pub(crate) enum Failure {
     ReaderTooSlow { next_position: u64 },
     NoSuchMethod,
     Internal(&'static str),
+}
+
+impl Failure {
+    /// What the use says that a call leaves when it fails after it was let in.
+    pub(super) fn recorded_reason(&self) -> DecisionReason {
+        match self {
+            Failure::Refused(refusal) => refusal.recorded_reason(),
+            Failure::Invalid(_) | Failure::PageToken => DecisionReason::InvalidRequest,
+            _ => DecisionReason::Refused,
+        }
+    }
 }
 
 impl From<Refusal> for Failure {

@@ -1,12 +1,11 @@
 //! StreamEvents: every event once, in order, from a position on.
 
-use keyledger_ledger::id::KeyId;
 use keyledger_proto::{AuditEvent, EventView, StreamEventsRequest, StreamEventsResponse};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use super::audit::{Selection, events_of, raw_event};
 use super::call::CallContext;
+use super::events::{Selection, Viewer, events_of, raw_event};
 use super::follow::{Ended, Reader, Source, follow};
 use super::status::Failure;
 use crate::store::entries;
@@ -23,14 +22,15 @@ pub(super) async fn stream_events(
     let next = request.from_position.unwrap_or(size);
     let stop_at = request.stop_at_head.then_some(size);
     let raw = request.view() == EventView::Raw;
-    let events = Events { call, category: request.category, raw };
-    events.selection()?;
+    let selection = Selection { category: request.category, ..Selection::default() };
+    let events = Events { call, selection, raw };
+    events.check()?;
     follow(ledger, events, next, stop_at)
 }
 
 struct Events {
     call: CallContext,
-    category: String,
+    selection: Selection,
     raw: bool,
 }
 
@@ -57,10 +57,10 @@ impl Source for Events {
             return Err(Failure::Internal("published entries are not there").into());
         }
         for entry in chunk {
-            let selection = self.selection()?;
+            self.check()?;
             let events = match self.raw {
                 true => vec![raw_event(&self.call, &entry).await?],
-                false => events_of(&self.call, &entry, &selection).await?,
+                false => events_of(&Viewer::Caller(&self.call), &entry, &self.selection).await?,
             };
             let count = events.len();
             for (i, event) in events.into_iter().enumerate() {
@@ -74,7 +74,7 @@ impl Source for Events {
     }
 
     fn heartbeat(&self, next_position: u64) -> Result<StreamEventsResponse, Failure> {
-        self.selection()?;
+        self.check()?;
         let checkpoint = self.call.ledger.newest_checkpoint();
         let note = checkpoint.map_or(String::new(), |c| c.note.clone());
         Ok(reply(None, next_position, note))
@@ -82,15 +82,15 @@ impl Source for Events {
 }
 
 impl Events {
-    /// What the reader may see now; an error once its key has ended.
-    fn selection(&self) -> Result<Selection, Failure> {
+    /// An error once the reader's key has ended, or may not read this any more.
+    fn check(&self) -> Result<(), Failure> {
         if !self.call.still_stands() {
             return Err(Failure::KeyEnded);
         }
         if self.raw {
             self.call.require_everything()?;
         }
-        Selection::of(&self.call, &self.category, None::<KeyId>)
+        self.selection.check_for(&self.call)
     }
 }
 
