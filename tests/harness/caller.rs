@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
-use keyledger_proto::methods;
+use keyledger_proto::{RecordEventStreamRequest, RecordEventStreamResponse, methods};
 use prost::Message;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use serde_json::Value;
@@ -68,6 +68,17 @@ impl Caller {
         let request = self.request(message);
         let mut grpc = self.grpc().await?;
         let replies = grpc.server_streaming(request, path(R::PATH), codec).await?;
+        Ok(replies.into_inner())
+    }
+
+    /// Opens a stream of events to record.
+    pub(crate) async fn record_stream(
+        &self,
+        events: impl futures_util::Stream<Item = RecordEventStreamRequest> + Send + 'static,
+    ) -> Result<Streaming<RecordEventStreamResponse>, Status> {
+        let codec = ProstCodec::<RecordEventStreamRequest, RecordEventStreamResponse>::default();
+        let path = path("/keyledger.v1.AuditService/RecordEventStream");
+        let replies = self.grpc().await?.streaming(self.request(events), path, codec).await?;
         Ok(replies.into_inner())
     }
 

@@ -132,7 +132,11 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
         "KeyService/ListLedgers" => (Does::Read, ListLedgersRequest::default().encode_to_vec()),
         "AuditService/RecordEvents" => {
             let events = vec![login("alice@example.com", "security/login")];
-            (Does::Change, RecordEventsRequest { events }.encode_to_vec())
+            (Does::Change, RecordEventsRequest { events, atomic: false }.encode_to_vec())
+        }
+        "AuditService/RecordEventStream" => {
+            let event = Some(login("alice@example.com", "security/login"));
+            (Does::Change, RecordEventStreamRequest { event }.encode_to_vec())
         }
         "AuditService/ListEvents" => (Does::Read, ListEventsRequest::default().encode_to_vec()),
         "AuditService/GetEvent" => (

@@ -44,6 +44,7 @@ mod streams;
 mod sweep;
 mod tampering;
 mod tidy;
+mod together;
 mod watch_keys;
 mod watched;
 mod world;

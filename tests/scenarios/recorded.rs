@@ -57,7 +57,7 @@ fn an_event_is_kept_with_all_that_was_said_and_found_on_every_replica() {
             ],
             event_id: "portal-1".into(),
         };
-        let request = RecordEventsRequest { events: vec![event.clone()] };
+        let request = RecordEventsRequest { events: vec![event.clone()], atomic: false };
         let outcome = portal.call(request).await.unwrap().outcomes.remove(0);
         assert!(outcome.refusal.is_none() && !outcome.repeated);
 
@@ -90,7 +90,7 @@ fn an_event_is_recorded_once_for_each_id_of_its_producer() {
         let (a, b) = (d.replica().await, d.replica().await);
         let event =
             |id: &str| NewEvent { event_id: id.into(), ..login("alice@example.com", "login") };
-        let record = |event: NewEvent| RecordEventsRequest { events: vec![event] };
+        let record = |event: NewEvent| RecordEventsRequest { events: vec![event], atomic: false };
         let first = a.admin().call(record(event("1"))).await.unwrap().outcomes.remove(0);
         for replica in [&a, &b] {
             let again = replica.admin().call(record(event("1"))).await.unwrap().outcomes.remove(0);
@@ -106,7 +106,8 @@ fn an_event_is_recorded_once_for_each_id_of_its_producer() {
             b.caller(&writer.token).call(record(event("1"))).await.unwrap().outcomes.remove(0);
         assert!(own.position.is_some() && !own.repeated);
         // At the same time, through both replicas, in one call and in several.
-        let many = RecordEventsRequest { events: vec![event("2"), event("3"), event("2")] };
+        let many =
+            RecordEventsRequest { events: vec![event("2"), event("3"), event("2")], atomic: false };
         let (on_a, on_b) = (a.admin(), b.admin());
         let (one, two) = tokio::join!(on_a.call(many.clone()), on_b.call(many.clone()));
         let mut positions: Vec<_> = one.unwrap().outcomes.into_iter().map(|o| o.position).collect();
@@ -135,7 +136,8 @@ fn one_bad_event_leaves_the_others_unharmed_and_each_says_what_is_wrong() {
             NewEvent { occur_time: Some(future), ..good() },
             good(),
         ];
-        let outcomes = portal.call(RecordEventsRequest { events }).await.unwrap().outcomes;
+        let outcomes =
+            portal.call(RecordEventsRequest { events, atomic: false }).await.unwrap().outcomes;
         let shown: Vec<_> = outcomes
             .iter()
             .map(|o| {
@@ -156,7 +158,7 @@ fn one_bad_event_leaves_the_others_unharmed_and_each_says_what_is_wrong() {
         assert_eq!(nothing.fields, ["events"]);
         let reader = service_key("reader", vec![grant("audit.read", "logs/login")]);
         let reader = replica.admin().call(reader).await.unwrap();
-        let request = RecordEventsRequest { events: vec![good()] };
+        let request = RecordEventsRequest { events: vec![good()], atomic: false };
         refused(replica.caller(&reader.token).call(request).await)
             .with(Code::PermissionDenied, ErrorReason::PermissionDenied);
     });
@@ -174,7 +176,7 @@ fn a_key_for_one_category_sees_that_one_and_nothing_of_the_others() {
         };
         for n in 0..30 {
             let events = categories.iter().map(|c| marked(c, n)).collect();
-            admin.call(RecordEventsRequest { events }).await.unwrap();
+            admin.call(RecordEventsRequest { events, atomic: false }).await.unwrap();
         }
         let reader = CreateKeyRequest {
             roles: vec!["log-reader(error)".into()],
@@ -227,12 +229,13 @@ fn a_replica_that_starts_knows_how_many_events_there_were() {
         let first = d.replica().await;
         for n in 0..5 {
             let events = vec![login(&format!("person-{n}@example.com"), "login"); 20];
-            first.admin().call(RecordEventsRequest { events }).await.unwrap();
+            first.admin().call(RecordEventsRequest { events, atomic: false }).await.unwrap();
         }
         first.stop().await;
         let second = d.replica().await;
         let events = vec![login("late@example.com", "login")];
-        let outcome = second.admin().call(RecordEventsRequest { events }).await.unwrap();
+        let outcome =
+            second.admin().call(RecordEventsRequest { events, atomic: false }).await.unwrap();
         assert!(outcome.outcomes[0].position.is_some());
     });
 }
@@ -259,7 +262,7 @@ fn a_list_shows_the_events_for_which_all_holds_and_pages_through_them() {
         };
         for chunk in (0..60).collect::<Vec<_>>().chunks(20) {
             let events = chunk.iter().map(|n| event(*n)).collect();
-            admin.call(RecordEventsRequest { events }).await.unwrap();
+            admin.call(RecordEventsRequest { events, atomic: false }).await.unwrap();
         }
         let all =
             admin.call(ListEventsRequest { page_size: 1_000, ..of_category("user-activity") });
@@ -364,7 +367,7 @@ fn those_who_watch_keys_hear_nothing_of_what_services_record() {
     scenario(async |d| {
         let admin = d.replica().await.admin();
         let events = vec![login("alice@example.com", "login"); 5];
-        admin.call(RecordEventsRequest { events }).await.unwrap();
+        admin.call(RecordEventsRequest { events, atomic: false }).await.unwrap();
         let made = admin.call(user_key("bob@example.com")).await.unwrap();
         let key_id = made.key.unwrap().key_id;
         let mut watch = admin.stream(WatchKeysRequest { from_position: Some(0) }).await.unwrap();

@@ -16,7 +16,7 @@ use prost::Message;
 
 use crate::apply::apply;
 use crate::body::{self, Event, Kind, SealedColumn, Use};
-use crate::command::{Action, Answer, Call, Command, Refusal, UseAddress};
+use crate::command::{Action, Answer, Call, Change, Command, Refusal, UseAddress};
 use crate::decide::{SecretRow, next_link};
 use crate::entry::{Entry, EntryError, EntrySigner};
 use crate::id::{KeyId, Time};
@@ -132,7 +132,10 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
             _ if run.is_seen(&command.call) || run.is_behind(&command.action) => {
                 answers[i] = Some(Answer::Seen)
             }
-            Action::Change(change) => changes.push((i, command.call, change)),
+            Action::Change(change) => {
+                changes.push((i, ToChange::One(Box::new((command.call, *change)))))
+            }
+            Action::RecordAll(all) => changes.push((i, ToChange::All(all))),
             Action::Record(bounded) => {
                 answers[i] = Some(run.record_bounded(command.call, *bounded))
             }
@@ -141,10 +144,11 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
     }
     run.close_page();
     run.migrate_imported();
-    for (i, call, change) in changes {
-        // It may have been made just before, in this very batch.
-        let seen = run.is_seen(&call);
-        answers[i] = Some(if seen { Answer::Seen } else { run.change(call, *change) });
+    for (i, change) in changes {
+        answers[i] = Some(match change {
+            ToChange::One(one) => run.change_one(one.0, one.1),
+            ToChange::All(all) => run.record_all(all),
+        });
     }
     run.close_page();
     run.complete_rotations();
@@ -156,7 +160,14 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
     run.batch
 }
 
+/// What comes after the first page of uses.
+enum ToChange {
+    One(Box<(Call, Change)>),
+    All(Vec<(Call, Change)>),
+}
+
 type TraceAndSpan = (Vec<u8>, Vec<u8>);
+type FirstUses = BTreeMap<KeyId, (u32, TraceAndSpan)>;
 
 struct Run<'a> {
     batch: Batch,
@@ -167,7 +178,7 @@ struct Run<'a> {
     /// Uses in the open page that were answered from memory, by serving.
     bounded: BTreeMap<[u8; 16], u32>,
     /// Keys whose rotation is completed by a use in this batch: the version used, with trace and span ids of that use.
-    first_uses: BTreeMap<KeyId, (u32, TraceAndSpan)>,
+    first_uses: FirstUses,
     /// Imported keys that a use of this batch allows for the first time.
     first_of_imported: BTreeMap<KeyId, FirstUse>,
 }

@@ -85,6 +85,8 @@ pub enum Action {
     /// Keyledger itself: records a use that was answered from memory.
     Record(Box<BoundedUse>),
     Change(Box<Change>),
+    /// All of these events are recorded, or none. Each has a call of its own: its category, trace and request id.
+    RecordAll(Vec<(Call, Change)>),
 }
 
 /// The question of VerifyKey.
@@ -292,14 +294,18 @@ impl Command {
     /// About how many bytes it will write: batches are bounded by this.
     pub fn weight(&self) -> usize {
         let sealed = |texts: &[Sealed]| texts.iter().map(|t| t.bytes.len() + 80).sum::<usize>();
+        // An entry is at most a leaf and its sealed texts.
+        let change = |c: &Change| 4096 + sealed(&c.texts) + c.kind.weight();
         let action = match &self.action {
             Action::Read { .. } | Action::Authenticate | Action::Refuse(_) => 0,
             Action::Record(b) => b.r#use.encoded_len(),
             Action::Verify(c) => {
                 c.permission.len() + c.resource.len() + c.audience.len() + sealed(&c.texts)
             }
-            // An entry is at most a leaf and its sealed texts.
-            Action::Change(c) => 4096 + sealed(&c.texts) + c.kind.weight(),
+            Action::Change(c) => change(c),
+            Action::RecordAll(all) => {
+                all.iter().map(|(call, c)| 256 + sealed(&call.texts) + change(c)).sum()
+            }
         };
         256 + self.call.resource.len() + sealed(&self.call.texts) + action
     }
@@ -339,6 +345,8 @@ pub enum Answer {
     Replayed {
         position: u64,
     },
+    /// What became of each of the events that were to be recorded together.
+    All(Vec<Answer>),
     Refused {
         refusal: Refusal,
     },
@@ -436,6 +444,11 @@ pub enum Refusal {
     },
     EntryTooLarge,
     SystemLedgerOnly,
+    /// One of several things that were to be done together was refused, so none was done.
+    OneOfAll {
+        index: usize,
+        refusal: Box<Refusal>,
+    },
     /// Refused before it came to the sequencer; the caller was told by whoever refused.
     Earlier,
     /// A bug of ours: the entry we made doesn't fit the state.
@@ -451,6 +464,7 @@ impl Refusal {
             Refusal::Field { .. } | Refusal::EntryTooLarge => DecisionReason::InvalidRequest,
             Refusal::UsesSpent => DecisionReason::UsesSpent,
             Refusal::Rate { .. } => DecisionReason::Rate,
+            Refusal::OneOfAll { refusal, .. } => refusal.recorded_reason(),
             Refusal::Unauthenticated
             | Refusal::KeyNotFound
             | Refusal::RoleNotFound { .. }

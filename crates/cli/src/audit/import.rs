@@ -203,16 +203,12 @@ impl Import {
         let Source { mapped, mut report } = source;
         let mut good = 0;
         for Mapped { place, event } in mapped {
-            let request = RecordEventsRequest { events: vec![event] };
-            let checked =
-                keyledger_proto::parse::record_events(request).ok().and_then(|mut e| e.pop());
-            match checked {
-                Some(Ok(_)) => good += 1,
-                Some(Err(wrong)) => {
+            match keyledger_proto::parse::event(event) {
+                Ok(_) => good += 1,
+                Err(wrong) => {
                     let wrong = wrong.iter().map(|v| format!("{} {}", v.field, v.description));
                     report.refused(&place, &wrong.collect::<Vec<_>>().join(", "));
                 }
-                None => unreachable!("a request of one event is checked as one"),
             }
         }
         report.print_named(screen)?;
@@ -234,8 +230,10 @@ impl Import {
         let mut sent = 0;
         for call in calls(&mapped) {
             let events = call.iter().map(|m| m.event.clone()).collect();
-            let reply =
-                session.audit().record_events(session.call(RecordEventsRequest { events })).await;
+            let reply = session
+                .audit()
+                .record_events(session.call(RecordEventsRequest { events, atomic: false }))
+                .await;
             let failed = |s| report.interrupted(session.failure(&s), &call[0].place);
             let outcomes = reply.map_err(failed)?.into_inner().outcomes;
             for (mapped, outcome) in call.iter().zip(&outcomes) {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::uses::{Authorised, caller_use};
-use super::{KnownRequest, NewRequest, Run, sealed_column};
+use super::uses::{Authorised, RefusedCaller, caller_use};
+use super::{FirstUses, Head, KnownRequest, NewRequest, Run, sealed_column};
 use crate::apply::apply;
 use crate::body::{DecisionReason, Event, Kind};
 use crate::command::{
@@ -12,10 +12,67 @@ use crate::command::{
 use crate::decide::{SecretRow, decide};
 use crate::id::KeyId;
 use crate::imported::ImportedRow;
-use crate::state::State;
+use crate::state::{Key, State};
 use crate::text::Sealed;
 
+/// What one of several changes comes to while it is not certain that the others can be made.
+type Tried = Result<(Answer, Authorised), RefusedCaller>;
+
 impl Run<'_> {
+    /// A key may have been made just before, in this very batch.
+    pub(super) fn change_one(&mut self, call: Call, change: Change) -> Answer {
+        if self.is_seen(&call) { Answer::Seen } else { self.change(call, change) }
+    }
+
+    /// Records all of some events, or none: then nothing but the refusal of the first that can't be is left.
+    pub(super) fn record_all(&mut self, all: Vec<(Call, Change)>) -> Answer {
+        // What was used so far comes first, and stays.
+        self.close_page();
+        let before = Mark::of(self);
+        let mut answers = vec![];
+        let mut repeats = vec![];
+        for (index, (call, change)) in all.into_iter().enumerate() {
+            match self.try_event(&call, &change) {
+                Ok((answer, caller)) => {
+                    if matches!(answer, Answer::Replayed { .. }) {
+                        repeats.push((call, caller));
+                    }
+                    answers.push(answer);
+                }
+                Err(refused) => {
+                    before.restore(self);
+                    let refusal = Box::new(refused.refusal);
+                    let refusal = Refusal::OneOfAll { index, refusal };
+                    return self.refuse(call, RefusedCaller { refusal, ..refused });
+                }
+            }
+        }
+        for (call, caller) in repeats {
+            let r#use = caller_use(&call, &caller, DecisionReason::Replayed);
+            self.add_use(r#use, call.salt, call.texts);
+        }
+        Answer::All(answers)
+    }
+
+    fn try_event(&mut self, call: &Call, change: &Change) -> Tried {
+        let caller = self.authorise(call)?;
+        let by = (caller.id(), caller.caller.as_ref().map_or(0, |c| c.version));
+        let refused = |refusal: Refusal| RefusedCaller {
+            key_id: by.0,
+            version: by.1,
+            reason: refusal.recorded_reason(),
+            refusal,
+        };
+        let answer = match self.known_request(call, &caller) {
+            Some(known) if call.request.is_some_and(|r| r.digest != known.digest) => {
+                return Err(refused(Refusal::RequestIdReused));
+            }
+            Some(known) => Answer::Replayed { position: known.position },
+            None => self.decide_and_write(call, &caller, change).map_err(refused)?,
+        };
+        Ok((answer, caller))
+    }
+
     pub(super) fn change(&mut self, mut call: Call, change: Change) -> Answer {
         // A key may always end itself, and whoever holds its secret may: also while it is suspended, or from elsewhere. No
         // permission is asked for, so nothing counts against its limits.
@@ -163,6 +220,40 @@ impl Run<'_> {
             kind: Some(kind),
             ..Event::default()
         }
+    }
+}
+
+/// Where a batch stood before several events that are recorded together.
+struct Mark {
+    head: Head,
+    entries: usize,
+    full_tiles: usize,
+    requests: usize,
+    changed_keys: Vec<Arc<Key>>,
+    first_uses: FirstUses,
+}
+
+impl Mark {
+    fn of(run: &Run<'_>) -> Mark {
+        Mark {
+            head: run.batch.head.clone(),
+            entries: run.batch.entries.len(),
+            full_tiles: run.batch.full_tiles.len(),
+            requests: run.batch.requests.len(),
+            changed_keys: run.batch.changed_keys.clone(),
+            first_uses: run.first_uses.clone(),
+        }
+    }
+
+    fn restore(self, run: &mut Run<'_>) {
+        run.batch.head = self.head;
+        run.batch.entries.truncate(self.entries);
+        run.batch.full_tiles.truncate(self.full_tiles);
+        for request in run.batch.requests.drain(self.requests..) {
+            run.means.known.remove(&(request.caller, request.id));
+        }
+        run.batch.changed_keys = self.changed_keys;
+        run.first_uses = self.first_uses;
     }
 }
 

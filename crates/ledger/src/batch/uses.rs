@@ -64,8 +64,10 @@ impl Run<'_> {
                 self.record_refusal(call, r#use, Refusal::Earlier)
             }
             Action::Authenticate => Answer::Allowed { caller: caller.key },
-            // These two have ways of their own.
-            Action::Change(_) | Action::Record(_) => Answer::Refused { refusal: Refusal::Internal },
+            // These have ways of their own.
+            Action::Change(_) | Action::RecordAll(_) | Action::Record(_) => {
+                Answer::Refused { refusal: Refusal::Internal }
+            }
             Action::Read { returned } => {
                 let granted = caller_use(&call, &caller, DecisionReason::Granted);
                 let r#use = Use { returned, ..granted };

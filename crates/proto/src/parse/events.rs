@@ -55,19 +55,27 @@ pub struct RecordedEvent {
     pub event_id: String,
 }
 
-/// The events of a call, each checked by itself.
-pub type CheckedEvents = Vec<Result<RecordedEvent, Vec<Violation>>>;
+/// One event, checked by itself.
+pub type CheckedEvent = Result<RecordedEvent, Vec<Violation>>;
+
+/// The events of a call.
+pub struct CheckedEvents {
+    pub events: Vec<CheckedEvent>,
+    /// All of them are recorded, or none.
+    pub atomic: bool,
+}
 
 pub fn record_events(r: crate::RecordEventsRequest) -> Result<CheckedEvents, Vec<Violation>> {
     let mut v = Violations::default();
     if !(1..=MAX_ITEMS).contains(&r.events.len()) {
         v.add("events", format!("must hold 1 to {MAX_ITEMS} events"));
     }
-    v.finish(Some(r.events.into_iter().take(MAX_ITEMS).map(event).collect()))
+    let events = r.events.into_iter().take(MAX_ITEMS).map(event).collect();
+    v.finish(Some(CheckedEvents { events, atomic: r.atomic }))
 }
 
 /// Checks one event. Whether it lies too far in the future is for the ledger's clock to say.
-fn event(e: NewEvent) -> Result<RecordedEvent, Vec<Violation>> {
+pub fn event(e: NewEvent) -> CheckedEvent {
     let mut v = Violations::default();
     let actor = parse_actor(&mut v, "actor", e.actor);
     if e.on_behalf_of.len() > MAX_CHAIN {
@@ -295,9 +303,9 @@ mod tests {
     #[test]
     fn what_is_wrong_with_one_event_leaves_the_others_unharmed() {
         let events = vec![good(), NewEvent::default()];
-        let parsed = record_events(crate::RecordEventsRequest { events }).unwrap();
-        assert!(parsed[0].is_ok() && parsed[1].is_err());
-        let too_many = crate::RecordEventsRequest { events: vec![good(); 101] };
+        let parsed = record_events(crate::RecordEventsRequest { events, atomic: false }).unwrap();
+        assert!(parsed.events[0].is_ok() && parsed.events[1].is_err());
+        let too_many = crate::RecordEventsRequest { events: vec![good(); 101], atomic: false };
         assert_eq!(record_events(too_many).err().unwrap()[0].field, "events");
     }
 }

@@ -314,21 +314,31 @@ impl CallContext {
         self.call.request = common.request_id.map(|id| RequestId { id, digest: self.digest });
         let approval_ref = common.approval_ref.clone();
         let change = Change { kind, texts, approval_ref, validate_only: common.validate_only };
-        match self.submit(Action::Change(Box::new(change))).await? {
-            Answer::Changed { position, result } => {
-                let span = tracing::Span::current();
-                span.record("keyledger.entry.position", position);
-                if let Changed::Key(key) = &result {
-                    span.record("keyledger.key.id", tracing::field::display(key.id));
-                }
-                Ok(Outcome::Done { position, result })
-            }
-            Answer::Seen => Ok(Outcome::Seen),
-            Answer::Validated { result } => Ok(Outcome::Validated { result }),
-            Answer::Replayed { position } => Ok(Outcome::Replayed { position }),
-            Answer::Refused { refusal } => Err(refusal.into()),
-            _ => Err(Failure::Internal("a change was answered otherwise")),
+        outcome_of(self.submit(Action::Change(Box::new(change))).await?)
+    }
+
+    /// Records all of some events, or none. Each was made a change by [`CallContext::to_change`].
+    pub(super) async fn record_all(
+        &self,
+        events: Vec<(Call, Change)>,
+    ) -> Result<Vec<Outcome>, Failure> {
+        match self.submit(Action::RecordAll(events)).await? {
+            Answer::All(answers) => answers.into_iter().map(outcome_of).collect(),
+            other => Err(outcome_of(other).err().unwrap_or(Failure::Internal(
+                "events that were recorded together were answered as one",
+            ))),
         }
+    }
+
+    /// The same call as a change to be made together with others.
+    pub(super) fn to_change(
+        &self,
+        kind: ChangeKind,
+        texts: Vec<Sealed>,
+        request_id: Option<[u8; 16]>,
+    ) -> (Call, Change) {
+        let request = request_id.map(|id| RequestId { id, digest: self.digest });
+        (Call { request, ..self.call.clone() }, Change::new(kind, texts))
     }
 
     /// The newest state that is durable. After a call was recorded it includes that record.
@@ -432,6 +442,24 @@ impl CallContext {
         action: Action,
     ) -> impl Future<Output = Result<Answer, SequencerError>> + Send + use<> {
         self.ledger.submit(Command { call: self.call.clone(), action })
+    }
+}
+
+fn outcome_of(answer: Answer) -> Result<Outcome, Failure> {
+    match answer {
+        Answer::Changed { position, result } => {
+            let span = tracing::Span::current();
+            span.record("keyledger.entry.position", position);
+            if let Changed::Key(key) = &result {
+                span.record("keyledger.key.id", tracing::field::display(key.id));
+            }
+            Ok(Outcome::Done { position, result })
+        }
+        Answer::Seen => Ok(Outcome::Seen),
+        Answer::Validated { result } => Ok(Outcome::Validated { result }),
+        Answer::Replayed { position } => Ok(Outcome::Replayed { position }),
+        Answer::Refused { refusal } => Err(refusal.into()),
+        _ => Err(Failure::Internal("a change was answered otherwise")),
     }
 }
 

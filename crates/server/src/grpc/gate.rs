@@ -29,7 +29,7 @@ use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tracing::Instrument;
 
@@ -177,6 +177,34 @@ where
         Box::pin(async move {
             (grpc.server_streaming(service, request).await, decoded.load(Ordering::Relaxed))
         })
+    })
+}
+
+/// A method with a stream of messages and a stream of replies. What each message asks is authorised and recorded by what the
+/// handler asks of the sequencer.
+pub(crate) fn exchanging<Req, Resp, Run, Fut, Replies>(run: Run) -> Route
+where
+    Req: Message + Default + 'static,
+    Resp: Message + Default + 'static,
+    Run: Fn(CallContext, Streaming<Req>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Replies, Failure>> + Send + 'static,
+    Replies: tokio_stream::Stream<Item = Result<Resp, Status>> + Send + 'static,
+{
+    route(Recorded::Verdict, move |gate, method, arrival, request| {
+        let run = run.clone();
+        let service = tower::service_fn(move |messages: Request<Streaming<Req>>| {
+            let (gate, arrival, run) = (gate.clone(), arrival.clone(), run.clone());
+            Box::pin(async move {
+                let check = |_: Req| Ok(());
+                let opened = move |context, ()| run(context, messages.into_inner());
+                let recorded = Recorded::Verdict;
+                let work = gate.pass(method, &arrival, Req::default(), recorded, check, opened);
+                work.await.map(Response::new).map_err(Status::from)
+            })
+        });
+        let mut grpc = tonic::server::Grpc::new(ProstCodec::<Resp, Req>::default())
+            .apply_max_message_size_config(Some(MAX_MESSAGE), None);
+        Box::pin(async move { (grpc.streaming(service, request).await, true) })
     })
 }
 
@@ -350,7 +378,7 @@ impl Gate {
     ) -> Result<Resp, Failure>
     where
         Req: Message,
-        Run: Fn(CallContext, Checked) -> Fut,
+        Run: FnOnce(CallContext, Checked) -> Fut,
         Fut: Future<Output = Result<Resp, Failure>>,
     {
         // Whatever leads up to a handler has its own place, and is gone when the handler waits: thousands of calls may.

@@ -1,68 +1,216 @@
-//! RecordEvents: what other services say happened there. Each event is a change of its own: authorised for its category,
-//! sealed under the keys of the people in it, and recorded once for each id that its producer gives it.
+//! RecordEvents and RecordEventStream: what other services say happened there. Each event is a change of its own: authorised
+//! for its category, sealed under the keys of the people in it, and recorded once for each id that its producer gives it.
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
 use keyledger_ledger::body::{self, ActorKind, EventRecorded, Texts};
-use keyledger_ledger::command::ChangeKind;
+use keyledger_ledger::command::{ChangeKind, Refusal};
 use keyledger_ledger::id::Time;
 use keyledger_ledger::text::Sealed;
-use keyledger_proto::parse::{ActorName, CheckedEvents, Common, RecordedEvent, Violation};
-use keyledger_proto::{EventOutcome, EventRefusal, FieldProblem, RecordEventsResponse};
+use keyledger_proto::parse::{
+    self, ActorName, CheckedEvent, CheckedEvents, Common, RecordedEvent, Violation,
+};
+use keyledger_proto::{
+    EventOutcome, EventRefusal, FieldProblem, RecordEventStreamRequest, RecordEventStreamResponse,
+    RecordEventsResponse,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
 
 use super::call::{CallContext, Outcome};
 use super::status::{self, Failure};
 use crate::sealing::About;
 
+/// Most events of a stream that are recorded at once.
+const CHUNK: usize = 100;
+/// Most answers that wait for the producer. While it takes none, no more of its events are read.
+const BUFFER: usize = 4;
+
+/// An event that is ready to be recorded.
+struct Ready {
+    call: CallContext,
+    kind: ChangeKind,
+    texts: Vec<Sealed>,
+    request_id: Option<[u8; 16]>,
+}
+
 pub(super) async fn record_events(
     mut call: CallContext,
-    events: CheckedEvents,
+    checked: CheckedEvents,
 ) -> Result<RecordEventsResponse, Failure> {
     // Who may record nothing at all is refused as a whole, and recorded so.
     if !call.may("logs/**") {
         call.record_read().await?;
     }
-    let recorded = events.into_iter().map(|event| record(&call, event));
-    let outcomes = join_all(recorded).await.into_iter().collect::<Result<_, _>>()?;
+    let outcomes = match checked.atomic {
+        true => record_all(&call, checked.events).await?,
+        false => record_each(&call, checked.events).await?,
+    };
     Ok(RecordEventsResponse { outcomes })
 }
 
-/// One event. What is wrong with it alone is its outcome; what is wrong with the whole call is an error of the call.
-async fn record(
+/// The producer's events as they come, in their order. What is answered is durable; whatever isn't by the end of the stream
+/// is to be sent again, with the same ids.
+pub(super) async fn record_event_stream(
+    mut call: CallContext,
+    events: Streaming<RecordEventStreamRequest>,
+) -> Result<ReceiverStream<Result<RecordEventStreamResponse, Status>>, Failure> {
+    if !call.may("logs/**") {
+        call.record_read().await?;
+    }
+    let place = call.ledger.open_stream()?;
+    let (replies, receiver) = mpsc::channel(BUFFER);
+    tokio::spawn(async move {
+        let _place = place;
+        let mut answered = 0;
+        let ended = match answer_all(&call, events, &replies, &mut answered).await {
+            // Each event has left its own record. A stream without any leaves this one.
+            Ok(()) if answered == 0 => call.record_read().await,
+            ended => ended,
+        };
+        if let Err(failure) = ended {
+            let _ = replies.send(Err(failure.into())).await;
+        }
+    });
+    Ok(ReceiverStream::new(receiver))
+}
+
+/// Until the producer ends its side, goes away, or its key ends.
+async fn answer_all(
     call: &CallContext,
-    event: Result<RecordedEvent, Vec<Violation>>,
-) -> Result<EventOutcome, Failure> {
-    let event = match event {
-        Ok(event) => event,
+    events: Streaming<RecordEventStreamRequest>,
+    replies: &mpsc::Sender<Result<RecordEventStreamResponse, Status>>,
+    answered: &mut u64,
+) -> Result<(), Failure> {
+    let mut chunks = events.ready_chunks(CHUNK);
+    let mut size = call.ledger.watch_size();
+    loop {
+        let chunk = tokio::select! {
+            chunk = chunks.next() => match chunk { Some(chunk) => chunk, None => return Ok(()) },
+            changed = size.changed() => match changed.is_ok() && call.still_stands() {
+                true => continue,
+                false => return Err(Failure::KeyEnded),
+            },
+            () = replies.closed() => return Ok(()),
+        };
+        let whole = chunk.iter().take_while(|message| message.is_ok()).count();
+        let broken = whole < chunk.len();
+        let read = chunk.into_iter().flatten().take(whole);
+        let checked = read.map(|message| parse::event(message.event.unwrap_or_default()));
+        let outcomes = record_each(call, checked.collect()).await?;
+        if !call.still_stands() {
+            return Err(Failure::KeyEnded);
+        }
+        *answered += outcomes.len() as u64;
+        if !outcomes.is_empty() {
+            let reply = RecordEventStreamResponse { outcomes, answered: *answered };
+            if replies.send(Ok(reply)).await.is_err() {
+                return Ok(());
+            }
+        }
+        if broken {
+            call.again().refuse(body::DecisionReason::InvalidRequest).await?;
+            return Err(Failure::MalformedMessage);
+        }
+    }
+}
+
+/// Each for itself, in order. What is wrong with one alone is its outcome; what is wrong with the whole call is an error of the
+/// call.
+async fn record_each(
+    call: &CallContext,
+    events: Vec<CheckedEvent>,
+) -> Result<Vec<EventOutcome>, Failure> {
+    let ready = join_all(events.into_iter().map(|event| prepare(call, event))).await;
+    let recorded = ready.into_iter().map(async |ready| match ready? {
+        Ok(ready) => record(ready).await,
         Err(violations) => {
             call.again().refuse(body::DecisionReason::InvalidRequest).await?;
-            return Ok(refused(Failure::Invalid(violations)));
+            Ok(refused(Failure::Invalid(violations)))
         }
-    };
-    let mut one = call.again_on(format!("logs/{}", event.category));
-    let request_id = (!event.event_id.is_empty()).then(|| request_id_of(&one, &event.event_id));
-    one.digest_event(&event);
-    if let Some((trace_id, span_id)) = event.trace {
-        one.set_trace(trace_id, span_id);
+    });
+    join_all(recorded).await.into_iter().collect()
+}
+
+/// All of them, or none.
+async fn record_all(
+    call: &CallContext,
+    events: Vec<CheckedEvent>,
+) -> Result<Vec<EventOutcome>, Failure> {
+    let count = events.len();
+    let ready = join_all(events.into_iter().map(|event| prepare(call, event))).await;
+    let mut all = vec![];
+    for (index, ready) in ready.into_iter().enumerate() {
+        match ready? {
+            Ok(ready) => all.push(ready.call.to_change(ready.kind, ready.texts, ready.request_id)),
+            Err(violations) => {
+                call.again().refuse(body::DecisionReason::InvalidRequest).await?;
+                return Ok(aborted(count, index, Failure::Invalid(violations)));
+            }
+        }
     }
-    let (kind, sealed) = seal(&one, event).await?;
+    match call.record_all(all).await {
+        Ok(outcomes) => outcomes.into_iter().map(outcome).collect(),
+        Err(Failure::Refused(Refusal::OneOfAll { index, refusal })) => {
+            Ok(aborted(count, index, Failure::Refused(*refusal)))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Nothing was recorded, since one event can't be.
+fn aborted(count: usize, index: usize, failure: Failure) -> Vec<EventOutcome> {
+    let mut outcomes: Vec<EventOutcome> =
+        (0..count).map(|_| refused(Failure::BatchAborted { index })).collect();
+    outcomes[index] = refused(failure);
+    outcomes
+}
+
+async fn prepare(
+    call: &CallContext,
+    event: CheckedEvent,
+) -> Result<Result<Ready, Vec<Violation>>, Failure> {
+    let event = match event {
+        Ok(event) => event,
+        Err(violations) => return Ok(Err(violations)),
+    };
+    let mut call = call.again_on(format!("logs/{}", event.category));
+    let request_id = (!event.event_id.is_empty()).then(|| request_id_of(&call, &event.event_id));
+    call.digest_event(&event);
+    if let Some((trace_id, span_id)) = event.trace {
+        call.set_trace(trace_id, span_id);
+    }
+    let (kind, texts) = seal(&call, event).await?;
+    Ok(Ok(Ready { call, kind, texts, request_id }))
+}
+
+async fn record(ready: Ready) -> Result<EventOutcome, Failure> {
+    let Ready { mut call, kind, texts, request_id } = ready;
     let common = Common {
         reason: String::new(),
         request_id,
         validate_only: false,
         approval_ref: String::new(),
     };
-    match one.change(kind, sealed, &common).await {
-        Ok(Outcome::Done { position, .. }) => {
-            Ok(EventOutcome { position: Some(position), ..EventOutcome::default() })
-        }
-        Ok(Outcome::Replayed { position }) => {
-            Ok(EventOutcome { position: Some(position), repeated: true, refusal: None })
-        }
-        Ok(Outcome::Validated { .. } | Outcome::Seen) => {
-            Err(Failure::Internal("an event was answered otherwise"))
-        }
+    match call.change(kind, texts, &common).await {
+        Ok(done) => outcome(done),
         Err(failure @ Failure::Refused(_)) => Ok(refused(failure)),
         Err(failure) => Err(failure),
+    }
+}
+
+fn outcome(outcome: Outcome) -> Result<EventOutcome, Failure> {
+    match outcome {
+        Outcome::Done { position, .. } => {
+            Ok(EventOutcome { position: Some(position), ..EventOutcome::default() })
+        }
+        Outcome::Replayed { position } => {
+            Ok(EventOutcome { position: Some(position), repeated: true, refusal: None })
+        }
+        Outcome::Validated { .. } | Outcome::Seen => {
+            Err(Failure::Internal("an event was answered otherwise"))
+        }
     }
 }
 

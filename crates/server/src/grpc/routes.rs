@@ -8,7 +8,7 @@ use keyledger_proto::parse::{self, Violation};
 use keyledger_proto::{GetEventRequest, StreamEventsRequest, VerifyKeyRequest, WatchKeysRequest};
 
 use super::gate::Recorded::{Before, Change, Opened, Verdict};
-use super::gate::{Route, reading, streaming, unary};
+use super::gate::{Route, exchanging, reading, streaming, unary};
 use super::{
     audit, checks, import, keys, ledgers, list_events, lists, permissions, record, roles, stream,
     watch,
@@ -101,6 +101,7 @@ fn table() -> Vec<(&'static str, Route)> {
             ),
         ),
         ("AuditService/RecordEvents", unary(Verdict, parse::record_events, record::record_events)),
+        ("AuditService/RecordEventStream", exchanging(record::record_event_stream)),
         ("AuditService/ListEvents", reading(parse::list_events, list_events::list_events)),
         ("AuditService/GetEvent", reading(get_event, audit::get_event)),
         ("AuditService/StreamEvents", streaming(Opened, stream_events, stream::stream_events)),

@@ -26,10 +26,20 @@ pub(crate) enum Failure {
     PageToken,
     EventNotFound,
     Sequencer(SequencerError),
-    Deadline { changing: bool },
+    Deadline {
+        changing: bool,
+    },
     KeyEnded,
-    TooFarBack { most: u64 },
-    ReaderTooSlow { next_position: u64 },
+    /// Of one event: another of the same batch, at this index, could not be recorded.
+    BatchAborted {
+        index: usize,
+    },
+    TooFarBack {
+        most: u64,
+    },
+    ReaderTooSlow {
+        next_position: u64,
+    },
     NoSuchMethod,
     Internal(&'static str),
 }
@@ -116,6 +126,12 @@ impl From<Failure> for Status {
             Failure::KeyEnded => {
                 status(Code::Unauthenticated, R::KeyEnded, "the key of this stream has ended", [])
             }
+            Failure::BatchAborted { index } => status(
+                Code::Aborted,
+                R::BatchAborted,
+                &format!("nothing was recorded, since events[{index}] could not be"),
+                [],
+            ),
             Failure::TooFarBack { most } => status(
                 Code::FailedPrecondition,
                 R::TooFarBack,
@@ -278,6 +294,7 @@ fn refused(refusal: Refusal) -> Status {
             "this call belongs to the system ledger",
             [],
         ),
+        Refusal::OneOfAll { refusal, .. } => refused(*refusal),
         Refusal::AlreadyDone | Refusal::Earlier | Refusal::Internal => {
             Failure::Internal("a refusal without a cause").into()
         }

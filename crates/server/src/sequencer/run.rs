@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use keyledger_ledger::batch::{self, Batch, Head, Means};
 use keyledger_ledger::body::Kind;
-use keyledger_ledger::command::{Action, Answer, Command};
+use keyledger_ledger::command::{Action, Answer, Call, Command};
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::page::MAX_USES;
 use keyledger_ledger::record::ProjectionAt;
@@ -235,6 +235,11 @@ fn put_back_shed(ledger: &Ledger, shed: u64) {
 }
 
 fn request_ids(commands: &[Command]) -> Vec<(KeyId, [u8; 16])> {
-    let changes = commands.iter().filter(|c| matches!(c.action, Action::Change(_)));
-    changes.filter_map(|c| Some((c.call.credential.key_id()?, c.call.request?.id))).collect()
+    let of = |call: &Call| Some((call.credential.key_id()?, call.request?.id));
+    let ids = |command: &Command| match &command.action {
+        Action::Change(_) => of(&command.call).into_iter().collect(),
+        Action::RecordAll(all) => all.iter().filter_map(|(call, _)| of(call)).collect(),
+        _ => vec![],
+    };
+    commands.iter().flat_map(ids).collect()
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use jiff::Timestamp;
-use keyledger_proto::{Actor, NewEvent, RecordEventsRequest, actor, parse};
+use keyledger_proto::{Actor, NewEvent, actor, parse};
 
 use super::{Format, Import, Source, expected};
 
@@ -73,8 +73,7 @@ fn map(format: Format, file: &[u8]) -> Source {
 
 /// What the server would say to it.
 fn check(event: &NewEvent) {
-    let request = RecordEventsRequest { events: vec![event.clone()] };
-    let checked = parse::record_events(request).unwrap().remove(0);
+    let checked = parse::event(event.clone());
     assert!(checked.is_ok(), "{:?} in {event:?}", checked.err());
 }
 
