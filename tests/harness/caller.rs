@@ -97,6 +97,27 @@ impl Caller {
         Ok(first)
     }
 
+    /// Any bytes to any method: all replies until the server ends them, and how it ended.
+    pub(crate) async fn raw_all(
+        &self,
+        method: &str,
+        message: Bytes,
+    ) -> (Vec<Bytes>, Option<Status>) {
+        let mut all = vec![];
+        let ended = async {
+            let request = self.request(message);
+            let replies =
+                self.grpc().await?.server_streaming(request, path(method), RawCodec).await?;
+            let mut replies = replies.into_inner();
+            while let Some(reply) = replies.message().await? {
+                all.push(reply);
+            }
+            Ok(())
+        };
+        let ended: Result<(), Status> = ended.await;
+        (all, ended.err())
+    }
+
     /// A call as grpcurl makes it: JSON in, JSON out.
     pub(crate) async fn json(&self, method: &str, message: &str) -> Result<Value, Status> {
         let path = format!("/keyledger.v1.{method}");

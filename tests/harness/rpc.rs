@@ -169,6 +169,11 @@ impl Rpc for GetEventRequest {
     const PATH: &'static str = "/keyledger.v1.AuditService/GetEvent";
 }
 
+impl Rpc for GetCategoryCountsRequest {
+    type Reply = GetCategoryCountsResponse;
+    const PATH: &'static str = "/keyledger.v1.AuditService/GetCategoryCounts";
+}
+
 impl Rpc for GetCheckpointRequest {
     type Reply = GetCheckpointResponse;
     const PATH: &'static str = "/keyledger.v1.AuditService/GetCheckpoint";

@@ -147,6 +147,9 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
             let from_start = StreamEventsRequest { from_position: Some(0), ..Default::default() };
             (Does::Read, from_start.encode_to_vec())
         }
+        "AuditService/GetCategoryCounts" => {
+            (Does::Read, GetCategoryCountsRequest {}.encode_to_vec())
+        }
         "AuditService/GetCheckpoint" => (Does::Read, GetCheckpointRequest {}.encode_to_vec()),
         new => panic!("{new} is new: give it a request here, so that it is swept"),
     };

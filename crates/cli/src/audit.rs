@@ -1,6 +1,7 @@
 //! `keyledger audit`: read, follow, export and import what happened.
 
 mod checkpoint;
+mod counts;
 pub(crate) mod event;
 mod export;
 mod import;
@@ -32,6 +33,7 @@ enum Command {
     Export(export::Export),
     Import(import::Import),
     Checkpoint(checkpoint::Checkpoint),
+    Counts(counts::Counts),
 }
 
 impl Audit {
@@ -52,6 +54,7 @@ impl Audit {
             Command::Tail(tail) => tail.run(&session, &screen).await?,
             Command::Export(export) => export.run(&session).await?,
             Command::Checkpoint(checkpoint) => checkpoint.run(&session, &screen).await?,
+            Command::Counts(counts) => return counts.run(&session, &screen).await,
             Command::Import(_) => unreachable!("it has returned above"),
         }
         Ok(Ending::Good)

@@ -78,12 +78,14 @@ pub fn apply(state: &mut State, leaf_hash: Hash, event: &Event) -> Result<(), Ap
     let time = Time(event.time_us);
     if let (0, Kind::LedgerOpened(opened)) = (state.next_position, kind) {
         state.ledger = Some(Arc::new(ledger_info(event, opened)?));
+        state.counts.note(event);
         return advance(state, time);
     }
     let at = check(state, state.next_position, leaf_hash, event, kind)?;
     let used = counted_caller(state, &at, kind)?;
     apply_kind(state, &at, kind)?;
     used.into_iter().for_each(|used| set_used(state, used));
+    state.counts.note(event);
     advance(state, time)
 }
 
@@ -103,7 +105,7 @@ pub fn apply_change(
     if let (0, Kind::LedgerOpened(_)) = (position, kind) {
         return apply(state, leaf_hash, event);
     }
-    if let Kind::UsePage(_) = kind {
+    if !kind.is_change() {
         return Err(ApplyError::Field("kind"));
     }
     let at = check(state, position, leaf_hash, event, kind)?;
@@ -159,6 +161,7 @@ fn apply_kind(state: &mut State, at: &At, kind: &Kind) -> Result<(), ApplyError>
         Kind::PermissionsRegistered(e) => permissions::register(state, at, e),
         Kind::ServerStarted(e) => start_server(state, e),
         Kind::EventRecorded(e) => count_event(state, e),
+        Kind::CategoryCounted(e) => tell_counts(state, at, e),
         Kind::UsePage(e) => count_page(state, at, e),
     }
 }
@@ -453,6 +456,19 @@ fn count_event(state: &mut State, e: &body::EventRecorded) -> Result<(), ApplyEr
         return Err(ApplyError::Number);
     }
     state.next_event += 1;
+    Ok(())
+}
+
+/// Whether the counts are right can be seen from what lies beside the entry alone.
+fn tell_counts(state: &mut State, at: &At, e: &body::CategoryCounted) -> Result<(), ApplyError> {
+    bytes::<32>(&e.root, "root")?;
+    if e.number != state.counts.next_number {
+        return Err(ApplyError::Number);
+    }
+    if !state.counts.is_due(at.position, at.time) || at.caller.is_some() {
+        return Err(ApplyError::Field("time_us"));
+    }
+    state.counts.tell(at.position, at.time);
     Ok(())
 }
 

@@ -90,7 +90,7 @@ pub struct NewEntry {
     pub event: Event,
     /// Serialised SealedColumn; empty if there are no texts.
     pub sealed: Vec<u8>,
-    /// Serialised UseColumn of a page; empty for other kinds.
+    /// Serialised UseColumn of a page, or CountColumn; empty for other kinds.
     pub uses: Vec<u8>,
 }
 

@@ -3,16 +3,20 @@
 //! They are written out here, and not generated, so that an auditor can link this crate without a protobuf compiler. The
 //! published `.proto` says what each field means; a test of `keyledger-proto` holds the two against each other.
 
+mod counted;
 mod import;
 mod policies;
 mod recorded;
+mod texts;
 mod uses;
 
 use prost::{Enumeration, Message, Oneof};
 
+pub use counted::{CategoryCount, CategoryCounted, CountColumn, CountRecord};
 pub use import::{ImportAlgorithm, ImportedVerifier, KeyImported, VerifierMigrated};
 pub use policies::{LedgerLimits, LedgerPolicy, LedgerPolicyUpdated, Rotation};
 pub use recorded::{Actor, ActorKind, Attribute, AttributeValue, EventRecorded, Outcome, Severity};
+pub use texts::{SealedColumn, SealedText, Texts};
 pub use uses::{
     Bounded, BoundedServingEnded, BoundedServingStarted, BoundedUses, Decision, DecisionReason,
     Spent, Use, UseColumn, UsePage, UseRecord,
@@ -43,7 +47,7 @@ pub struct Event {
     pub approval_ref: String,
     #[prost(
         oneof = "Kind",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40"
     )]
     pub kind: Option<Kind>,
 }
@@ -98,6 +102,8 @@ pub enum Kind {
     BoundedServingEnded(BoundedServingEnded),
     #[prost(message, tag = "39")]
     EventRecorded(EventRecorded),
+    #[prost(message, tag = "40")]
+    CategoryCounted(CategoryCounted),
 }
 
 impl Kind {
@@ -128,6 +134,7 @@ impl Kind {
             Kind::BoundedServingStarted(_) => 37,
             Kind::BoundedServingEnded(_) => 38,
             Kind::EventRecorded(_) => 39,
+            Kind::CategoryCounted(_) => 40,
         }
     }
 
@@ -158,7 +165,13 @@ impl Kind {
             Kind::BoundedServingStarted(_) => "bounded.started",
             Kind::BoundedServingEnded(_) => "bounded.ended",
             Kind::EventRecorded(_) => "event.recorded",
+            Kind::CategoryCounted(_) => "category.counted",
         }
+    }
+
+    /// Whether it changes what keys are, what they may do, or what holds for the ledger. The others have numbers of their own.
+    pub fn is_change(&self) -> bool {
+        !matches!(self, Kind::UsePage(_) | Kind::EventRecorded(_) | Kind::CategoryCounted(_))
     }
 
     /// The chain link of a key's lifecycle entry.
@@ -186,6 +199,7 @@ impl Kind {
             | Kind::BoundedServingStarted(_)
             | Kind::BoundedServingEnded(_)
             | Kind::EventRecorded(_)
+            | Kind::CategoryCounted(_)
             | Kind::ServerStarted(_)
             | Kind::UsePage(_) => None,
         }
@@ -198,50 +212,6 @@ pub struct Caller {
     pub key_id: Vec<u8>,
     #[prost(uint32, tag = "2")]
     pub version: u32,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Message)]
-pub struct SealedText {
-    #[prost(bytes = "vec", tag = "1")]
-    pub subject_ref: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    pub commitment: Vec<u8>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct Texts {
-    #[prost(string, tag = "1")]
-    pub reason: String,
-    #[prost(string, tag = "2")]
-    pub owner: String,
-    #[prost(string, tag = "3")]
-    pub purpose: String,
-    #[prost(string, tag = "4")]
-    pub description: String,
-    #[prost(string, tag = "5")]
-    pub client_address: String,
-    #[prost(string, tag = "6")]
-    pub client_user_agent: String,
-    #[prost(string, tag = "7")]
-    pub peer_address: String,
-    #[prost(string, tag = "8")]
-    pub responsible: String,
-    #[prost(string, repeated, tag = "9")]
-    pub descriptions: Vec<String>,
-    #[prost(string, tag = "10")]
-    pub actor: String,
-    #[prost(string, tag = "11")]
-    pub device: String,
-    #[prost(message, repeated, tag = "12")]
-    pub attributes: Vec<Attribute>,
-    #[prost(string, tag = "13")]
-    pub asked: String,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Message)]
-pub struct SealedColumn {
-    #[prost(bytes = "vec", repeated, tag = "1")]
-    pub sealed: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]

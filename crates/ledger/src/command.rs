@@ -154,6 +154,10 @@ pub enum ChangeKind {
     NoteDue {
         key_id: KeyId,
     },
+    /// Keyledger itself: tells how many events of each category there are. The salts are made from the seed.
+    CountCategories {
+        seed: [u8; 32],
+    },
     CreateRole {
         name: String,
         grants: Vec<Grant>,

@@ -8,7 +8,10 @@ mod ledgers;
 mod permissions;
 mod roles;
 
+use prost::Message;
+
 use crate::body::{self, Kind, OwnerKind};
+use crate::category::{self, MAX_CATEGORIES};
 use crate::command::{
     Change, ChangeKind, CreateKey, FirstSecret, MAX_AHEAD, NewSecret, Refusal, RotateKey, UpdateKey,
 };
@@ -30,8 +33,18 @@ use roles::{create_role, retire_role, update_role};
 #[derive(Clone, Debug)]
 pub struct Decided {
     pub kind: Kind,
+    pub beside: Beside,
+}
+
+/// What is kept beside an entry.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// The verifier of a new secret.
     pub secret: Option<SecretRow>,
+    /// The digest of a secret that was made elsewhere.
     pub imported: Option<ImportedRow>,
+    /// The counts of categories, serialised.
+    pub counts: Vec<u8>,
 }
 
 /// A verifier, for the table beside the ledger.
@@ -79,6 +92,7 @@ pub fn decide(
             create_role(state, caller, name, grants, *rotation, *max_staleness).map(only)
         }
         ChangeKind::UpdateRole(c) => update_role(state, caller, c).map(only),
+        ChangeKind::CountCategories { seed } => count_categories(state, seed, now),
         ChangeKind::RecordEvent(event) => record_event(state, event, now).map(only),
         ChangeKind::UpdatePolicy(c) => update_policy(state, caller, c).map(only),
         ChangeKind::RetireRole { name, etag } => retire_role(state, name, etag).map(only),
@@ -89,7 +103,7 @@ pub fn decide(
 }
 
 fn only(kind: Kind) -> Decided {
-    Decided { kind, secret: None, imported: None }
+    Decided { kind, beside: Beside::default() }
 }
 
 /// When it happened is for the service to say, but not much later than now.
@@ -97,12 +111,30 @@ fn record_event(state: &State, event: &body::EventRecorded, now: Time) -> Result
     if event.occurred_time_us > now.plus_micros(MAX_AHEAD).micros() {
         return Err(wrong("occur_time", "must be at most 5 minutes in the future"));
     }
+    if !state.counts.takes(&event.category) {
+        return Err(Refusal::LedgerFull { what: "categories", most: MAX_CATEGORIES as u64 });
+    }
     let occurred_time_us = match event.occurred_time_us {
         0 => now.micros(),
         said => said,
     };
     let number = state.next_event;
     Ok(Kind::EventRecorded(body::EventRecorded { occurred_time_us, number, ..event.clone() }))
+}
+
+/// Every replica wants to tell the counts; the first one does.
+fn count_categories(state: &State, seed: &[u8; 32], now: Time) -> Result<Decided, Refusal> {
+    if !state.counts.is_due(state.next_position, now) {
+        return Err(Refusal::AlreadyDone);
+    }
+    let counts = state.counts.salted(seed);
+    let kind = Kind::CategoryCounted(body::CategoryCounted {
+        categories: counts.len() as u32,
+        root: category::root(&counts).to_vec(),
+        number: state.counts.next_number,
+    });
+    let counts = body::CountColumn { counts }.encode_to_vec();
+    Ok(Decided { kind, beside: Beside { counts, ..Beside::default() } })
 }
 
 fn create_key(
@@ -141,12 +173,12 @@ fn create_key(
         FirstSecret::New(secret) => {
             let (version, secret) = new_version(peppers, c.key_id, 1, secret)?;
             let kind = Kind::KeyCreated(body::KeyCreated { version: Some(version), ..created });
-            Ok(Decided { kind, secret: Some(secret), imported: None })
+            Ok(Decided { kind, beside: Beside { secret: Some(secret), ..Beside::default() } })
         }
         FirstSecret::Imported(import) => {
             let (verifier, row) = imported::decide_verifier(state, peppers, c.key_id, import)?;
             let kind = Kind::KeyImported(body::KeyImported::new(created, verifier));
-            Ok(Decided { kind, secret: None, imported: Some(row) })
+            Ok(Decided { kind, beside: Beside { imported: Some(row), ..Beside::default() } })
         }
     }
 }
@@ -178,7 +210,7 @@ fn rotate_key(
             .micros(),
         until_first_use: c.until_first_use,
     });
-    Ok(Decided { kind, secret: Some(secret), imported: None })
+    Ok(Decided { kind, beside: Beside { secret: Some(secret), ..Beside::default() } })
 }
 
 fn revoke_key(state: &State, key_id: KeyId, kind: body::RevocationKind) -> Result<Kind, Refusal> {

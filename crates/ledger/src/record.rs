@@ -15,6 +15,8 @@ use zeroize::Zeroizing;
 
 use crate::body::{self, Event, ImportAlgorithm, Kind, OwnerKind, RevocationKind};
 use crate::bounded::Serving;
+#[cfg(doc)]
+use crate::category::CategoryCounts;
 use crate::grant::Grant;
 use crate::id::{KeyId, Time};
 use crate::imported::Imported;
@@ -178,7 +180,8 @@ impl RowMac {
     /// Binds the sum to a position of a ledger.
     pub fn of_sum(&self, ledger_id: &[u8; 16], at: &ProjectionAt, sum: RowSum) -> [u8; 32] {
         let numbers = [at.next_page, at.next_start, at.next_event].map(u64::to_be_bytes).concat();
-        let counters = [numbers, at.servings.clone()].concat();
+        let servings = (at.servings.len() as u64).to_be_bytes();
+        let counters = [&numbers, &servings[..], &at.servings, &at.counts].concat();
         let limbs: Vec<u8> = sum.0.iter().flat_map(|l| l.to_be_bytes()).collect();
         self.of("projections", ledger_id, &counters, at.position, &limbs)
     }
@@ -193,6 +196,8 @@ pub struct ProjectionAt {
     pub next_event: u64,
     /// As [`encode_servings`] writes them: how many uses are recorded can't be told from entries about no key.
     pub servings: Vec<u8>,
+    /// As [`CategoryCounts::encode`] writes them: they come from all entries.
+    pub counts: Vec<u8>,
 }
 
 impl ProjectionAt {
@@ -203,6 +208,7 @@ impl ProjectionAt {
             next_start: state.next_start,
             next_event: state.next_event,
             servings: encode_servings(&state.servings),
+            counts: state.counts.encode(),
         }
     }
 }

@@ -10,6 +10,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::body::{self, RevocationKind};
 use crate::bounded::Serving;
+use crate::category::CategoryCounts;
 use crate::command::DAY;
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time};
@@ -33,6 +34,8 @@ pub struct State {
     pub next_event: u64,
     /// The number that the next start of a server will have.
     pub next_start: u64,
+    /// How many events of each category there are.
+    pub counts: CategoryCounts,
     pub keys: OrdMap<KeyId, Arc<Key>>,
     /// What keys and changes must keep to.
     pub policy: Arc<CurrentPolicy>,
@@ -286,6 +289,11 @@ pub(crate) fn etag(leaf_hash: &Hash) -> String {
 }
 
 impl State {
+    /// How many entries are changes: the others have numbers of their own, without gaps.
+    pub fn changes(&self) -> u64 {
+        self.next_position - self.next_page - self.next_event - self.counts.next_number
+    }
+
     /// When the next thing is to be noted of a key.
     pub fn next_due(&self, key: &Key) -> Option<Time> {
         let end = key.next_end_note(&self.policy.policy.notice_days);
@@ -390,6 +398,7 @@ impl State {
             && self.newest_time == other.newest_time
             && (self.next_page, self.next_start) == (other.next_page, other.next_start)
             && self.next_event == other.next_event
+            && self.counts == other.counts
             && self.keys == other.keys
             && self.due == other.due
             && self.policy == other.policy

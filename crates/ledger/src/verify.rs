@@ -11,6 +11,7 @@ use crate::body::{
     DecisionReason, Event, Kind, SealedColumn, SealedText, UsePage, decode_canonical,
 };
 use crate::bounded::has_changed_since;
+use crate::category;
 use crate::entry::{Entry, EntryError};
 use crate::id::{KeyId, LedgerNumber, Time};
 use crate::judge::{self, Asked};
@@ -29,7 +30,7 @@ pub struct Found {
     pub entry: Entry,
     /// Serialised SealedColumn; `None` where the sealed bytes are not at hand.
     pub sealed: Option<Vec<u8>>,
-    /// Serialised UseColumn.
+    /// Serialised UseColumn of a page, or CountColumn.
     pub uses: Vec<u8>,
     /// The columns beside it, if it comes from a database.
     pub columns: Option<Columns>,
@@ -87,6 +88,10 @@ pub enum Problem {
     Column(&'static str),
     #[error("the uses beside the page: {0}")]
     Page(#[from] PageError),
+    #[error(
+        "the counts of categories beside the entry are not those that were signed, or not those of the entries before it"
+    )]
+    Counts,
     #[error("use {index} was allowed, but the state before it doesn't allow it")]
     Verdict { index: usize },
     #[error("the sealed texts beside the entry don't fit it")]
@@ -223,6 +228,11 @@ impl Verifier {
         }
         let uses = match &event.kind {
             Some(Kind::UsePage(page)) => self.check_page(page, &event, &found.uses)?,
+            Some(Kind::CategoryCounted(counted)) => {
+                let counts = category::read_counts(counted, &found.uses);
+                let right = counts.is_some_and(|counts| self.state.counts.are(&counts));
+                right.then(Vec::new).ok_or(Problem::Counts)?
+            }
             _ if !found.uses.is_empty() => return Err(Problem::Column("uses")),
             _ => vec![],
         };

@@ -216,7 +216,7 @@ mod tests {
             EventFilter { actor: Some(actor), action: "login".into(), ..Default::default() };
         let request = ListEventsRequest { filter: Some(filter), ..Default::default() };
         let asked = method("AuditService/ListEvents").asked(&request);
-        assert_eq!(asked.text, r#"filter{actor{}action:"login"}"#);
+        assert_eq!(asked.text, r#"filter{actor{},action:"login"}"#);
         assert_eq!(asked.person.as_deref(), Some("ann@example.com"));
         let long = ListEventsRequest { page_token: "ä".repeat(4_096), ..Default::default() };
         assert!(method("AuditService/ListEvents").asked(&long).text.len() <= MAX_ASKED);

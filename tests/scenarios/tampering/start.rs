@@ -73,7 +73,8 @@ fn a_key_set_back_to_active_in_the_projection_is_refused() {
         let bind = |to: &str| {
             format!(
                 "UPDATE projections p SET position = b.position, next_page = b.next_page,
-                        next_start = b.next_start, mac = b.mac
+                        next_start = b.next_start, next_event = b.next_event,
+                        servings = b.servings, counts = b.counts, mac = b.mac
                  FROM {to} b WHERE b.ledger_id = p.ledger_id"
             )
         };

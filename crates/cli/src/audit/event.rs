@@ -149,6 +149,7 @@ fn about(kind: &Kind) -> Option<String> {
         | Kind::BoundedServingEnded(_)
         | Kind::UsePage(_) => None,
         Kind::EventRecorded(_) => None,
+        Kind::CategoryCounted(counted) => Some(format!("{} categories", counted.categories)),
     }
 }
 

@@ -9,9 +9,8 @@ use crate::body::{DecisionReason, Event, Kind};
 use crate::command::{
     Answer, Call, Change, ChangeKind, Changed, CreateKey, Refusal, RotateKey, UpdateKey, UpdateRole,
 };
-use crate::decide::{SecretRow, decide};
+use crate::decide::{Beside, decide};
 use crate::id::KeyId;
-use crate::imported::ImportedRow;
 use crate::state::{Key, State};
 use crate::text::Sealed;
 
@@ -120,7 +119,7 @@ impl Run<'_> {
 
     /// A dry run: the change is made on a copy of the state, and the copy is dropped.
     fn validate(&mut self, call: Call, caller: &Authorised, change: &Change) -> Answer {
-        let tried = self.decide_event(&call, caller, change).and_then(|(event, ..)| {
+        let tried = self.decide_event(&call, caller, change).and_then(|(event, _)| {
             let mut state = self.state().clone();
             apply(&mut state, [0; 32], &event).map_err(|_| Refusal::Internal)?;
             Ok(changed(&state, &change.kind))
@@ -144,7 +143,7 @@ impl Run<'_> {
         call: &Call,
         caller: &Authorised,
         change: &Change,
-    ) -> Result<(Event, Option<SecretRow>, Option<ImportedRow>), Refusal> {
+    ) -> Result<(Event, Beside), Refusal> {
         let key = caller.key.as_deref();
         // Nobody approves what merely happened.
         if !matches!(change.kind, ChangeKind::RecordEvent(_)) {
@@ -158,7 +157,7 @@ impl Run<'_> {
         event.request_id = call.request.map_or(vec![], |r| r.id.to_vec());
         event.approval_ref = change.approval_ref.clone();
         event.texts = change.texts.iter().chain(&call.texts).map(Sealed::to_body).collect();
-        Ok((event, decided.secret, decided.imported))
+        Ok((event, decided.beside))
     }
 
     fn decide_and_write(
@@ -172,10 +171,11 @@ impl Run<'_> {
         if limits || !self.spent.is_empty() {
             self.close_page();
         }
-        let (event, secret, imported) = self.decide_event(call, caller, change)?;
+        let (event, Beside { secret, imported, counts }) =
+            self.decide_event(call, caller, change)?;
         let texts = change.texts.iter().chain(&call.texts);
         let sealed = sealed_column(texts.map(|t| t.bytes.clone()).collect());
-        let position = self.append(event, sealed, vec![])?;
+        let position = self.append(event, sealed, counts)?;
         if let Some(secret) = secret {
             self.batch
                 .head
@@ -287,6 +287,7 @@ fn changed(state: &State, kind: &ChangeKind) -> Changed {
         ),
         ChangeKind::UpdatePolicy(_) => Changed::Policy(state.policy.clone()),
         ChangeKind::RecordEvent(_)
+        | ChangeKind::CountCategories { .. }
         | ChangeKind::StartBounded { .. }
         | ChangeKind::EndBounded { .. }
         | ChangeKind::OpenLedger(_)

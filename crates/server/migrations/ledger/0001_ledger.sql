@@ -19,7 +19,7 @@ CREATE TABLE entries (
     signature bytea NOT NULL CHECK (octet_length(signature) = 64),
     -- Personal texts, sealed under data keys that lie elsewhere.
     sealed bytea NOT NULL CHECK (octet_length(sealed) <= 65535),
-    -- The uses of a page.
+    -- The uses of a page, or the counts of categories.
     uses bytea NOT NULL CHECK (octet_length(uses) <= 33554432),
     -- Derived from body, for queries. Verification derives them again.
     kind smallint NOT NULL,
@@ -42,12 +42,13 @@ CREATE UNIQUE INDEX entries_of_key ON entries (ledger_id, key_id, stream_version
 CREATE INDEX entries_of_caller ON entries (ledger_id, caller_key_id, position) WHERE caller_key_id IS NOT NULL;
 CREATE INDEX entries_of_trace ON entries (ledger_id, trace_id, position) WHERE trace_id IS NOT NULL;
 -- Changes that are about no key: a replica folds roles and ledgers from these when it starts. Pages (23) are most rows.
-CREATE INDEX entries_about_no_key ON entries (ledger_id, position) WHERE key_id IS NULL AND kind NOT IN (23, 39);
+CREATE INDEX entries_about_no_key ON entries (ledger_id, position) WHERE key_id IS NULL AND kind NOT IN (23, 39, 40);
 CREATE INDEX entries_of_category ON entries (ledger_id, category, position) WHERE category IS NOT NULL;
-CREATE INDEX entries_that_are_changes ON entries (ledger_id, position) WHERE kind NOT IN (23, 39);
+CREATE INDEX entries_that_are_changes ON entries (ledger_id, position) WHERE kind NOT IN (23, 39, 40);
 CREATE INDEX entries_that_are_no_pages ON entries (ledger_id, position) WHERE kind <> 23;
 CREATE INDEX entries_that_are_pages ON entries (ledger_id, position) WHERE kind = 23;
 CREATE INDEX entries_that_are_events ON entries (ledger_id, position) WHERE kind = 39;
+CREATE INDEX entries_that_count ON entries (ledger_id, position) WHERE kind = 40;
 COMMENT ON TABLE entries IS
     'The signed, append-only record. Whoever can change a row can not sign it: verification names its position.';
 
@@ -91,6 +92,8 @@ CREATE TABLE projections (
     next_event bigint NOT NULL CHECK (next_event >= 0),
     -- Replicas that answer from memory: 32 bytes each.
     servings bytea NOT NULL,
+    -- How many events of each category there are: at most 500 categories.
+    counts bytea NOT NULL,
     mac bytea NOT NULL CHECK (octet_length(mac) = 32)
 );
 COMMENT ON TABLE projections IS
@@ -176,7 +179,7 @@ GRANT SELECT, INSERT ON entries, tiles, checkpoints, key_secrets, requests, key_
 GRANT SELECT, INSERT, DELETE ON imported_secrets TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (lock_only) ON ledgers TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, state, mac) ON keys TO keyledger_app;
-GRANT SELECT, INSERT, UPDATE (position, next_page, next_start, next_event, servings, mac) ON projections TO keyledger_app;
+GRANT SELECT, INSERT, UPDATE (position, next_page, next_start, next_event, servings, counts, mac) ON projections TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (next_position) ON key_uses_progress TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, time_us) ON key_last_uses TO keyledger_app;
 GRANT SELECT ON ledgers, entries, tiles, checkpoints, keys, projections TO keyledger_auditor;

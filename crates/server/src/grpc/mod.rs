@@ -11,6 +11,7 @@
 mod audit;
 mod call;
 mod checks;
+mod counts;
 mod events;
 mod follow;
 mod gate;

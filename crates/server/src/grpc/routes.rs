@@ -10,8 +10,8 @@ use keyledger_proto::{GetEventRequest, StreamEventsRequest, VerifyKeyRequest, Wa
 use super::gate::Recorded::{Before, Change, Opened, Verdict};
 use super::gate::{Route, exchanging, reading, streaming, unary};
 use super::{
-    audit, checks, import, keys, ledgers, list_events, lists, permissions, record, roles, stream,
-    watch,
+    audit, checks, counts, import, keys, ledgers, list_events, lists, permissions, record, roles,
+    stream, watch,
 };
 
 type Checked<T> = Result<T, Vec<Violation>>;
@@ -105,6 +105,13 @@ fn table() -> Vec<(&'static str, Route)> {
         ("AuditService/ListEvents", reading(parse::list_events, list_events::list_events)),
         ("AuditService/GetEvent", reading(get_event, audit::get_event)),
         ("AuditService/StreamEvents", streaming(Opened, stream_events, stream::stream_events)),
+        (
+            "AuditService/GetCategoryCounts",
+            reading(
+                |_: keyledger_proto::GetCategoryCountsRequest| Ok(()),
+                counts::get_category_counts,
+            ),
+        ),
         (
             "AuditService/GetCheckpoint",
             unary(Before, |_: keyledger_proto::GetCheckpointRequest| Ok(()), audit::get_checkpoint),

@@ -1,9 +1,8 @@
 //! WatchKeys: every change of a key, a role or the ledger itself once, in order, from a position on. What was only used is
 //! passed over unread.
 
-use keyledger_ledger::body::{Event, Kind};
+use keyledger_ledger::body::Event;
 use keyledger_ledger::id::KeyId;
-use keyledger_ledger::state::State;
 use keyledger_proto::{WatchKeysRequest, WatchKeysResponse, show};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
@@ -41,13 +40,13 @@ impl Source for Changes {
     ) -> Result<(), Ended> {
         let head = self.call.head();
         // Only pages have come since.
-        if self.seen == Some(changes(&head.state)) {
+        if self.seen == Some(head.state.changes()) {
             reader.next = end;
             return Ok(());
         }
         self.send_chunk(reader, CHUNK.min(end - reader.next)).await?;
         if reader.next == head.state.next_position {
-            self.seen = Some(changes(&head.state));
+            self.seen = Some(head.state.changes());
         }
         Ok(())
     }
@@ -56,12 +55,6 @@ impl Source for Changes {
         self.require_that_it_may_read()?;
         Ok(WatchKeysResponse { change: None, next_position: Some(next_position) })
     }
-}
-
-/// How many entries of a ledger are neither pages of uses nor events of other services: these have numbers of their own,
-/// without gaps.
-fn changes(state: &State) -> u64 {
-    state.next_position - state.next_page - state.next_event
 }
 
 impl Changes {
@@ -93,11 +86,7 @@ impl Changes {
     fn reply(&self, entry: &StoredEntry) -> Result<Option<WatchKeysResponse>, Failure> {
         let event = Event::from_signed(&entry.entry.body)
             .map_err(|_| Failure::Internal("a stored entry can't be read"))?;
-        let Some(kind) = event
-            .kind
-            .as_ref()
-            .filter(|kind| !matches!(kind, Kind::UsePage(_) | Kind::EventRecorded(_)))
-        else {
+        let Some(kind) = event.kind.as_ref().filter(|kind| kind.is_change()) else {
             return Ok(None);
         };
         self.require_that_it_may_read()?;

@@ -21,6 +21,7 @@ const CHUNK: i64 = 512;
 /// The kinds of pages and of events.
 const PAGE: i16 = 23;
 const EVENT: i16 = 39;
+const COUNTS: i16 = 40;
 /// Of how many ledgers the newest folded state is kept.
 const MAX_KEPT: usize = 8;
 
@@ -146,13 +147,14 @@ impl History {
             Some(Kind::EventRecorded(event)) => event.number + 1,
             Some(_) => return Err(damaged(position, "what is marked as an event isn't one").into()),
         };
-        let others = |position: u64, pages, events| {
-            position.checked_sub(pages).and_then(|rest| rest.checked_sub(events))
+        let counts = match newest(COUNTS).await? {
+            None => 0,
+            Some(Kind::CategoryCounted(counted)) => counted.number + 1,
+            Some(_) => return Err(damaged(position, "what is marked as counts isn't one").into()),
         };
-        let changes = others(position, pages, events);
-        let changes = changes.ok_or_else(|| damaged(position, "its pages and events"))?;
-        let now = others(live.next_position, live.next_page, live.next_event);
-        Ok((now != Some(changes)).then_some(changes))
+        let changes = position.checked_sub(pages + events + counts);
+        let changes = changes.ok_or_else(|| damaged(position, "its pages, events and counts"))?;
+        Ok((live.changes() != changes).then_some(changes))
     }
 
     fn require_near(&self, changes: u64) -> Result<(), PastError> {

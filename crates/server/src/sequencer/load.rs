@@ -8,6 +8,7 @@ use deadpool_postgres::Client;
 use keyledger_ledger::apply::{apply, fold_key};
 use keyledger_ledger::batch::Head;
 use keyledger_ledger::body::{Event, Kind};
+use keyledger_ledger::category::CategoryCounts;
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::merkle::TileWriter;
 use keyledger_ledger::note::{self, NoteKey};
@@ -107,7 +108,8 @@ async fn from_projection(
         return Ok(None);
     }
     let Some(servings) = decode_servings(&at.servings) else { return Ok(None) };
-    state.servings = servings;
+    let Some(counts) = CategoryCounts::decode(&at.counts) else { return Ok(None) };
+    (state.servings, state.counts) = (servings, counts);
     state.next_position = at.position;
     state.next_page = at.next_page;
     state.next_event = at.next_event;

@@ -3,6 +3,7 @@
 //! - [`Ledger`]: what the rest of the server holds: submit a command, look at a snapshot, wait for news.
 //! - `run`: the write path, told from top to bottom.
 //! - `checkpoint`: signs size and root at an interval.
+//! - `counts`: tells how many events of each category there are.
 //! - `ends`: notes that keys end soon, or have ended.
 //! - `folding`: refusals beyond ten equal ones a second wait, and share a record.
 //! - `history`: its state as it was.
@@ -13,6 +14,7 @@
 
 mod catch_up;
 mod checkpoint;
+mod counts;
 mod ends;
 mod folding;
 mod history;
@@ -146,6 +148,7 @@ impl Ledger {
             }
         });
         tokio::spawn(checkpoint::run(Arc::downgrade(&ledger)));
+        tokio::spawn(counts::run(Arc::downgrade(&ledger)));
         tokio::spawn(ends::run(Arc::downgrade(&ledger)));
         tokio::spawn(memory::run(Arc::downgrade(&ledger)));
         Ok(ledger)

@@ -228,7 +228,7 @@ pub(crate) async fn about_no_key(
 ) -> Result<Vec<StoredEntry>, StoreError> {
     let sql = format!(
         "/* entries::about_no_key */ SELECT {BRIEF} FROM entries
-         WHERE ledger_id = $1 AND key_id IS NULL AND kind NOT IN (23, 39) AND position < $2 ORDER BY position"
+         WHERE ledger_id = $1 AND key_id IS NULL AND kind NOT IN (23, 39, 40) AND position < $2 ORDER BY position"
     );
     let rows = client.query(&sql, &[&ledger_id, &(before as i64)]).await?;
     rows.iter().map(brief).collect()
@@ -243,7 +243,7 @@ pub(crate) async fn changes(
 ) -> Result<Vec<StoredEntry>, StoreError> {
     let sql = format!(
         "/* entries::changes */ SELECT {BRIEF} FROM entries
-         WHERE ledger_id = $1 AND position >= $2 AND position < $3 AND kind NOT IN (23, 39) ORDER BY position LIMIT $4"
+         WHERE ledger_id = $1 AND position >= $2 AND position < $3 AND kind NOT IN (23, 39, 40) ORDER BY position LIMIT $4"
     );
     let statement = client.prepare_cached(&sql).await?;
     let params: [&(dyn ToSql + Sync); 4] =
@@ -259,7 +259,7 @@ pub(crate) async fn count_about_no_key(
     limit: u64,
 ) -> Result<u64, StoreError> {
     let sql = "/* entries::count_about_no_key */ SELECT count(*) FROM (
-                   SELECT FROM entries WHERE ledger_id = $1 AND position < $2 AND key_id IS NULL AND kind NOT IN (23, 39)
+                   SELECT FROM entries WHERE ledger_id = $1 AND position < $2 AND key_id IS NULL AND kind NOT IN (23, 39, 40)
                    LIMIT $3) AS counted";
     let statement = client.prepare_cached(sql).await?;
     let params: [&(dyn ToSql + Sync); 3] = [&ledger_id, &(before as i64), &(limit as i64)];
@@ -345,6 +345,17 @@ pub(crate) async fn change_positions(
         }
     };
     Ok(rows.iter().map(|r| r.get::<_, i64>(0) as u64).collect())
+}
+
+/// Position of the newest entry that tells how many events of each category there are.
+pub(crate) async fn newest_counts(
+    client: &Client,
+    ledger_id: Uuid,
+) -> Result<Option<u64>, StoreError> {
+    let sql = "/* entries::newest_counts */ SELECT position FROM entries
+               WHERE ledger_id = $1 AND kind = 40 ORDER BY position DESC LIMIT 1";
+    let row = client.query_opt(&client.prepare_cached(sql).await?, &[&ledger_id]).await?;
+    Ok(row.map(|r| r.get::<_, i64>(0) as u64))
 }
 
 /// Positions of all entries before `before`, newest first.
