@@ -9,6 +9,8 @@
 mod imports;
 #[path = "freeze/policies.rs"]
 mod policies;
+#[path = "freeze/recorded.rs"]
+mod recorded;
 #[path = "../scenarios/world.rs"]
 #[allow(dead_code)]
 mod world;

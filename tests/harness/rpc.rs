@@ -169,6 +169,11 @@ impl Rpc for GetEventRequest {
     const PATH: &'static str = "/keyledger.v1.AuditService/GetEvent";
 }
 
+impl Rpc for RegisterProducerKeysRequest {
+    type Reply = RegisterProducerKeysResponse;
+    const PATH: &'static str = "/keyledger.v1.AuditService/RegisterProducerKeys";
+}
+
 impl Rpc for GetCategoryCountsRequest {
     type Reply = GetCategoryCountsResponse;
     const PATH: &'static str = "/keyledger.v1.AuditService/GetCategoryCounts";

@@ -138,6 +138,11 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
             let event = Some(login("alice@example.com", "security/login"));
             (Does::Change, RecordEventStreamRequest { event }.encode_to_vec())
         }
+        "AuditService/RegisterProducerKeys" => {
+            let request =
+                RegisterProducerKeysRequest { reason: "ticket 4711".into(), ..Default::default() };
+            (Does::Change, request.encode_to_vec())
+        }
         "AuditService/ListEvents" => (Does::Read, ListEventsRequest::default().encode_to_vec()),
         "AuditService/GetEvent" => (
             Does::Read,

@@ -31,6 +31,7 @@ mod paging;
 mod past;
 mod permissions;
 mod policy;
+mod producers;
 mod recorded;
 mod records;
 mod repeats;

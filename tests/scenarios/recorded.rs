@@ -56,6 +56,7 @@ fn an_event_is_kept_with_all_that_was_said_and_found_on_every_replica() {
                 attribute("dry", Value::Flag(true), false),
             ],
             event_id: "portal-1".into(),
+            signature: None,
         };
         let request = RecordEventsRequest { events: vec![event.clone()], atomic: false };
         let outcome = portal.call(request).await.unwrap().outcomes.remove(0);

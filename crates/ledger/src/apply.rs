@@ -2,6 +2,7 @@
 
 mod keys;
 mod permissions;
+mod producers;
 
 use std::sync::Arc;
 
@@ -160,7 +161,8 @@ fn apply_kind(state: &mut State, at: &At, kind: &Kind) -> Result<(), ApplyError>
         Kind::RoleRetired(e) => retire_role(state, at, e),
         Kind::PermissionsRegistered(e) => permissions::register(state, at, e),
         Kind::ServerStarted(e) => start_server(state, e),
-        Kind::EventRecorded(e) => count_event(state, e),
+        Kind::EventRecorded(e) => count_event(state, at, e),
+        Kind::ProducerKeysRegistered(e) => producers::register(state, at, e),
         Kind::CategoryCounted(e) => tell_counts(state, at, e),
         Kind::UsePage(e) => count_page(state, at, e),
     }
@@ -437,7 +439,7 @@ fn staleness(micros: i64) -> Result<i64, ApplyError> {
 }
 
 /// What other services record changes nothing but their number; and it must be well-formed.
-fn count_event(state: &mut State, e: &body::EventRecorded) -> Result<(), ApplyError> {
+fn count_event(state: &mut State, at: &At, e: &body::EventRecorded) -> Result<(), ApplyError> {
     let good = |actor: &body::Actor| match &actor.actor {
         Some(ActorKind::UserRef(reference)) => reference.len() == 16,
         Some(ActorKind::Service(name)) => !name.is_empty(),
@@ -451,6 +453,9 @@ fn count_event(state: &mut State, e: &body::EventRecorded) -> Result<(), ApplyEr
     let known = Outcome::try_from(e.outcome).is_ok() && Severity::try_from(e.severity).is_ok();
     if !values || !known {
         return Err(ApplyError::Field("event"));
+    }
+    if !producers::may_have_signed(state, at.caller, e) {
+        return Err(ApplyError::Field("signature"));
     }
     if e.number != state.next_event {
         return Err(ApplyError::Number);

@@ -15,7 +15,10 @@ use prost::{Enumeration, Message, Oneof};
 pub use counted::{CategoryCount, CategoryCounted, CountColumn, CountRecord};
 pub use import::{ImportAlgorithm, ImportedVerifier, KeyImported, VerifierMigrated};
 pub use policies::{LedgerLimits, LedgerPolicy, LedgerPolicyUpdated, Rotation};
-pub use recorded::{Actor, ActorKind, Attribute, AttributeValue, EventRecorded, Outcome, Severity};
+pub use recorded::{
+    Actor, ActorKind, Attribute, AttributeValue, EventRecorded, Outcome, ProducerKeysRegistered,
+    ProducerSignature, Severity,
+};
 pub use texts::{SealedColumn, SealedText, Texts};
 pub use uses::{
     Bounded, BoundedServingEnded, BoundedServingStarted, BoundedUses, Decision, DecisionReason,
@@ -47,7 +50,7 @@ pub struct Event {
     pub approval_ref: String,
     #[prost(
         oneof = "Kind",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41"
     )]
     pub kind: Option<Kind>,
 }
@@ -104,6 +107,8 @@ pub enum Kind {
     EventRecorded(EventRecorded),
     #[prost(message, tag = "40")]
     CategoryCounted(CategoryCounted),
+    #[prost(message, tag = "41")]
+    ProducerKeysRegistered(ProducerKeysRegistered),
 }
 
 impl Kind {
@@ -135,6 +140,7 @@ impl Kind {
             Kind::BoundedServingEnded(_) => 38,
             Kind::EventRecorded(_) => 39,
             Kind::CategoryCounted(_) => 40,
+            Kind::ProducerKeysRegistered(_) => 41,
         }
     }
 
@@ -166,6 +172,7 @@ impl Kind {
             Kind::BoundedServingEnded(_) => "bounded.ended",
             Kind::EventRecorded(_) => "event.recorded",
             Kind::CategoryCounted(_) => "category.counted",
+            Kind::ProducerKeysRegistered(_) => "producer.keys-registered",
         }
     }
 
@@ -200,6 +207,7 @@ impl Kind {
             | Kind::BoundedServingEnded(_)
             | Kind::EventRecorded(_)
             | Kind::CategoryCounted(_)
+            | Kind::ProducerKeysRegistered(_)
             | Kind::ServerStarted(_)
             | Kind::UsePage(_) => None,
         }

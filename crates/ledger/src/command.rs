@@ -168,6 +168,10 @@ pub enum ChangeKind {
     UpdatePolicy(UpdatePolicy),
     /// What happened in another service. Its personal parts lie in the texts.
     RecordEvent(Box<EventRecorded>),
+    /// All public keys by which the caller signs what it records, from now on.
+    RegisterProducerKeys {
+        public_keys: Vec<Vec<u8>>,
+    },
     RetireRole {
         name: String,
         etag: String,

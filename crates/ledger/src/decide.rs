@@ -6,6 +6,7 @@
 mod gives;
 mod ledgers;
 mod permissions;
+mod producers;
 mod roles;
 
 use prost::Message;
@@ -93,7 +94,10 @@ pub fn decide(
         }
         ChangeKind::UpdateRole(c) => update_role(state, caller, c).map(only),
         ChangeKind::CountCategories { seed } => count_categories(state, seed, now),
-        ChangeKind::RecordEvent(event) => record_event(state, event, now).map(only),
+        ChangeKind::RecordEvent(event) => record_event(state, caller, event, now).map(only),
+        ChangeKind::RegisterProducerKeys { public_keys } => {
+            producers::register(caller, public_keys).map(only)
+        }
         ChangeKind::UpdatePolicy(c) => update_policy(state, caller, c).map(only),
         ChangeKind::RetireRole { name, etag } => retire_role(state, name, etag).map(only),
         ChangeKind::RegisterPermissions { prefix, names } => {
@@ -107,7 +111,13 @@ fn only(kind: Kind) -> Decided {
 }
 
 /// When it happened is for the service to say, but not much later than now.
-fn record_event(state: &State, event: &body::EventRecorded, now: Time) -> Result<Kind, Refusal> {
+fn record_event(
+    state: &State,
+    caller: Option<&Key>,
+    event: &body::EventRecorded,
+    now: Time,
+) -> Result<Kind, Refusal> {
+    producers::check_signer(state, caller, event)?;
     if event.occurred_time_us > now.plus_micros(MAX_AHEAD).micros() {
         return Err(wrong("occur_time", "must be at most 5 minutes in the future"));
     }

@@ -121,7 +121,7 @@ pub fn public_key_digest(key: &VerifyingKey) -> Hash {
 }
 
 /// `DSSEv1 <length> <type> <length> <body>`, lengths in decimal.
-fn pre_authentication_encoding(payload_type: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn pre_authentication_encoding(payload_type: &str, body: &[u8]) -> Vec<u8> {
     let mut message =
         format!("DSSEv1 {} {} {} ", payload_type.len(), payload_type, body.len()).into_bytes();
     message.extend_from_slice(body);

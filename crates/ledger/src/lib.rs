@@ -23,6 +23,7 @@ pub mod note;
 pub mod page;
 pub mod permissions;
 pub mod policy;
+pub mod producer;
 pub mod proof;
 pub mod record;
 pub mod refusals;

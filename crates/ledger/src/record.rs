@@ -22,6 +22,7 @@ use crate::id::{KeyId, Time};
 use crate::imported::Imported;
 use crate::merkle::Hash;
 use crate::policy::Rotation;
+use crate::producer::Producer;
 use crate::restrict::{Restrictions, Used};
 use crate::state::{Key, Label, Owner, RegisteredPermissions, Revoked, Role, State, Version};
 
@@ -163,6 +164,19 @@ impl RowMac {
                 DiffItem::Update { old: (_, a), new: (_, b) } => {
                     sum.add(permissions(a), false);
                     sum.add(permissions(b), true);
+                }
+            }
+        }
+        let producer = |(id, p): (&KeyId, &Producer)| {
+            self.of("tag producers", &[0; 16], id.as_bytes(), p.position, &[])
+        };
+        for item in old.producers.diff(&new.producers) {
+            match item {
+                DiffItem::Add(id, p) => sum.add(producer((id, p)), true),
+                DiffItem::Remove(id, p) => sum.add(producer((id, p)), false),
+                DiffItem::Update { old: (id, a), new: (_, b) } => {
+                    sum.add(producer((id, a)), false);
+                    sum.add(producer((id, b)), true);
                 }
             }
         }

@@ -17,6 +17,7 @@ use crate::id::{KeyId, LedgerNumber, Time};
 use crate::imported::{Digest, Imported, Lookup, MAX_PREFIX_LENGTHS};
 use crate::merkle::Hash;
 use crate::policy::{CurrentPolicy, Rotation};
+use crate::producer::Producer;
 use crate::restrict::{Restrictions, Used};
 use crate::secret::Verifier;
 
@@ -50,6 +51,8 @@ pub struct State {
     pub roles: OrdMap<Arc<str>, Arc<Role>>,
     /// What services registered in the catalogue of permissions, by prefix.
     pub permissions: OrdMap<Arc<str>, Arc<RegisteredPermissions>>,
+    /// The public keys by which those who record events sign them, by the key that registered them.
+    pub producers: OrdMap<KeyId, Arc<Producer>>,
     /// Ledgers that were promised; only in the system ledger.
     pub registered: OrdMap<LedgerNumber, Arc<RegisteredLedger>>,
     /// What secrets are checked against. Not from the entries: they hold commitments to these.
@@ -406,6 +409,7 @@ impl State {
             && self.imported == other.imported
             && self.roles == other.roles
             && self.permissions == other.permissions
+            && self.producers == other.producers
             && self.registered == other.registered
     }
 }

@@ -18,6 +18,7 @@ use crate::judge::{self, Asked};
 use crate::merkle::{Hash, Tile, TileWriter};
 use crate::note::{Checkpoint, NoteError, NoteKey};
 use crate::page::{self, PageError, ReadUse};
+use crate::producer::has_signed;
 use crate::record::Columns;
 use crate::restrict::{Circumstances, OWN_AUDIENCE, Source};
 use crate::state::State;
@@ -92,6 +93,8 @@ pub enum Problem {
         "the counts of categories beside the entry are not those that were signed, or not those of the entries before it"
     )]
     Counts,
+    #[error("what is kept as signed by the producer of the event was not signed by it")]
+    Producer,
     #[error("use {index} was allowed, but the state before it doesn't allow it")]
     Verdict { index: usize },
     #[error("the sealed texts beside the entry don't fit it")]
@@ -354,7 +357,11 @@ impl Verifier {
         for (index, (text, sealed)) in of_entry.chain(of_uses).enumerate() {
             match opener.open(position, index, text, sealed) {
                 Opening::Opened(opened) if opened.matches(text) && opened.decode().is_some() => {
-                    self.counts.texts_opened += 1
+                    self.counts.texts_opened += 1;
+                    let texts = opened.decode().unwrap_or_default();
+                    if index == 0 && !self.is_signed(event, &texts.signed) {
+                        return Err(Problem::Producer);
+                    }
                 }
                 Opening::Opened(_) | Opening::Damaged => return Err(Problem::Commitment { index }),
                 Opening::NoKeys => self.counts.texts_unopened += 1,
@@ -362,6 +369,16 @@ impl Verifier {
             }
         }
         Ok(())
+    }
+
+    /// Whether the producer of an event has signed what is kept of it, if it is said to have.
+    fn is_signed(&self, event: &Event, payload: &[u8]) -> bool {
+        let Some(Kind::EventRecorded(recorded)) = &event.kind else { return true };
+        let Some(signature) = &recorded.signature else { return true };
+        let caller = event.caller.as_ref().and_then(|c| KeyId::from_slice(&c.key_id));
+        let producer = caller.and_then(|id| self.state.producers.get(&id));
+        let key = producer.and_then(|p| p.key(&signature.public_key_sha256));
+        key.is_some_and(|key| has_signed(key, payload, &signature.signature))
     }
 
     fn check_root(&mut self) -> Result<(), Finding> {

@@ -30,7 +30,10 @@ pub use ledgers::{
 pub use import::{ImportKeys, KeyToImport, import_keys};
 
 pub use event_filter::{EventFilter, ListEvents, list_events};
-pub use events::{ActorName, CheckedEvent, CheckedEvents, RecordedEvent, event, record_events};
+pub use events::{
+    ActorName, CheckedEvent, CheckedEvents, RecordedEvent, RegisterProducerKeys, Signed, event,
+    record_events, register_producer_keys,
+};
 pub use filters::{KeyFilter, ListKeys, RevokeKeys, list_keys, revoke_keys};
 
 pub use permissions::{RegisterPermissions, register_permissions};

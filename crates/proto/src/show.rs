@@ -17,7 +17,8 @@ use uuid::Uuid;
 
 use crate::{
     Actor, AuditEvent, EventAttribute, KeyState, KeyVersion, Ledger, LedgerLimits, LedgerPolicy,
-    Owner, Revocation, RotationPolicy, VerifyKeyResponse, actor, event_attribute, owner,
+    Owner, Revocation, RotationPolicy, SignedByProducer, VerifyKeyResponse, actor, event_attribute,
+    owner,
 };
 
 pub fn timestamp(time: Time) -> prost_types::Timestamp {
@@ -376,6 +377,11 @@ pub fn recorded_event(
         user_agent: about.client_user_agent.clone(),
         device: about.device.clone(),
         attributes: clear.chain(personal).collect(),
+        signature: recorded.signature.as_ref().map(|s| SignedByProducer {
+            payload: about.signed.clone(),
+            public_key_sha256: s.public_key_sha256.clone(),
+            signature: s.signature.clone(),
+        }),
         ..change_event(position, leaf_hash, event, std::slice::from_ref(about))
     }
 }

@@ -1,8 +1,6 @@
 //! What services register, what holds in the ledger, secrets that grow old, rotations until first use, and answers from memory.
 
-use keyledger_ledger::body::{
-    self, ActorKind, AttributeValue, Decision, DecisionReason, Outcome, Severity, Texts,
-};
+use keyledger_ledger::body::{self, Decision, DecisionReason, Texts};
 use keyledger_ledger::bounded::BoundedUse;
 use keyledger_ledger::command::{
     Action, ChangeKind, Command, DAY, Expiry, RotateKey, SECOND, UpdatePolicy,
@@ -42,47 +40,6 @@ impl Story {
         self.answered_from_memory(&token);
         self.recorded();
         self.overdue(&token);
-    }
-
-    /// What another service says of alice, and what is refused.
-    fn recorded(&mut self) {
-        self.wait(SECOND);
-        let attribute =
-            |name: &str, value| body::Attribute { name: name.into(), value: Some(value) };
-        for occurred_time_us in [0, i64::MAX] {
-            let texts = Texts {
-                reason: "quarterly closing".into(),
-                actor: "alice@example.com".into(),
-                client_address: "203.0.113.9".into(),
-                device: "laptop 4711".into(),
-                attributes: vec![attribute("mail", AttributeValue::Text("a@example.com".into()))],
-                ..Texts::default()
-            };
-            let actor = ActorKind::UserRef(self.alice.reference.to_vec());
-            let service = ActorKind::Service("batch".into());
-            let actor_of = |kind| body::Actor { actor: Some(kind) };
-            let event = body::EventRecorded {
-                actor: Some(actor_of(actor)),
-                on_behalf_of: vec![actor_of(service)],
-                action: "invoice.export".into(),
-                resource: "invoices/2026".into(),
-                outcome: Outcome::Denied as i32,
-                category: "user-activity".into(),
-                severity: Severity::Medium as i32,
-                occurred_time_us,
-                attributes: vec![
-                    attribute("rows", AttributeValue::Integer(17)),
-                    attribute("share", AttributeValue::Number(0.5)),
-                    attribute("dry", AttributeValue::Flag(true)),
-                ],
-                number: 0,
-            };
-            let kind = ChangeKind::RecordEvent(Box::new(event));
-            let mut record = self.change("AuditService/RecordEvents", kind, texts, self.alice);
-            record.call.permission = "audit.write";
-            record.call.resource = "logs/user-activity".into();
-            self.run(vec![record]);
-        }
     }
 
     fn new_policy(&mut self) {

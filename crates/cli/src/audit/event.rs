@@ -149,6 +149,9 @@ fn about(kind: &Kind) -> Option<String> {
         | Kind::BoundedServingEnded(_)
         | Kind::UsePage(_) => None,
         Kind::EventRecorded(_) => None,
+        Kind::ProducerKeysRegistered(registered) => {
+            Some(format!("{} public keys", registered.public_keys.len()))
+        }
         Kind::CategoryCounted(counted) => Some(format!("{} categories", counted.categories)),
     }
 }

@@ -288,6 +288,7 @@ fn changed(state: &State, kind: &ChangeKind) -> Changed {
         ChangeKind::UpdatePolicy(_) => Changed::Policy(state.policy.clone()),
         ChangeKind::RecordEvent(_)
         | ChangeKind::CountCategories { .. }
+        | ChangeKind::RegisterProducerKeys { .. }
         | ChangeKind::StartBounded { .. }
         | ChangeKind::EndBounded { .. }
         | ChangeKind::OpenLedger(_)

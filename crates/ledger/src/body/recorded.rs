@@ -24,6 +24,24 @@ pub struct EventRecorded {
     pub attributes: Vec<Attribute>,
     #[prost(uint64, tag = "10")]
     pub number: u64,
+    #[prost(message, optional, tag = "11")]
+    pub signature: Option<ProducerSignature>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct ProducerSignature {
+    #[prost(bytes = "vec", tag = "1")]
+    pub public_key_sha256: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub signature: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct ProducerKeysRegistered {
+    #[prost(bytes = "vec", tag = "1")]
+    pub key_id: Vec<u8>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub public_keys: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]

@@ -40,6 +40,8 @@ pub struct Texts {
     pub attributes: Vec<Attribute>,
     #[prost(string, tag = "13")]
     pub asked: String,
+    #[prost(bytes = "vec", tag = "14")]
+    pub signed: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]

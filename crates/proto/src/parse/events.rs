@@ -5,9 +5,15 @@ use std::net::IpAddr;
 use keyledger_ledger::body::{Attribute, AttributeValue, Outcome, Severity};
 use keyledger_ledger::grant::check_resource;
 use keyledger_ledger::id::Time;
+use keyledger_ledger::producer::{MAX_KEYS, MAX_PAYLOAD, Producer};
 use keyledger_ledger::text::{MAX_TEXT, check_line, check_required_line};
 
-use super::{MAX_ITEMS, MAX_USER, MAX_USER_AGENT, Violation, Violations, micros, parse_address};
+use prost::Message;
+
+use super::changes::parse_common;
+use super::{
+    Common, MAX_ITEMS, MAX_USER, MAX_USER_AGENT, Violation, Violations, micros, parse_address,
+};
 use crate::event_attribute::Value;
 use crate::{NewEvent, actor};
 
@@ -32,6 +38,24 @@ pub enum ActorName {
     Service(String),
 }
 
+/// What is asked of RegisterProducerKeys.
+pub struct RegisterProducerKeys {
+    pub public_keys: Vec<Vec<u8>>,
+    pub common: Common,
+}
+
+pub fn register_producer_keys(
+    r: crate::RegisterProducerKeysRequest,
+) -> Result<RegisterProducerKeys, Vec<Violation>> {
+    let mut v = Violations::default();
+    if Producer::new(&r.public_keys, 0).is_none() {
+        let problem = format!("must hold at most {MAX_KEYS} Ed25519 public keys, each once");
+        v.add("public_keys", problem);
+    }
+    let common = parse_common(&mut v, r.reason, &r.request_id, r.validate_only, r.approval_ref);
+    v.finish(Some(RegisterProducerKeys { public_keys: r.public_keys, common }))
+}
+
 /// An event as it will be recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordedEvent {
@@ -53,6 +77,8 @@ pub struct RecordedEvent {
     /// Those that are kept sealed.
     pub personal: Vec<Attribute>,
     pub event_id: String,
+    /// What its producer has signed, and by which key.
+    pub signed: Option<Signed>,
 }
 
 /// One event, checked by itself.
@@ -74,8 +100,57 @@ pub fn record_events(r: crate::RecordEventsRequest) -> Result<CheckedEvents, Vec
     v.finish(Some(CheckedEvents { events, atomic: r.atomic }))
 }
 
+/// What a producer has signed, and by which key.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signed {
+    pub payload: Vec<u8>,
+    pub public_key_sha256: [u8; 32],
+    pub signature: [u8; 64],
+}
+
+/// Checks one event, signed or not.
+pub fn event(mut e: NewEvent) -> CheckedEvent {
+    let Some(signed) = e.signature.take() else { return plain_event(e) };
+    let mut v = Violations::default();
+    if e != NewEvent::default() {
+        v.add("signature", "must stand alone: all else is in what was signed");
+    }
+    let public_key: Option<[u8; 32]> = signed.public_key_sha256.as_slice().try_into().ok();
+    if public_key.is_none() {
+        v.add("signature.public_key_sha256", "must be 32 bytes");
+    }
+    let signature: Option<[u8; 64]> = signed.signature.as_slice().try_into().ok();
+    if signature.is_none() {
+        v.add("signature.signature", "must be 64 bytes");
+    }
+    let inner = (signed.payload.len() <= MAX_PAYLOAD)
+        .then(|| NewEvent::decode(signed.payload.as_slice()).ok())
+        .flatten()
+        .filter(|inner| inner.signature.is_none());
+    if inner.is_none() {
+        let problem =
+            format!("must be a NewEvent without a signature, at most {MAX_PAYLOAD} bytes");
+        v.add("signature.payload", problem);
+    }
+    let given = (|| Some((inner?, public_key?, signature?)))();
+    let (inner, public_key_sha256, signature) = v.finish(given)?;
+    let event = plain_event(inner).map_err(|wrong| {
+        let at = |v: Violation| Violation { field: format!("signature.payload.{}", v.field), ..v };
+        wrong.into_iter().map(at).collect::<Vec<_>>()
+    })?;
+    // The payload is kept whole, under the key of one person.
+    let is_another = |name: &ActorName| matches!(name, ActorName::User(_)) && *name != event.actor;
+    if event.on_behalf_of.iter().any(is_another) {
+        let mut v = Violations::default();
+        v.add("signature.payload.on_behalf_of", "must name no person but the actor");
+        v.finish(Some(()))?;
+    }
+    let signed = Signed { payload: signed.payload, public_key_sha256, signature };
+    Ok(RecordedEvent { signed: Some(signed), ..event })
+}
+
 /// Checks one event. Whether it lies too far in the future is for the ledger's clock to say.
-pub fn event(e: NewEvent) -> CheckedEvent {
+fn plain_event(e: NewEvent) -> CheckedEvent {
     let mut v = Violations::default();
     let actor = parse_actor(&mut v, "actor", e.actor);
     if e.on_behalf_of.len() > MAX_CHAIN {
@@ -126,6 +201,7 @@ pub fn event(e: NewEvent) -> CheckedEvent {
             attributes,
             personal,
             event_id: e.event_id,
+            signed: None,
         })
     })();
     v.finish(parsed)

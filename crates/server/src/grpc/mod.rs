@@ -24,6 +24,7 @@ mod memory;
 mod moment;
 mod page_token;
 mod permissions;
+mod producers;
 mod record;
 mod roles;
 mod routes;

@@ -3,12 +3,13 @@
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use keyledger_ledger::body::{self, ActorKind, EventRecorded, Texts};
+use keyledger_ledger::body::{self, ActorKind, EventRecorded, ProducerSignature, Texts};
 use keyledger_ledger::command::{ChangeKind, Refusal};
 use keyledger_ledger::id::Time;
+use keyledger_ledger::producer::has_signed;
 use keyledger_ledger::text::Sealed;
 use keyledger_proto::parse::{
-    self, ActorName, CheckedEvent, CheckedEvents, Common, RecordedEvent, Violation,
+    self, ActorName, CheckedEvent, CheckedEvents, Common, RecordedEvent, Signed, Violation,
 };
 use keyledger_proto::{
     EventOutcome, EventRefusal, FieldProblem, RecordEventStreamRequest, RecordEventStreamResponse,
@@ -181,8 +182,31 @@ async fn prepare(
     if let Some((trace_id, span_id)) = event.trace {
         call.set_trace(trace_id, span_id);
     }
+    if let Some(signed) = &event.signed
+        && !is_signed(&call, signed).await?
+    {
+        let description = "is not one of the caller's registered keys over this payload".into();
+        return Ok(Err(vec![Violation { field: "signature.signature".into(), description }]));
+    }
     let (kind, texts) = seal(&call, event).await?;
     Ok(Ok(Ready { call, kind, texts, request_id }))
+}
+
+/// Whether one of the caller's registered keys has signed it. This replica may only be behind.
+async fn is_signed(call: &CallContext, signed: &Signed) -> Result<bool, Failure> {
+    let caller = call.caller()?.id;
+    let key = || {
+        let head = call.head();
+        head.state.producers.get(&caller)?.key(&signed.public_key_sha256).copied()
+    };
+    let known = match key() {
+        Some(key) => Some(key),
+        None => {
+            call.ledger.catch_up().await?;
+            key()
+        }
+    };
+    Ok(known.is_some_and(|key| has_signed(&key, &signed.payload, &signed.signature)))
 }
 
 async fn record(ready: Ready) -> Result<EventOutcome, Failure> {
@@ -233,6 +257,7 @@ async fn seal(
         client_user_agent: event.user_agent,
         device: event.device,
         attributes: event.personal,
+        signed: event.signed.as_ref().map(|s| s.payload.clone()).unwrap_or_default(),
         ..Texts::default()
     };
     let (actor, mut sealed) = match event.actor {
@@ -278,6 +303,10 @@ async fn seal(
         occurred_time_us: event.occurred.map_or(0, Time::micros),
         attributes: event.attributes,
         number: 0,
+        signature: event.signed.map(|s| ProducerSignature {
+            public_key_sha256: s.public_key_sha256.to_vec(),
+            signature: s.signature.to_vec(),
+        }),
     };
     Ok((ChangeKind::RecordEvent(Box::new(recorded)), sealed))
 }

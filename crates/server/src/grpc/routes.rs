@@ -10,8 +10,8 @@ use keyledger_proto::{GetEventRequest, StreamEventsRequest, VerifyKeyRequest, Wa
 use super::gate::Recorded::{Before, Change, Opened, Verdict};
 use super::gate::{Route, exchanging, reading, streaming, unary};
 use super::{
-    audit, checks, counts, import, keys, ledgers, list_events, lists, permissions, record, roles,
-    stream, watch,
+    audit, checks, counts, import, keys, ledgers, list_events, lists, permissions, producers,
+    record, roles, stream, watch,
 };
 
 type Checked<T> = Result<T, Vec<Violation>>;
@@ -102,6 +102,10 @@ fn table() -> Vec<(&'static str, Route)> {
         ),
         ("AuditService/RecordEvents", unary(Verdict, parse::record_events, record::record_events)),
         ("AuditService/RecordEventStream", exchanging(record::record_event_stream)),
+        (
+            "AuditService/RegisterProducerKeys",
+            unary(Change, parse::register_producer_keys, producers::register_producer_keys),
+        ),
         ("AuditService/ListEvents", reading(parse::list_events, list_events::list_events)),
         ("AuditService/GetEvent", reading(get_event, audit::get_event)),
         ("AuditService/StreamEvents", streaming(Opened, stream_events, stream::stream_events)),

@@ -106,6 +106,7 @@ impl Facts {
             span_id: span_id.unwrap_or_default(),
             attributes,
             event_id: String::new(),
+            signature: None,
         })
     }
 }
