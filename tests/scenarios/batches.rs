@@ -273,11 +273,33 @@ impl Story {
                 let method = "KeyService/RegisterPermissions";
                 self.change(by, request, method, "permissions.register", kind)
             }
+            Step::Together { by, events } => self.together(by, events),
             Step::RetireRole { by, name } => {
                 let kind = ChangeKind::RetireRole { name: role_name(name), etag: String::new() };
                 self.change(by, request, "KeyService/RetireRole", "roles.retire", kind)
             }
         }
+    }
+
+    /// Events of a service that are recorded all or none.
+    fn together(&mut self, by: Pick, events: Vec<(Option<u8>, bool)>) -> Command {
+        let mut all = vec![];
+        for (request, good) in events {
+            let service = body::ActorKind::Service("batch".into());
+            let event = body::EventRecorded {
+                actor: Some(body::Actor { actor: Some(service) }),
+                action: "invoice.export".into(),
+                category: "user-activity".into(),
+                occurred_time_us: if good { 0 } else { i64::MAX },
+                ..Default::default()
+            };
+            let kind = ChangeKind::RecordEvent(Box::new(event));
+            let one = self.change(by, request, "AuditService/RecordEvents", "keys.read", kind);
+            let Action::Change(change) = one.action else { unreachable!("it is a change") };
+            all.push((one.call, *change));
+        }
+        let call = self.call(by, "AuditService/RecordEvents", "keys.read");
+        Command { call, action: Action::RecordAll(all) }
     }
 
     fn token(&self, pick: Pick) -> Token {
@@ -363,7 +385,20 @@ impl Story {
                 assert!(!bug, "{command:?} met a bug");
             }
             Answer::Allowed { .. } | Answer::Validated { .. } => {}
-            Answer::All(_) | Answer::Recorded | Answer::Seen => {}
+            Answer::All(answers) => {
+                self.asked += answers.len() as u64 - 1;
+                let Action::RecordAll(all) = &command.action else { panic!("one was asked for") };
+                assert_eq!(answers.len(), all.len());
+                for (answer, (call, _)) in answers.iter().zip(all) {
+                    let (Answer::Changed { position, .. } | Answer::Replayed { position }) = answer
+                    else {
+                        panic!("{answer:?} of events that were recorded together")
+                    };
+                    let id = call.request.map_or(vec![], |request| request.id.to_vec());
+                    assert_eq!(self.entry(*position).event.request_id, id);
+                }
+            }
+            Answer::Recorded | Answer::Seen => {}
         }
     }
 
@@ -421,7 +456,7 @@ impl Story {
         let mut verifier = Verifier::default();
         for entry in &self.world.entries {
             verifier.push(&found(entry), &mut NoKeys).expect("it has verified before");
-            if !matches!(entry.event.kind, Some(Kind::UsePage(_))) {
+            if entry.event.kind.as_ref().is_some_and(Kind::is_change) {
                 apply_change(&mut past, entry.position, entry.leaf_hash, &entry.event)
                     .expect("changes fit each other without the pages");
                 past.find_due();
@@ -456,10 +491,11 @@ impl Story {
     }
 }
 
-/// A state without what only pages tell: how many of them there were is taken over.
+/// A state without what only other entries than changes tell: how many of them there were is taken over.
 fn without_uses(state: &State, other: &State) -> State {
     let mut without = state.clone();
-    without.next_page = other.next_page;
+    (without.next_page, without.next_event) = (other.next_page, other.next_event);
+    without.counts = other.counts.clone();
     for key in state.keys.values().filter(|key| key.used.is_some()) {
         without.put_key(Key { used: None, ..Key::clone(key) });
     }

@@ -91,6 +91,11 @@ pub(super) enum Step {
         prefix: usize,
         names: usize,
     },
+    /// Events that are recorded together or not at all: the request id of each, and whether it can be recorded.
+    Together {
+        by: Pick,
+        events: Vec<(Option<u8>, bool)>,
+    },
     /// A dry run of a change.
     Dry(Box<Step>),
 }
@@ -170,6 +175,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => by().prop_map(|by| Step::Refuse { by }),
         1 => by().prop_map(|by| Step::Authenticate { by }),
     ]
+    // Or the value trees would not fit a stack.
+    .boxed()
 }
 
 fn by() -> impl Strategy<Value = Pick> {
@@ -227,6 +234,7 @@ fn changing_step() -> impl Strategy<Value = Step> {
         2 => (by(), 0usize..3, 1usize..4)
             .prop_map(|(by, prefix, names)| Step::Register { by, prefix, names }),
     ]
+    .boxed()
 }
 
 /// Many changes at the same time, some of them tried only, some of them again.
@@ -239,6 +247,8 @@ pub(super) fn many_changes() -> impl Strategy<Value = Vec<Moment>> {
             Step::Note => Step::Note,
             step => Step::Dry(Box::new(step)),
         }),
+        2 => (by(), vec((prop::option::weighted(0.5, 0u8..40), prop::bool::weighted(0.9)), 1..6))
+            .prop_map(|(by, events)| Step::Together { by, events }),
         // Its own end, tried: what a key may always do.
         1 => (any::<usize>(), any::<usize>()).prop_map(|(by, key)| {
             Step::Dry(Box::new(Step::Revoke { by: Pick::Live(by), key }))

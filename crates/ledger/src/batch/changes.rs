@@ -11,11 +11,9 @@ use crate::command::{
 };
 use crate::decide::{Beside, decide};
 use crate::id::KeyId;
+use crate::page::PageWriter;
 use crate::state::{Key, State};
 use crate::text::Sealed;
-
-/// What one of several changes comes to while it is not certain that the others can be made.
-type Tried = Result<(Answer, Authorised), RefusedCaller>;
 
 impl Run<'_> {
     /// A key may have been made just before, in this very batch.
@@ -29,15 +27,9 @@ impl Run<'_> {
         self.close_page();
         let before = Mark::of(self);
         let mut answers = vec![];
-        let mut repeats = vec![];
         for (index, (call, change)) in all.into_iter().enumerate() {
             match self.try_event(&call, &change) {
-                Ok((answer, caller)) => {
-                    if matches!(answer, Answer::Replayed { .. }) {
-                        repeats.push((call, caller));
-                    }
-                    answers.push(answer);
-                }
+                Ok(answer) => answers.push(answer),
                 Err(refused) => {
                     before.restore(self);
                     let refusal = Box::new(refused.refusal);
@@ -46,14 +38,10 @@ impl Run<'_> {
                 }
             }
         }
-        for (call, caller) in repeats {
-            let r#use = caller_use(&call, &caller, DecisionReason::Replayed);
-            self.add_use(r#use, call.salt, call.texts);
-        }
         Answer::All(answers)
     }
 
-    fn try_event(&mut self, call: &Call, change: &Change) -> Tried {
+    fn try_event(&mut self, call: &Call, change: &Change) -> Result<Answer, RefusedCaller> {
         let caller = self.authorise(call)?;
         let by = (caller.id(), caller.caller.as_ref().map_or(0, |c| c.version));
         let refused = |refusal: Refusal| RefusedCaller {
@@ -62,14 +50,17 @@ impl Run<'_> {
             reason: refusal.recorded_reason(),
             refusal,
         };
-        let answer = match self.known_request(call, &caller) {
+        match self.known_request(call, &caller) {
             Some(known) if call.request.is_some_and(|r| r.digest != known.digest) => {
-                return Err(refused(Refusal::RequestIdReused));
+                Err(refused(Refusal::RequestIdReused))
             }
-            Some(known) => Answer::Replayed { position: known.position },
-            None => self.decide_and_write(call, &caller, change).map_err(refused)?,
-        };
-        Ok((answer, caller))
+            Some(known) => {
+                let r#use = caller_use(call, &caller, DecisionReason::Replayed);
+                self.add_use(r#use, call.salt, call.texts.clone());
+                Ok(Answer::Replayed { position: known.position })
+            }
+            None => self.decide_and_write(call, &caller, change).map_err(refused),
+        }
     }
 
     pub(super) fn change(&mut self, mut call: Call, change: Change) -> Answer {
@@ -223,9 +214,10 @@ impl Run<'_> {
     }
 }
 
-/// Where a batch stood before several events that are recorded together.
+/// Where a batch stood before several events that are recorded together, when no page was open.
 struct Mark {
     head: Head,
+    shed: u64,
     entries: usize,
     full_tiles: usize,
     requests: usize,
@@ -237,6 +229,7 @@ impl Mark {
     fn of(run: &Run<'_>) -> Mark {
         Mark {
             head: run.batch.head.clone(),
+            shed: run.means.shed,
             entries: run.batch.entries.len(),
             full_tiles: run.batch.full_tiles.len(),
             requests: run.batch.requests.len(),
@@ -247,6 +240,9 @@ impl Mark {
 
     fn restore(self, run: &mut Run<'_>) {
         run.batch.head = self.head;
+        run.means.shed = self.shed;
+        run.page = PageWriter::default();
+        run.spent.clear();
         run.batch.entries.truncate(self.entries);
         run.batch.full_tiles.truncate(self.full_tiles);
         for request in run.batch.requests.drain(self.requests..) {
