@@ -184,6 +184,11 @@ impl Rpc for GetCheckpointRequest {
     const PATH: &'static str = "/keyledger.v1.AuditService/GetCheckpoint";
 }
 
+impl Rpc for ListForwardersRequest {
+    type Reply = ListForwardersResponse;
+    const PATH: &'static str = "/keyledger.v1.AuditService/ListForwarders";
+}
+
 /// A request of a method with a stream of replies.
 pub(crate) trait StreamRpc: Message + Default + 'static {
     type Reply: Message + Default + 'static;

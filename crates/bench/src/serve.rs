@@ -12,6 +12,6 @@ pub(crate) async fn serve(data_dir: PathBuf) -> anyhow::Result<()> {
     let _telemetry = telemetry::start();
     let guard = GuardCommand::this_program(&["guard"])?;
     let listen = ([127, 0, 0, 1], 0).into();
-    let options = Dev { data_dir, listen, pg_bin_dir: None, guard };
+    let options = Dev { data_dir, listen, pg_bin_dir: None, guard, forwarders: None };
     Ok(dev(options, say_listening, parent_closes()).await?)
 }

@@ -4,6 +4,7 @@ mod checkpoint;
 mod counts;
 pub(crate) mod event;
 mod export;
+mod forwarders;
 mod import;
 mod list;
 mod tail;
@@ -34,6 +35,7 @@ enum Command {
     Import(import::Import),
     Checkpoint(checkpoint::Checkpoint),
     Counts(counts::Counts),
+    Forwarders(forwarders::Forwarders),
 }
 
 impl Audit {
@@ -55,6 +57,7 @@ impl Audit {
             Command::Export(export) => export.run(&session).await?,
             Command::Checkpoint(checkpoint) => checkpoint.run(&session, &screen).await?,
             Command::Counts(counts) => return counts.run(&session, &screen).await,
+            Command::Forwarders(forwarders) => forwarders.run(&session, &screen).await?,
             Command::Import(_) => unreachable!("it has returned above"),
         }
         Ok(Ending::Good)

@@ -1,9 +1,7 @@
 //! Output for programs: any reply as canonical proto JSON, the same that other gRPC tools print.
 
-use anyhow::Context;
-use keyledger_ledger::text::is_unsafe_in_a_line;
+use keyledger_proto::json::{harmless, line, pretty};
 use prost::Message;
-use prost_reflect::{DynamicMessage, SerializeOptions};
 use serde::Serialize;
 
 use crate::screen::Screen;
@@ -39,14 +37,12 @@ impl Output {
 
 /// Prints a reply in several lines. `name` is that of its message in the package `keyledger.v1`.
 pub(crate) fn print_reply(screen: &Screen, name: &str, reply: &impl Message) -> anyhow::Result<()> {
-    let reply = reflect(name, reply)?;
-    Ok(screen.line(&harmless(&written(&reply, serde_json::Serializer::pretty)?))?)
+    Ok(screen.line(&pretty(name, reply))?)
 }
 
 /// Prints a reply in one line, for streams.
 pub(crate) fn print_line(screen: &Screen, name: &str, reply: &impl Message) -> anyhow::Result<()> {
-    let reply = reflect(name, reply)?;
-    Ok(screen.line(&harmless(&written(&reply, serde_json::Serializer::new)?))?)
+    Ok(screen.line(&line(name, reply))?)
 }
 
 /// Prints one page of a list: in several lines if it is the only one, else in one.
@@ -78,70 +74,9 @@ pub(crate) fn enum_value_name(name: &str, number: i32) -> String {
     }
 }
 
-fn reflect(name: &str, reply: &impl Message) -> anyhow::Result<DynamicMessage> {
-    let full_name = format!("keyledger.v1.{name}");
-    let descriptor = keyledger_proto::methods::pool().get_message_by_name(&full_name);
-    let descriptor = descriptor.with_context(|| format!("{full_name} is not in our protos"))?;
-    Ok(DynamicMessage::decode(descriptor, reply.encode_to_vec().as_slice())?)
-}
-
-fn written<F: serde_json::ser::Formatter>(
-    message: &DynamicMessage,
-    serializer: impl FnOnce(Vec<u8>) -> serde_json::Serializer<Vec<u8>, F>,
-) -> anyhow::Result<String> {
-    let mut serializer = serializer(vec![]);
-    message.serialize_with_options(&mut serializer, &SerializeOptions::new())?;
-    Ok(String::from_utf8(serializer.into_inner())?)
-}
-
-/// The same JSON, with characters that a terminal would act on as `\u` escapes. They can only stand inside strings; all
-/// of them are below U+10000.
-fn harmless(json: &str) -> String {
-    let write = |c: char| match is_unsafe_in_a_line(c) && c != '\n' {
-        true => format!("\\u{:04x}", c as u32),
-        false => c.to_string(),
-    };
-    json.chars().map(write).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use keyledger_proto::entry::{Decision, DecisionReason};
-    use keyledger_proto::{GetCheckpointResponse, VerifyKeyResponse};
-
     use super::*;
-
-    #[test]
-    fn a_reply_becomes_canonical_proto_json() {
-        let reply = VerifyKeyResponse {
-            decision: Decision::Deny as i32,
-            reason: DecisionReason::NoGrant as i32,
-            position: Some(17),
-            index: Some(0),
-            expire_time: Some(prost_types::Timestamp { seconds: 0, nanos: 1000 }),
-            ..Default::default()
-        };
-        let reply = reflect("VerifyKeyResponse", &reply).unwrap();
-        assert_eq!(
-            written(&reply, serde_json::Serializer::new).unwrap(),
-            r#"{"decision":"DECISION_DENY","reason":"DECISION_REASON_NO_GRANT","expireTime":"1970-01-01T00:00:00.000001Z","position":"17","index":0}"#
-        );
-    }
-
-    #[test]
-    fn what_a_terminal_would_act_on_is_escaped_and_means_the_same() {
-        let note = "a\u{202e}b\u{9b}c\nd\u{7f}";
-        let reply = GetCheckpointResponse { note: note.into(), ..Default::default() };
-        let reply = reflect("GetCheckpointResponse", &reply).unwrap();
-        for json in [
-            harmless(&written(&reply, serde_json::Serializer::pretty).unwrap()),
-            harmless(&written(&reply, serde_json::Serializer::new).unwrap()),
-        ] {
-            assert!(json.contains(r"a\u202eb\u009bc\nd\u007f"), "{json}");
-            let read: serde_json::Value = serde_json::from_str(&json).unwrap();
-            assert_eq!(read["note"], note);
-        }
-    }
 
     #[test]
     fn values_of_enums_have_short_names() {

@@ -60,6 +60,8 @@ pub(crate) struct DevArgs {
     /// Folder of the Postgres server's binaries. Searched for if not given.
     #[arg(long)]
     pg_bin_dir: Option<PathBuf>,
+    #[command(flatten)]
+    forwarders: ForwardersArg,
 }
 
 #[derive(Args)]
@@ -116,6 +118,15 @@ pub(crate) struct ServeArgs {
     /// be asked for.
     #[arg(long, value_name = "NUMBER", env = "KEYLEDGER_MAX_FOLDED", default_value_t = MAX_FOLDED)]
     max_folded: u64,
+    #[command(flatten)]
+    forwarders: ForwardersArg,
+}
+
+#[derive(Args)]
+struct ForwardersArg {
+    /// What is sent on to other systems, and where: a TOML file. `keyledger audit forwarders` shows how far each has come.
+    #[arg(long, value_name = "FILE", env = "KEYLEDGER_FORWARDERS")]
+    forwarders: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -162,6 +173,7 @@ async fn run_dev(args: DevArgs) -> anyhow::Result<()> {
         data_dir: data_dir.clone(),
         listen: args.listen,
         pg_bin_dir: args.pg_bin_dir,
+        forwarders: args.forwarders.forwarders,
         guard: GuardCommand::this_program(&["guard"])?,
     };
     dev(options, |address| print_welcome(address, &data_dir), stop_signal()?).await?;
@@ -228,6 +240,7 @@ async fn run_serve(args: ServeArgs) -> anyhow::Result<()> {
         tls,
         allow_plaintext: args.allow_plaintext,
         max_folded: args.max_folded,
+        forwarders: args.forwarders.forwarders,
     };
     serve(config, |address| println!("listening on {address}"), stop_signal()?).await?;
     Ok(())

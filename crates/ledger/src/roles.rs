@@ -51,6 +51,7 @@ pub static PREDEFINED: &[Predefined] = &[
             vec![
                 grant(&["audit.read"], "logs/**"),
                 grant(&["audit.checkpoint"], "logs"),
+                grant(&["audit.forwarders"], "forwarders"),
                 grant(&["keys.read", "keys.explain", "keys.test"], "keys"),
                 grant(&["keys.read", "keys.explain", "keys.test"], "keys/**"),
                 grant(&["roles.read"], "roles"),

@@ -38,15 +38,18 @@ pub struct Serve {
     pub allow_plaintext: bool,
     /// Most changes that are folded for one answer about the past.
     pub max_folded: u64,
+    /// The configuration of forwarders, if there is one.
+    pub forwarders: Option<PathBuf>,
 }
 
 impl Serve {
-    /// SHA-256 over what is configured, without passwords: stands in the entry that says a server started.
-    pub(crate) fn digest(&self) -> [u8; 32] {
+    /// SHA-256 over what is configured, without passwords: stands in the entry that says a server started. `forwarders` is that of
+    /// their configuration.
+    pub(crate) fn digest(&self, forwarders: Option<[u8; 32]>) -> [u8; 32] {
         let tls = self.tls.as_ref().map(|t| (&t.certificate, &t.key, &t.client_authority));
         let text = format!(
-            "{:?}\n{:?}\n{:?}\n{}\n{}",
-            self.key_dir, self.listen, tls, self.allow_plaintext, self.max_folded
+            "{:?}\n{:?}\n{:?}\n{}\n{}\n{:?}",
+            self.key_dir, self.listen, tls, self.allow_plaintext, self.max_folded, forwarders
         );
         Sha256::digest(text).into()
     }

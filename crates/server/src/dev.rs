@@ -20,6 +20,8 @@ pub struct Dev {
     pub listen: SocketAddr,
     pub pg_bin_dir: Option<PathBuf>,
     pub guard: GuardCommand,
+    /// The configuration of forwarders, if there is one.
+    pub forwarders: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +88,7 @@ async fn run(
         tls: None,
         allow_plaintext: false,
         max_folded: MAX_FOLDED,
+        forwarders: options.forwarders.clone(),
     };
     let endpoint = endpoint_file(&options.data_dir);
     let written = |address: SocketAddr| {

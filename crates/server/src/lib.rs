@@ -5,6 +5,7 @@
 pub mod config;
 pub mod dev;
 pub mod embedded;
+pub mod forward;
 pub mod init;
 pub mod inspect;
 pub mod keydir;

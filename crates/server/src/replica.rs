@@ -100,6 +100,14 @@ impl Replica {
         std::iter::once(self.system.clone()).chain(ledgers.values().cloned()).collect()
     }
 
+    /// A ledger that this replica has started, by its name.
+    pub(crate) fn named(&self, name: &str) -> Option<Arc<Ledger>> {
+        let has_it = |l: &Arc<Ledger>| {
+            l.snapshot().state.ledger.as_ref().is_some_and(|info| info.name == name)
+        };
+        self.all().into_iter().find(has_it)
+    }
+
     /// Starts a registered ledger; writes its row and position 0 if nobody has.
     pub(crate) async fn open_registered(
         &self,

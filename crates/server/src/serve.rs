@@ -12,13 +12,15 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic_health::server::HealthReporter;
 
 use crate::config::{Databases, Serve, Tls};
+use crate::forward::Forwarders;
+use crate::forward::config::ConfigError;
 use crate::grpc::{AuditService, KeyService, Services};
 use crate::keydir::{KeyDirectory, KeyDirectoryError};
 use crate::replica::{Replica, by_itself};
 use crate::sequencer::{Connections, RECORDED_WITHIN, SequencerError};
 use crate::store::connect::Database;
 use crate::store::{StoreError, migrate, settings};
-use crate::{indexer, sequencer};
+use crate::{forward, indexer, sequencer};
 
 /// How often the database is asked whether it is there, and how long it may take to say so.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
@@ -44,6 +46,8 @@ pub enum ServeError {
     Listen(SocketAddr, std::io::Error),
     #[error("can't read {0}: {1}")]
     TlsFile(String, std::io::Error),
+    #[error("the configuration of forwarders: {0}")]
+    Forwarders(#[from] ConfigError),
     #[error("the server ended: {0}")]
     Transport(#[from] tonic::transport::Error),
 }
@@ -63,12 +67,16 @@ pub async fn serve(
     if config.tls.is_none() && !config.listen.ip().is_loopback() && !config.allow_plaintext {
         return Err(ServeError::Plaintext);
     }
+    let forwarders = config.forwarders.as_deref().map(forward::config::read).transpose()?;
     let keys = Arc::new(KeyDirectory::open(&config.key_dir)?);
     let (ledger, sealing) = connect(&config.databases).await?;
     let replica = Arc::new(Replica::start(ledger, sealing, keys, config.max_folded).await?);
+    if let Some(forwarders) = &forwarders {
+        Forwarders::check(forwarders, &replica)?;
+    }
     let started = ChangeKind::StartServer {
         version: env!("CARGO_PKG_VERSION").into(),
-        configuration_digest: config.digest(),
+        configuration_digest: config.digest(forwarders.as_ref().map(|f| f.digest)),
     };
     by_itself(&replica.system, Change::new(started, vec![])).await?;
 
@@ -99,11 +107,15 @@ pub async fn serve(
         .add_service(services.key_service())
         .add_service(services.audit_service())
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop);
+    let forwarders = forwarders.map(|configured| Forwarders::start(configured, &replica));
     ready(address);
     let result = tokio::select! {
         result = serving => Ok(result?),
         () = drained(stopped) => Ok(()),
     };
+    if let Some(forwarders) = forwarders {
+        forwarders.stop().await;
+    }
     end_memory(&replica).await;
     result
 }

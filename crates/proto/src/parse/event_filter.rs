@@ -56,6 +56,13 @@ pub fn list_events(r: ListEventsRequest) -> Result<ListEvents, Vec<Violation>> {
     }))
 }
 
+/// A filter by itself.
+pub fn event_filter(f: crate::EventFilter) -> Result<EventFilter, Vec<Violation>> {
+    let mut v = Violations::default();
+    let filter = parse(&mut v, f);
+    v.finish(filter)
+}
+
 fn parse(v: &mut Violations, f: crate::EventFilter) -> Option<EventFilter> {
     let caller = match f.caller_key_id.as_str() {
         "" => None,

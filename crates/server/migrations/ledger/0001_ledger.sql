@@ -158,6 +158,28 @@ COMMENT ON TABLE key_uses_progress IS 'How far key_uses and key_last_uses have c
 COMMENT ON TABLE key_last_uses IS
     'Filled behind the commit: when each secret of a key was last used. Whoever deletes a row makes a key look unused in lists; nothing is hidden from verification.';
 
+CREATE TABLE forwarders (
+    ledger_id uuid NOT NULL,
+    name text COLLATE "C" NOT NULL CHECK (octet_length(name) BETWEEN 1 AND 64),
+    kind smallint NOT NULL,
+    -- The first event that was not sent yet: position of its entry, index in its page.
+    next_position bigint NOT NULL CHECK (next_position >= 0),
+    next_index integer NOT NULL DEFAULT 0 CHECK (next_index >= 0),
+    -- Where the batch ends that is being sent: whoever takes over sends the same one again.
+    batch_position bigint,
+    batch_index integer,
+    -- The replica that has it, and until when, by the clock of this database.
+    holder uuid,
+    lease_until timestamptz,
+    failures integer NOT NULL DEFAULT 0,
+    last_error text COLLATE "C" CHECK (octet_length(last_error) <= 512),
+    failed_at timestamptz,
+    sent_at timestamptz,
+    PRIMARY KEY (ledger_id, name)
+);
+COMMENT ON TABLE forwarders IS
+    'How far each forwarder has come, and which replica has it. Whoever changes a row makes events be sent again, or not at all; the ledger holds them all the same.';
+
 -- Append-only, also for the owner of the tables, and also on a replica of the database.
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -182,4 +204,5 @@ GRANT SELECT, INSERT, UPDATE (position, state, mac) ON keys TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, next_page, next_start, next_event, servings, counts, mac) ON projections TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (next_position) ON key_uses_progress TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, time_us) ON key_last_uses TO keyledger_app;
+GRANT SELECT, INSERT, UPDATE (kind, next_position, next_index, batch_position, batch_index, holder, lease_until, failures, last_error, failed_at, sent_at) ON forwarders TO keyledger_app;
 GRANT SELECT ON ledgers, entries, tiles, checkpoints, keys, projections TO keyledger_auditor;

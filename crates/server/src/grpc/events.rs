@@ -1,7 +1,5 @@
 //! Events: what of the entries of a ledger a reader sees. Whoever shows events, lists, streams, exports or forwards them, asks here.
 
-use std::sync::Arc;
-
 use keyledger_ledger::body::{Event, Kind, SealedColumn, Texts, decode_canonical};
 use keyledger_ledger::category::{self, ACCESS, LIFECYCLE, USE};
 use keyledger_ledger::id::{KeyId, Time};
@@ -19,22 +17,24 @@ use crate::store::entries::FullEntry;
 pub(crate) enum Viewer<'a> {
     /// A caller sees the categories that its key may read.
     Caller(&'a CallContext),
-    /// The server itself, for what its operator has configured, sees all.
-    Server { replica: &'a Arc<Replica>, ledger: &'a Arc<Ledger> },
+    /// The server itself sees the categories that its operator has configured; none are named for all.
+    Server { replica: &'a Replica, ledger: &'a Ledger, categories: &'a [String] },
 }
 
 impl Viewer<'_> {
     fn may_read(&self, category: &str) -> bool {
         match self {
             Viewer::Caller(call) => call.may_read(category),
-            Viewer::Server { .. } => true,
+            Viewer::Server { categories, .. } => {
+                categories.is_empty() || categories.iter().any(|c| c == category)
+            }
         }
     }
 
     fn place(&self) -> (&Replica, &Ledger) {
         match self {
             Viewer::Caller(call) => (&call.replica, &call.ledger),
-            Viewer::Server { replica, ledger } => (replica, ledger),
+            Viewer::Server { replica, ledger, .. } => (replica, ledger),
         }
     }
 

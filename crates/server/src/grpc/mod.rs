@@ -6,6 +6,7 @@
 //! - `keys`, `lists`, `checks`, `roles`, `permissions`, `audit`, `list_events`, `stream`, `watch`: the handlers.
 //! - `events`: what of the log a reader sees.
 //! - `follow`: what streams share.
+//! - `forwarders`: how far the server's own sending has come.
 //! - `status`: failures as statuses.
 
 mod audit;
@@ -14,6 +15,7 @@ mod checks;
 mod counts;
 mod events;
 mod follow;
+mod forwarders;
 mod gate;
 mod import;
 mod keys;
@@ -42,9 +44,10 @@ use tonic::Status;
 use tonic::server::NamedService;
 
 use crate::replica::Replica;
+pub(crate) use events::{Selection, Viewer, events_of};
 use gate::{Gate, HttpRequest, HttpResponse};
 use routes::Routes;
-use status::Failure;
+pub(crate) use status::Failure;
 
 /// All our services behind one gate.
 #[derive(Clone)]

@@ -10,8 +10,8 @@ use keyledger_proto::{GetEventRequest, StreamEventsRequest, VerifyKeyRequest, Wa
 use super::gate::Recorded::{Before, Change, Opened, Verdict};
 use super::gate::{Route, exchanging, reading, streaming, unary};
 use super::{
-    audit, checks, counts, import, keys, ledgers, list_events, lists, permissions, producers,
-    record, roles, stream, watch,
+    audit, checks, counts, forwarders, import, keys, ledgers, list_events, lists, permissions,
+    producers, record, roles, stream, watch,
 };
 
 type Checked<T> = Result<T, Vec<Violation>>;
@@ -119,6 +119,14 @@ fn table() -> Vec<(&'static str, Route)> {
         (
             "AuditService/GetCheckpoint",
             unary(Before, |_: keyledger_proto::GetCheckpointRequest| Ok(()), audit::get_checkpoint),
+        ),
+        (
+            "AuditService/ListForwarders",
+            unary(
+                Before,
+                |_: keyledger_proto::ListForwardersRequest| Ok(()),
+                forwarders::list_forwarders,
+            ),
         ),
     ]
 }

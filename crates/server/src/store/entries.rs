@@ -141,8 +141,31 @@ pub(crate) async fn full_from_position(
         "/* entries::full_from_position */ SELECT {FULL} FROM entries
          WHERE ledger_id = $1 AND position >= $2 ORDER BY position LIMIT $3"
     );
-    let statement = client.prepare_cached(&sql).await?;
-    let params: [&(dyn ToSql + Sync); 3] = [&ledger_id, &(position as i64), &limit];
+    whole(client, &sql, [&ledger_id, &(position as i64), &limit], max_bytes).await
+}
+
+/// The same, without pages of uses.
+pub(crate) async fn full_without_pages(
+    client: &Client,
+    ledger_id: Uuid,
+    position: u64,
+    limit: i64,
+    max_bytes: usize,
+) -> Result<Vec<FullEntry>, StoreError> {
+    let sql = format!(
+        "/* entries::full_without_pages */ SELECT {FULL} FROM entries
+         WHERE ledger_id = $1 AND position >= $2 AND kind <> 23 ORDER BY position LIMIT $3"
+    );
+    whole(client, &sql, [&ledger_id, &(position as i64), &limit], max_bytes).await
+}
+
+async fn whole(
+    client: &Client,
+    sql: &str,
+    params: [&(dyn ToSql + Sync); 3],
+    max_bytes: usize,
+) -> Result<Vec<FullEntry>, StoreError> {
+    let statement = client.prepare_cached(sql).await?;
     let rows = client.query_raw(&statement, params).await?;
     let mut rows = std::pin::pin!(rows);
     let (mut entries, mut bytes) = (vec![], 0);

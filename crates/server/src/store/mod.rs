@@ -5,6 +5,7 @@ pub(crate) mod checkpoints;
 pub(crate) mod connect;
 pub(crate) mod data_keys;
 pub(crate) mod entries;
+pub(crate) mod forwarders;
 pub(crate) mod imported;
 pub(crate) mod key_uses;
 pub(crate) mod keys;
