@@ -13,6 +13,7 @@ mod ends;
 mod event_pages;
 mod every_method;
 mod flood;
+mod forwarders;
 mod frozen;
 mod hand_on;
 mod import_rules;

@@ -5,8 +5,7 @@ use jiff::{Span, SpanRelativeTo, Timestamp};
 use keyledger_ledger::grant::Grant;
 use keyledger_ledger::restrict::{Network, RestrictionError};
 use keyledger_proto::entry;
-
-use crate::json::enum_value_name;
+use keyledger_proto::methods::short_names;
 
 const TO_HAND_ON: &str = " (to hand on only)";
 const KINDS: &str = "keyledger.entry.v1.RevocationKind";
@@ -128,10 +127,12 @@ pub(crate) fn decisions() -> impl TypedValueParser<Value = i32> {
 }
 
 fn names_of(name: &'static str) -> impl TypedValueParser<Value = i32> {
-    PossibleValuesParser::new(values_of(name).map(|(name, _)| name)).map(move |text| {
-        let chosen = values_of(name).find(|(name, _)| *name == text);
-        chosen.expect("clap lets only these names pass").1
-    })
+    PossibleValuesParser::new(short_names(name).into_iter().map(|(name, _)| name)).map(
+        move |text| {
+            let chosen = short_names(name).into_iter().find(|(name, _)| *name == text);
+            chosen.expect("clap lets only these names pass").1
+        },
+    )
 }
 
 /// RFC 3339 in UTC, to the microsecond as the ledger keeps it. What isn't a time is shown as its number.
@@ -161,14 +162,6 @@ pub(crate) fn words(name: &str) -> String {
 pub(crate) fn show_grant(grant: &entry::Grant) -> String {
     let end = if grant.give_only { TO_HAND_ON } else { "" };
     format!("{} on {}{end}", grant.permissions.join(", "), grant.resource)
-}
-
-fn values_of(of: &'static str) -> impl Iterator<Item = (String, i32)> {
-    let pool = keyledger_proto::methods::pool();
-    let descriptor = pool.get_enum_by_name(of).expect("our own protos declare it");
-    let numbers: Vec<i32> = descriptor.values().map(|v| v.number()).filter(|n| *n != 0).collect();
-    let name = move |number| enum_value_name(of, number).to_lowercase().replace('_', "-");
-    numbers.into_iter().map(move |number| (name(number), number))
 }
 
 #[cfg(test)]
@@ -255,7 +248,7 @@ mod tests {
 
     #[test]
     fn kinds_of_revocation_come_from_the_proto() {
-        let names: Vec<String> = values_of(KINDS).map(|(name, _)| name).collect();
+        let names: Vec<String> = short_names(KINDS).into_iter().map(|(name, _)| name).collect();
         assert!(names.contains(&"owner-left".into()) && names.contains(&"compromised".into()));
         assert!(!names.contains(&"unspecified".into()));
     }

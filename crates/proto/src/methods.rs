@@ -16,6 +16,19 @@ pub fn pool() -> &'static DescriptorPool {
     &POOL
 }
 
+/// The values of an enum, by its full name, as people write them: in lower case, without the prefix that all have.
+/// Panics if there is no such enum: that is a bug of ours.
+pub fn short_names(of: &str) -> Vec<(String, i32)> {
+    let descriptor = pool().get_enum_by_name(of);
+    let descriptor = descriptor.unwrap_or_else(|| panic!("{of} is not in our protos"));
+    let zero = descriptor.get_value(0).map(|value| value.name().to_string()).unwrap_or_default();
+    let prefix = zero.trim_end_matches("UNSPECIFIED");
+    let short =
+        |name: &str| name.strip_prefix(prefix).unwrap_or(name).to_lowercase().replace('_', "-");
+    let named = descriptor.values().filter(|value| value.number() != 0);
+    named.map(|value| (short(value.name()), value.number())).collect()
+}
+
 /// One method of a service.
 #[derive(Clone, Debug)]
 pub struct Method {

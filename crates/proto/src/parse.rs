@@ -29,7 +29,7 @@ pub use ledgers::{
 
 pub use import::{ImportKeys, KeyToImport, import_keys};
 
-pub use event_filter::{EventFilter, ListEvents, event_filter, list_events};
+pub use event_filter::{EventFilter, ListEvents, event_filter, list_events, outcomes, severities};
 pub use events::{
     ActorName, CheckedEvent, CheckedEvents, RecordedEvent, RegisterProducerKeys, Signed, event,
     record_events, register_producer_keys,

@@ -5,7 +5,7 @@ use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::text::check_line;
 
 use super::{Violation, Violations, micros, page_size, parse_key_id};
-use crate::{Actor, AuditEvent, ListEventsRequest, show};
+use crate::{Actor, AuditEvent, ListEventsRequest, methods, show};
 
 /// Longest time over which reasons are opened to look for words.
 const REASON_WINDOW_US: i64 = 31 * 86_400 * 1_000_000;
@@ -54,6 +54,16 @@ pub fn list_events(r: ListEventsRequest) -> Result<ListEvents, Vec<Violation>> {
         page_token,
         query,
     }))
+}
+
+/// What can come of an event, as people write it.
+pub fn outcomes() -> Vec<(String, i32)> {
+    methods::short_names("keyledger.entry.v1.Outcome")
+}
+
+/// How grave an event can be, as people write it.
+pub fn severities() -> Vec<(String, i32)> {
+    methods::short_names("keyledger.entry.v1.Severity")
 }
 
 /// A filter by itself.

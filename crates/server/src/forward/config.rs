@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Uri;
+use keyledger_proto::ForwarderKind;
 use keyledger_proto::parse::{self, EventFilter};
-use keyledger_proto::{ForwarderKind, methods};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -177,8 +177,8 @@ fn filter(fields: &mut Fields) -> Result<(Vec<String>, EventFilter), ConfigError
     let filter = keyledger_proto::EventFilter {
         action: fields.text("action")?.unwrap_or_default(),
         resource_prefix: fields.text("resource_prefix")?.unwrap_or_default(),
-        outcome: one_of(&mut fields, "outcome", "Outcome")?,
-        min_severity: one_of(&mut fields, "min_severity", "Severity")?,
+        outcome: one_of(&mut fields, "outcome", parse::outcomes())?,
+        min_severity: one_of(&mut fields, "min_severity", parse::severities())?,
         ..Default::default()
     };
     let filter = parse::event_filter(filter).map_err(|violations| {
@@ -189,18 +189,9 @@ fn filter(fields: &mut Fields) -> Result<(Vec<String>, EventFilter), ConfigError
     Ok((categories, filter))
 }
 
-/// A value of an enum, by its name in lower case without the prefix; 0 if it is not given.
-fn one_of(fields: &mut Fields, field: &str, name: &str) -> Result<i32, ConfigError> {
+/// A value of an enum, by its short name; 0 if it is not given.
+fn one_of(fields: &mut Fields, field: &str, names: Vec<(String, i32)>) -> Result<i32, ConfigError> {
     let Some(text) = fields.text(field)? else { return Ok(0) };
-    let values = methods::pool()
-        .get_enum_by_name(&format!("keyledger.entry.v1.{name}"))
-        .expect("our own protos declare it");
-    let prefix = format!("{}_", name.to_uppercase());
-    let names: Vec<(String, i32)> = values
-        .values()
-        .filter(|value| value.number() != 0)
-        .map(|value| (value.name().trim_start_matches(&prefix).to_lowercase(), value.number()))
-        .collect();
     match names.iter().find(|(name, _)| *name == text) {
         Some((_, number)) => Ok(*number),
         None => {

@@ -79,10 +79,12 @@ impl Reader {
             bytes += event.len();
             batch.extend(self.read.pop_front());
         }
-        self.cursor = match self.read.front() {
+        let next = match self.read.front() {
             Some((at, _)) => *at,
             None => Cursor { position: self.read_to, index: 0 },
         };
+        // Another replica may have come further than this one knows the ledger.
+        self.cursor = self.cursor.max(next);
         let (Some((first, _)), Some((last, _))) = (batch.first(), batch.last()) else {
             return Ok(None);
         };

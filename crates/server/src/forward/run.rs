@@ -79,7 +79,8 @@ impl Running {
                 Err(Trouble::Failed(failed)) => failed,
             };
             failures = failures.saturating_add(1);
-            let behind = self.ledger.snapshot().state.next_position - work.saved.position;
+            let head = self.ledger.snapshot().state.next_position;
+            let behind = head.saturating_sub(work.saved.position);
             let (name, why) = (self.forwarder.name.as_str(), failed.text.as_str());
             tracing::warn!(name, why, failures, behind, "a forwarder could not send");
             if let Err(Trouble::Lost) = lease.change(Change::Fail(bounded(why))).await {

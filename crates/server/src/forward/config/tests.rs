@@ -205,3 +205,16 @@ fn what_is_wrong_is_said_with_the_names_of_forwarder_and_field() {
     assert!(folder.parse(&many).err().unwrap().contains("more than 32 forwarders"));
     assert!(folder.parse("[[forwarder]]\nname = \n").err().unwrap().contains("line 2"));
 }
+
+#[test]
+fn the_example_of_the_readme_is_good() {
+    let folder = Folder::new("readme");
+    let authority = include_str!("../../../../../tests/fixtures/tls/authority.pem");
+    fs::write(folder.0.join("siem-ca.pem"), authority).unwrap();
+    fs::rename(folder.0.join("good"), folder.0.join("siem.secret")).unwrap();
+    let readme = include_str!("../../../../../README.md");
+    let example = readme.split("```toml").nth(1).expect("the README has an example");
+    let example = example.split("```").next().unwrap_or_default();
+    let here = example.replace("/etc/keyledger/", "").replace("/var/log/keyledger/", "");
+    assert_eq!(folder.parse(&here).unwrap().len(), 3);
+}
