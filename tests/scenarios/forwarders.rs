@@ -74,7 +74,8 @@ async fn record(caller: &Caller, category: &str, numbers: std::ops::Range<usize>
             ..login("alice@example.com", category)
         };
         let events = resources.iter().map(event).collect();
-        let outcomes = caller.call(RecordEventsRequest { events }).await.unwrap().outcomes;
+        let outcomes =
+            caller.call(RecordEventsRequest { events, atomic: false }).await.unwrap().outcomes;
         let position = |o: &EventOutcome| o.position.expect("a good event is recorded");
         recorded.extend(outcomes.iter().map(position).zip(resources));
     }

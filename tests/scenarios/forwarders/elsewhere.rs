@@ -37,7 +37,7 @@ fn syslog_over_tls_is_read_back_by_another_parser() {
             }],
             ..login("alice@example.com", "login")
         };
-        let request = RecordEventsRequest { events: vec![nasty.clone()] };
+        let request = RecordEventsRequest { events: vec![nasty], atomic: false };
         let outcome = replica.admin().call(request).await.unwrap().outcomes.remove(0);
         assert_eq!(outcome.refusal, None);
         for recorded in recorded {

@@ -24,6 +24,9 @@ use crate::store::forwarders::{Cursor, Taken};
 /// How often a cursor is written that only passes what the filter doesn't mean.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// How long new entries gather before they are read: a busy ledger isn't asked at each of its batches.
+const GATHER: Duration = Duration::from_millis(20);
+
 pub(super) struct Running {
     pub(super) replica: Arc<Replica>,
     pub(super) ledger: Arc<Ledger>,
@@ -170,7 +173,7 @@ impl Work {
             return Ok(());
         }
         tokio::select! {
-            _ = size.changed() => {}
+            _ = size.changed() => sleep(GATHER).await,
             () = sleep_until(self.saved_at + QUIET), if moved => {}
         }
         Ok(())
