@@ -1,7 +1,7 @@
 //! Output for programs: any reply as canonical proto JSON, the same that other gRPC tools print.
 
 use anyhow::Context;
-use keyledger_ledger::text::is_unsafe_in_a_line;
+use keyledger_proto::export::harmless;
 use prost::Message;
 use prost_reflect::{DynamicMessage, SerializeOptions};
 use serde::Serialize;
@@ -92,16 +92,6 @@ fn written<F: serde_json::ser::Formatter>(
     let mut serializer = serializer(vec![]);
     message.serialize_with_options(&mut serializer, &SerializeOptions::new())?;
     Ok(String::from_utf8(serializer.into_inner())?)
-}
-
-/// The same JSON, with characters that a terminal would act on as `\u` escapes. They can only stand inside strings; all
-/// of them are below U+10000.
-fn harmless(json: &str) -> String {
-    let write = |c: char| match is_unsafe_in_a_line(c) && c != '\n' {
-        true => format!("\\u{:04x}", c as u32),
-        false => c.to_string(),
-    };
-    json.chars().map(write).collect()
 }
 
 #[cfg(test)]

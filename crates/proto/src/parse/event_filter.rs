@@ -56,7 +56,7 @@ pub fn list_events(r: ListEventsRequest) -> Result<ListEvents, Vec<Violation>> {
     }))
 }
 
-fn parse(v: &mut Violations, f: crate::EventFilter) -> Option<EventFilter> {
+pub(super) fn parse(v: &mut Violations, f: crate::EventFilter) -> Option<EventFilter> {
     let caller = match f.caller_key_id.as_str() {
         "" => None,
         text => parse_key_id(v, "filter.caller_key_id", text),

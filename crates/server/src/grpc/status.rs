@@ -24,6 +24,7 @@ pub(crate) enum Failure {
     MalformedMessage,
     MessageTooLarge,
     PageToken,
+    ResumeToken,
     EventNotFound,
     Sequencer(SequencerError),
     Deadline {
@@ -49,7 +50,9 @@ impl Failure {
     pub(super) fn recorded_reason(&self) -> DecisionReason {
         match self {
             Failure::Refused(refusal) => refusal.recorded_reason(),
-            Failure::Invalid(_) | Failure::PageToken => DecisionReason::InvalidRequest,
+            Failure::Invalid(_) | Failure::PageToken | Failure::ResumeToken => {
+                DecisionReason::InvalidRequest
+            }
             _ => DecisionReason::Refused,
         }
     }
@@ -110,6 +113,12 @@ impl From<Failure> for Status {
                 Code::InvalidArgument,
                 R::PageTokenInvalid,
                 "the page token is damaged or belongs to another query: begin again without one",
+                [],
+            ),
+            Failure::ResumeToken => status(
+                Code::InvalidArgument,
+                R::ResumeTokenInvalid,
+                "the resume token is damaged, or belongs to another export or key: begin again without one",
                 [],
             ),
             Failure::EventNotFound => {
