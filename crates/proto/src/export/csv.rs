@@ -40,7 +40,7 @@ const COLUMNS: [Column; 36] = [
     ("approval_ref", |e| e.approval_ref.clone()),
     ("actor_user", |e| named(e.actor.as_ref(), true)),
     ("actor_service", |e| named(e.actor.as_ref(), false)),
-    ("on_behalf_of", |e| json_of(&e.on_behalf_of.iter().map(actor_json).collect())),
+    ("on_behalf_of", |e| json_of(e.on_behalf_of.iter().map(actor_json).collect())),
     ("action", |e| e.action.clone()),
     ("outcome", |e| enum_word("keyledger.entry.v1.Outcome", e.outcome)),
     ("severity", |e| enum_word("keyledger.entry.v1.Severity", e.severity)),
@@ -132,8 +132,8 @@ fn actor_json(actor: &Actor) -> Value {
 }
 
 /// Empty for nothing.
-fn json_of(values: &Vec<Value>) -> String {
-    if values.is_empty() { String::new() } else { Value::from(values.clone()).to_string() }
+fn json_of(values: Vec<Value>) -> String {
+    if values.is_empty() { String::new() } else { Value::from(values).to_string() }
 }
 
 fn attributes(event: &AuditEvent) -> String {

@@ -166,10 +166,7 @@ impl Export {
     }
 
     async fn run(mut self, replies: Replies) {
-        let end = match self.give_all(&replies).await {
-            Ok(()) => None,
-            Err(stopped) => Some(stopped),
-        };
+        let end = self.give_all(&replies).await.err();
         // Before the manifest: whoever holds one finds in the log how much was given.
         let mut recorder = self.call.again();
         let recorded = recorder.record_access(Some(self.given)).await;
