@@ -203,11 +203,14 @@ impl Export {
         if !self.waiting.is_empty() { self.send(replies).await } else { Ok(()) }
     }
 
-    /// An error once the caller's key has ended, or may not read this any more.
+    /// An error once the caller's key has ended, or may not read all of this any more: what it may not read would be left out,
+    /// and the manifest says that nothing was.
     fn check(&self) -> Result<(), Failure> {
-        match self.call.still_stands() {
-            true => self.selection.check_for(&self.call),
-            false => Err(Failure::KeyEnded),
+        let asked = &self.call.call.resource;
+        match (self.call.still_stands(), self.call.may(asked)) {
+            (false, _) => Err(Failure::KeyEnded),
+            (true, false) => Err(self.call.denied(asked)),
+            (true, true) => Ok(()),
         }
     }
 

@@ -50,17 +50,18 @@ impl Partial {
             Some(state) => {
                 Partial { file: file.into(), lines: reopen(&path, state.bytes)?, path, state }
             }
-            None => Partial {
-                file: file.into(),
-                lines: create(&path).with_context(|| cannot_write(&path))?,
-                path,
-                state: State { request, bytes: 0, lines: 0, resume_token: Base64::default() },
-            },
+            None => {
+                // One that another command writes to must not be taken away from it.
+                File::open(&path).map_or(Ok(()), |earlier| lock(&earlier, &path))?;
+                Partial {
+                    file: file.into(),
+                    lines: create(&path).with_context(|| cannot_write(&path))?,
+                    path,
+                    state: State { request, bytes: 0, lines: 0, resume_token: Base64::default() },
+                }
+            }
         };
-        if partial.lines.try_lock().is_err() {
-            let busy = format!("{} is being written to", partial.path.display());
-            return Err(Failure::new(busy).next("wait for the other command").into());
-        }
+        lock(&partial.lines, &partial.path)?;
         Ok(partial)
     }
 
@@ -124,6 +125,15 @@ impl Partial {
         std::fs::remove_file(state_of(&self.path)).with_context(what)?;
         Ok(tree.size())
     }
+}
+
+/// One command writes to it at a time.
+fn lock(lines: &File, path: &Path) -> Result<(), Failure> {
+    let busy = |_| {
+        Failure::new(format!("{} is being written to", path.display()))
+            .next("wait for the other command")
+    };
+    lines.try_lock().map_err(busy)
 }
 
 /// What an earlier run has left; `None` if nothing, or not even one whole message.
