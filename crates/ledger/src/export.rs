@@ -42,6 +42,8 @@ pub struct ExportManifest {
     pub checkpoint: String,
     #[prost(int64, tag = "13")]
     pub time_us: i64,
+    #[prost(bytes = "vec", tag = "14")]
+    pub caller_key_id: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]

@@ -246,3 +246,123 @@ impl<'de> Deserialize<'de> for Base64 {
         BASE64_STANDARD.decode(text).map(Base64).map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use keyledger_ledger::body::{RoleCreated, SealedText};
+    use keyledger_ledger::entry::EntrySigner;
+    use keyledger_ledger::export::ExportManifest;
+    use keyledger_ledger::merkle::root_of;
+    use keyledger_ledger::note::{Checkpoint, NoteKey};
+    use keyledger_ledger::page::PageWriter;
+    use keyledger_ledger::proof::inclusion;
+    use keyledger_ledger::text::commitment;
+    use keyledger_ledger::tree::Tree;
+    use prost::Message;
+
+    use super::*;
+
+    fn text(reason: &str) -> (SealedText, OpenedTexts) {
+        let texts = Texts { reason: reason.into(), ..Texts::default() }.encode_to_vec();
+        let commitment = commitment(&[9; 32], &texts).to_vec();
+        let sealed = SealedText { subject_ref: vec![8; 16], commitment };
+        (sealed, OpenedTexts { salt: vec![9; 32], texts })
+    }
+
+    fn a_use(method: &str) -> Use {
+        let texts = vec![text("nightly").0];
+        Use { method: method.into(), texts, ..Use::default() }
+    }
+
+    /// A manifest of a ledger with a role and a page of three uses, and a line about each of them but the last.
+    fn sample() -> (OpenedManifest, Vec<Line>) {
+        let signer = EntrySigner::new(SigningKey::from_bytes(&[1; 32]));
+        let mut page = PageWriter::default();
+        let uses = ["KeyService/WhoAmI", "KeyService/ListKeys", "KeyService/GetKey"].map(a_use);
+        let leaf = |u: &Use| use_leaf(&[3; 16], &u.encode_to_vec());
+        let tree = Tree::new(uses.iter().map(leaf).collect());
+        uses.iter().for_each(|u| drop(page.add(u, [3; 16], vec![vec![]])));
+        let page = page.finish(0, Time(5), 0, vec![], vec![]).0;
+        let role = Kind::RoleCreated(RoleCreated { name: "ops".into(), ..RoleCreated::default() });
+        let signed = |kind, texts| {
+            let event = Event { time_us: 5, texts, kind: Some(kind), ..Event::default() };
+            (signer.sign(event.encode_to_vec()).unwrap(), event)
+        };
+        let (role, role_event) = signed(role, vec![text("why").0]);
+        let (page_entry, _) = signed(Kind::UsePage(page.clone()), vec![]);
+        let leaves = [role.leaf_hash(), page_entry.leaf_hash()];
+        let opened = |reason: &str| vec![text(reason).1];
+        let decoded = |reason: &str| vec![Texts { reason: reason.into(), ..Texts::default() }];
+        let event = show::change_event(0, &leaves[0], &role_event, &decoded("why"));
+        let path = |n: u64| inclusion(&leaves, n).unwrap();
+        let entry = Some((role, path(0)));
+        let mut lines =
+            vec![Line::new(&event, Evidence { entry, r#use: None, opened: opened("why") })];
+        for (index, u) in uses.iter().enumerate().take(2) {
+            let texts = decoded("nightly");
+            let event = show::use_event(1, index as u32, Time(5), &leaves[1], &page, u, &texts);
+            let (record, path_in_page) = (u.encode_to_vec(), tree.path(index).unwrap());
+            let part = UseEvidence { record, salt: vec![3; 16], path: path_in_page };
+            let entry = Some((page_entry.clone(), path(1)));
+            let opened = opened("nightly");
+            lines.push(Line::new(&event, Evidence { entry, r#use: Some(part), opened }));
+        }
+        let origin = "keys.example/main";
+        let key = SigningKey::from_bytes(&[2; 32]).verifying_key();
+        let manifest = OpenedManifest {
+            manifest: ExportManifest::default(),
+            entry_key: signer.public_key(),
+            checkpoint_key: NoteKey::new(origin, key).unwrap(),
+            checkpoint: Checkpoint { origin: origin.into(), size: 2, root: root_of(&leaves) },
+        };
+        (manifest, lines)
+    }
+
+    #[test]
+    fn a_line_is_verified_alone_as_it_is_read() {
+        let (manifest, lines) = sample();
+        for line in lines {
+            let text = serde_json::to_string(&line).unwrap();
+            assert_eq!(Line::read(text.as_bytes()).unwrap().verify(&manifest), Ok(true), "{text}");
+            let unproved = Line { entry: None, ..line };
+            assert_eq!(unproved.verify(&manifest), Ok(false));
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_line_can_be_changed() {
+        let (manifest, lines) = sample();
+        type Change = fn(&mut Line);
+        let of_both: [Change; 9] = [
+            |l| l.position += 1,
+            |l| l.leaf_hash.0[0] ^= 1,
+            |l| l.event["reason"] = "another".into(),
+            |l| l.event["type"] = "key.created".into(),
+            |l| l.entry.as_mut().unwrap().body.0[0] ^= 1,
+            |l| l.entry.as_mut().unwrap().signature.0[0] ^= 1,
+            |l| l.entry.as_mut().unwrap().path[0].0[0] ^= 1,
+            |l| l.opened[0].texts.0[3] ^= 1,
+            |l| drop(l.opened.pop()),
+        ];
+        let of_uses: [Change; 5] = [
+            |l| l.index = Some(2),
+            |l| l.r#use.as_mut().unwrap().record.0[3] ^= 1,
+            |l| l.r#use.as_mut().unwrap().salt.0[0] ^= 1,
+            |l| drop(l.r#use.as_mut().unwrap().path.pop()),
+            |l| l.r#use = None,
+        ];
+        for (n, line) in lines.iter().enumerate() {
+            let changes = of_both.iter().chain(of_uses.iter().filter(|_| n > 0));
+            for (c, change) in changes.enumerate() {
+                let mut changed = line.clone();
+                change(&mut changed);
+                assert!(changed.verify(&manifest).is_err(), "line {n}, change {c}");
+            }
+            // An erased text shows nothing: what it was can't be made up.
+            let mut erased = line.clone();
+            erased.opened[0] = OpenedPart { salt: Base64::default(), texts: Base64::default() };
+            assert_eq!(erased.verify(&manifest), Err(LineError::Shown));
+        }
+    }
+}

@@ -14,11 +14,13 @@ use keyledger_ledger::export::{self, ExportFormat, ExportManifest, line_hash};
 use keyledger_ledger::id::Time;
 use keyledger_ledger::merkle::Frontier;
 use keyledger_ledger::note::{self, Checkpoint};
+use keyledger_ledger::roles;
 use keyledger_proto::export::{Evidence, Exporter};
 use keyledger_proto::parse::{EventFilter, ExportEvents};
 use keyledger_proto::{
     AuditEvent, ExportEventsResponse, ExportProgress, ManifestSignature, SignedManifest,
 };
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -98,6 +100,8 @@ struct Export {
     /// The positions that are looked at.
     range: Range<u64>,
     cursor: Cursor,
+    /// What the caller could read when the export began.
+    rights: Vec<u8>,
     /// The tree over all lines, those of earlier calls included.
     lines: Frontier,
     proofs: Proofs,
@@ -131,6 +135,10 @@ impl Export {
         };
         let selection = Selection { category: r.category, key_id: r.key_id, filter: r.filter };
         selection.check_for(&call)?;
+        let rights = rights(&call, &selection)?;
+        if token.as_ref().is_some_and(|token| token.rights != rights) {
+            return Err(Failure::RightsChanged);
+        }
         let head = call.head();
         let info = head.state.ledger.as_ref().ok_or(Failure::Internal("no ledger"))?;
         let snapshot = match &token {
@@ -157,6 +165,7 @@ impl Export {
             selection,
             format: r.format,
             asked: r.asked,
+            rights,
             exporter,
             snapshot,
             range,
@@ -203,14 +212,16 @@ impl Export {
         if !self.waiting.is_empty() { self.send(replies).await } else { Ok(()) }
     }
 
-    /// An error once the caller's key has ended, or may not read all of this any more: what it may not read would be left out,
-    /// and the manifest says that nothing was.
+    /// An error once the caller's key has ended, or may read other things than when the export began: its manifest says that
+    /// nothing was left out.
     fn check(&self) -> Result<(), Failure> {
-        let asked = &self.call.call.resource;
-        match (self.call.still_stands(), self.call.may(asked)) {
-            (false, _) => Err(Failure::KeyEnded),
-            (true, false) => Err(self.call.denied(asked)),
-            (true, true) => Ok(()),
+        if !self.call.still_stands() {
+            return Err(Failure::KeyEnded);
+        }
+        self.selection.check_for(&self.call)?;
+        match rights(&self.call, &self.selection)? == self.rights {
+            true => Ok(()),
+            false => Err(Failure::RightsChanged),
         }
     }
 
@@ -277,7 +288,7 @@ impl Export {
             positions: self.range.end - self.range.start,
             lines: self.lines.size(),
         };
-        let token = Token::new(&self.asked, &self.snapshot, self.cursor, &self.lines);
+        let token = Token::new(&self.asked, &self.snapshot, self.cursor, &self.lines, &self.rights);
         ExportEventsResponse {
             lines: vec![],
             progress: Some(progress),
@@ -303,6 +314,7 @@ impl Export {
             // The same bytes, whenever and wherever it is signed: Ed25519 takes no chance.
             checkpoint: note::sign(&self.snapshot, &keys.checkpoint_signer),
             time_us: own_clock().micros(),
+            caller_key_id: self.call.caller().map(|k| k.id.as_bytes().to_vec()).unwrap_or_default(),
         };
         let signed = export::sign(&manifest, &keys.entry_signer, &keys.checkpoint_signer);
         let signature = |(digest, signature): &([u8; 32], [u8; 64])| ManifestSignature {
@@ -315,6 +327,20 @@ impl Export {
             payload: signed.payload,
         }
     }
+}
+
+/// A digest of what a caller that asks for all categories may do; empty for one that asks for a single one, which it may read or
+/// not.
+fn rights(call: &CallContext, selection: &Selection) -> Result<Vec<u8>, Failure> {
+    if !selection.category.is_empty() {
+        return Ok(vec![]);
+    }
+    let (head, caller) = (call.head(), call.caller()?.id);
+    let key = head.state.keys.get(&caller).ok_or(Failure::KeyEnded)?;
+    let grants = roles::of_key(&head.state, key).flat_map(|(grants, _)| grants.to_vec());
+    let digest =
+        grants.fold(Sha256::new(), |digest, grant| digest.chain_update(format!("{grant}\n")));
+    Ok(digest.finalize().to_vec())
 }
 
 /// The ledger as it is now, signed.

@@ -25,6 +25,7 @@ pub(crate) enum Failure {
     MessageTooLarge,
     PageToken,
     ResumeToken,
+    RightsChanged,
     EventNotFound,
     Sequencer(SequencerError),
     Deadline {
@@ -119,6 +120,12 @@ impl From<Failure> for Status {
                 Code::InvalidArgument,
                 R::ResumeTokenInvalid,
                 "the resume token is damaged, or belongs to another export or key: begin again without one",
+                [],
+            ),
+            Failure::RightsChanged => status(
+                Code::FailedPrecondition,
+                R::RightsChanged,
+                "what this key may read has changed since the export began: begin again",
                 [],
             ),
             Failure::EventNotFound => {

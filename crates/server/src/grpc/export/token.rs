@@ -28,6 +28,9 @@ pub(super) struct Token {
     /// The compact range of the hashes of these lines.
     #[prost(bytes = "vec", repeated, tag = "7")]
     roots: Vec<Vec<u8>>,
+    /// What the caller could read.
+    #[prost(bytes = "vec", tag = "8")]
+    pub(super) rights: Vec<u8>,
 }
 
 impl Token {
@@ -36,6 +39,7 @@ impl Token {
         snapshot: &Checkpoint,
         cursor: Cursor,
         lines: &Frontier,
+        rights: &[u8],
     ) -> Token {
         Token {
             asked: Sha256::digest(asked).to_vec(),
@@ -45,6 +49,7 @@ impl Token {
             index: cursor.index,
             lines: lines.size(),
             roots: lines.parts().iter().map(|root| root.to_vec()).collect(),
+            rights: rights.to_vec(),
         }
     }
 
