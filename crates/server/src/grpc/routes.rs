@@ -10,8 +10,8 @@ use keyledger_proto::{GetEventRequest, StreamEventsRequest, VerifyKeyRequest, Wa
 use super::gate::Recorded::{Before, Change, Opened, Verdict};
 use super::gate::{Route, exchanging, reading, streaming, unary};
 use super::{
-    audit, checks, counts, export, import, keys, ledgers, list_events, lists, permissions, producers,
-    record, roles, stream, watch,
+    audit, checks, counts, export, import, keys, ledgers, list_events, lists, permissions,
+    producers, record, roles, stream, watch,
 };
 
 type Checked<T> = Result<T, Vec<Violation>>;
