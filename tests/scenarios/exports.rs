@@ -101,7 +101,7 @@ async fn tell(replica: &Replica) {
             ..login("bob@example.com", category)
         };
         let events = (0..6).map(event).collect();
-        admin.call(RecordEventsRequest { events }).await.unwrap();
+        admin.call(RecordEventsRequest { events, ..Default::default() }).await.unwrap();
     }
     admin.call(ListEventsRequest::default()).await.unwrap();
 }
@@ -351,7 +351,7 @@ async fn fill(replica: &Replica) {
             ..login("carol@example.com", "bulk")
         };
         let events = (0..20).map(event).collect();
-        replica.admin().call(RecordEventsRequest { events }).await.unwrap();
+        replica.admin().call(RecordEventsRequest { events, ..Default::default() }).await.unwrap();
     }
 }
 
@@ -509,14 +509,20 @@ fn hostile_texts_stay_in_their_cell() {
                 reason: format!("{text} reason"),
                 ..login("", "hostile")
             };
-            let outcome = admin.call(RecordEventsRequest { events: vec![event] }).await.unwrap();
+            let outcome = admin
+                .call(RecordEventsRequest { events: vec![event], ..Default::default() })
+                .await
+                .unwrap();
             assert!(outcome.outcomes[0].refusal.is_none(), "{outcome:?}");
         }
         let value = Some(AttributeValue::Text(text.into()));
         let attribute = EventAttribute { name: "note".into(), value, personal: true };
         let event =
             NewEvent { attributes: vec![attribute], ..login("dave@example.com", "hostile") };
-        let outcome = admin.call(RecordEventsRequest { events: vec![event] }).await.unwrap();
+        let outcome = admin
+            .call(RecordEventsRequest { events: vec![event], ..Default::default() })
+            .await
+            .unwrap();
         assert!(outcome.outcomes[0].refusal.is_none(), "{outcome:?}");
 
         let csv = exported(&admin, of("hostile", ExportFormat::Csv)).await;
@@ -590,7 +596,7 @@ fn a_key_for_one_category_exports_that_one_and_no_byte_of_another() {
                 ..login(&format!("{}@example.com", marker(category)), category)
             };
             let events = categories.iter().map(event).collect();
-            admin.call(RecordEventsRequest { events }).await.unwrap();
+            admin.call(RecordEventsRequest { events, ..Default::default() }).await.unwrap();
         }
         // A limited key, whose uses the bodies of pages name.
         let limited = CreateKeyRequest {

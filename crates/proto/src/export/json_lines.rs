@@ -282,7 +282,9 @@ mod tests {
         let uses = ["KeyService/WhoAmI", "KeyService/ListKeys", "KeyService/GetKey"].map(a_use);
         let leaf = |u: &Use| use_leaf(&[3; 16], &u.encode_to_vec());
         let tree = Tree::new(uses.iter().map(leaf).collect());
-        uses.iter().for_each(|u| drop(page.add(u, [3; 16], vec![vec![]])));
+        for u in &uses {
+            page.add(u, [3; 16], vec![vec![]]);
+        }
         let page = page.finish(0, Time(5), 0, vec![], vec![]).0;
         let role = Kind::RoleCreated(RoleCreated { name: "ops".into(), ..RoleCreated::default() });
         let signed = |kind, texts| {
