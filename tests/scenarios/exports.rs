@@ -623,7 +623,7 @@ fn a_key_for_one_category_exports_that_one_and_no_byte_of_another() {
                 let found = exported(&reader, of(category, format)).await;
                 assert_eq!(found.manifest().lines, 10 + u64::from(name == "csv"));
                 let mut bytes = all_bytes(found.text());
-                bytes.extend(found.manifest.payload);
+                bytes.extend(&found.manifest.payload);
                 bytes.extend(found.tokens.concat());
                 // All that it may read is the same.
                 let all = exported(&reader, of("", format)).await;
