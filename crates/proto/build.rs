@@ -5,6 +5,7 @@ use std::{env, fs, io};
 
 const FILES: &[&str] = &[
     "keyledger/entry/v1/event.proto",
+    "keyledger/export/v1/manifest.proto",
     "keyledger/v1/errors.proto",
     "keyledger/v1/options.proto",
     "keyledger/v1/resources.proto",
@@ -39,6 +40,7 @@ fn main() -> io::Result<()> {
     tonic_prost_build::configure()
         .build_server(false)
         .extern_path(".keyledger.entry.v1", "::keyledger_ledger::body")
+        .extern_path(".keyledger.export.v1", "::keyledger_ledger::export")
         .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
 }

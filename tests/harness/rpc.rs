@@ -200,6 +200,11 @@ impl StreamRpc for StreamEventsRequest {
     const PATH: &'static str = "/keyledger.v1.AuditService/StreamEvents";
 }
 
+impl StreamRpc for ExportEventsRequest {
+    type Reply = ExportEventsResponse;
+    const PATH: &'static str = "/keyledger.v1.AuditService/ExportEvents";
+}
+
 impl StreamRpc for WatchKeysRequest {
     type Reply = WatchKeysResponse;
     const PATH: &'static str = "/keyledger.v1.KeyService/WatchKeys";

@@ -155,6 +155,13 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
         "AuditService/GetCategoryCounts" => {
             (Does::Read, GetCategoryCountsRequest {}.encode_to_vec())
         }
+        "AuditService/ExportEvents" => {
+            let changes = ExportEventsRequest {
+                category: "keyledger/lifecycle".into(),
+                ..Default::default()
+            };
+            (Does::Read, changes.encode_to_vec())
+        }
         "AuditService/GetCheckpoint" => (Does::Read, GetCheckpointRequest {}.encode_to_vec()),
         "AuditService/ListForwarders" => (Does::Read, ListForwardersRequest {}.encode_to_vec()),
         new => panic!("{new} is new: give it a request here, so that it is swept"),

@@ -148,6 +148,21 @@ fn attempts(method: &Method, target: &Target, positions: u64) -> Vec<Bytes> {
                 }
             }
         }
+        "AuditService/ExportEvents" => {
+            for category in categories {
+                // Of those that it may ask for, in each format.
+                let formats = if ["", "error"].contains(&category) { 1..5 } else { 1..2 };
+                for (format, filter) in formats.flat_map(|f| [(f, 0), (f, 1), (f, 2)]) {
+                    let request = ExportEventsRequest {
+                        category: category.into(),
+                        filter: filters().into_iter().nth(filter),
+                        format,
+                        ..Default::default()
+                    };
+                    add(&|| request.encode_to_vec());
+                }
+            }
+        }
         _ => {}
     }
     all

@@ -12,6 +12,7 @@ mod crash;
 mod ends;
 mod event_pages;
 mod every_method;
+mod exports;
 mod flood;
 mod forwarders;
 mod frozen;

@@ -256,7 +256,7 @@ async fn tell(d: &Deployment) -> std::sync::Arc<Replica> {
     replica
 }
 
-fn folder(d: &Deployment) -> PathBuf {
+pub(crate) fn folder(d: &Deployment) -> PathBuf {
     d.key_dir().parent().expect("it lies in the scenario's folder").to_path_buf()
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Audit {
 enum Command {
     List(Box<list::List>),
     Tail(tail::Tail),
-    Export(export::Export),
+    Export(Box<export::Export>),
     Import(import::Import),
     Checkpoint(checkpoint::Checkpoint),
     Counts(counts::Counts),

@@ -1,16 +1,17 @@
 //! The export format: JSON Lines, one entry a line with all that offline verification needs, and a last line with a signed
 //! checkpoint. A file without that last line was cut short.
 
-use base64::prelude::{BASE64_STANDARD, Engine};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+pub(crate) use keyledger_proto::export::json_lines::Base64;
 use keyledger_proto::{OpenedTexts, RawEntry};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 /// Longest line: a page of 4,096 uses with all its texts stays below it.
 pub(crate) const MAX_LINE: u64 = 64 * 1024 * 1024;
-
-/// Bytes, written as standard base64.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Base64(pub Vec<u8>);
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,17 +79,22 @@ impl EntryLine {
     }
 }
 
-impl Serialize for Base64 {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&BASE64_STANDARD.encode(&self.0))
+/// A new file for its owner alone. What an earlier export left is removed, never written into.
+pub(crate) fn create(part: &Path) -> io::Result<File> {
+    match std::fs::remove_file(part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => OpenOptions::new().write(true).create_new(true).mode(0o600).open(part),
     }
 }
 
-impl<'de> Deserialize<'de> for Base64 {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Base64, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        BASE64_STANDARD.decode(text).map(Base64).map_err(serde::de::Error::custom)
+/// Reads one line, with its newline. False at the end of the file.
+pub(crate) fn read_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    lines.take(MAX_LINE).read_until(b'\n', line)?;
+    if line.len() as u64 == MAX_LINE {
+        return Err(io::Error::other(format!("a line has more than {MAX_LINE} bytes")));
     }
+    Ok(!line.is_empty())
 }
 
 #[cfg(test)]

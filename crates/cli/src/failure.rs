@@ -144,6 +144,9 @@ fn advice(code: Code, details: &ErrorDetails, about: &Circumstances) -> Option<S
             "correct what is named above, and run the command again".into()
         }
         "PAGE_TOKEN_INVALID" => "start at the first page: leave out --page-token".into(),
+        "RESUME_TOKEN_INVALID" | "RIGHTS_CHANGED" => {
+            "begin the export again: remove FILE.partial and FILE.partial.state".into()
+        }
         "KEY_NOT_FOUND" => "`keyledger keys list` shows the keys of this ledger".into(),
         "TOO_FAR_BACK" => {
             "`keyledger keys get KEY_ID` with the same moment shows a single key as it was".into()

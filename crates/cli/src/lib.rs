@@ -12,6 +12,7 @@ mod failure;
 mod json;
 mod keys;
 mod ledgers;
+mod manifest_file;
 mod operate;
 mod paging;
 mod place;

@@ -2,6 +2,8 @@
 
 mod database;
 mod export;
+mod export_lines;
+mod line_order;
 mod pins;
 mod report;
 #[cfg(test)]
@@ -15,6 +17,7 @@ use crate::Ending;
 use crate::connection::{Connection, DataDir};
 use crate::failure::{self, Failure};
 use crate::json::Output;
+use crate::manifest_file;
 use crate::progress::Progress;
 use crate::screen::{Screen, inert};
 use crate::token::Usual;
@@ -53,7 +56,7 @@ Examples:
 #[derive(clap::Args)]
 #[command(next_help_heading = "Source")]
 struct SourceArgs {
-    /// File that `keyledger audit export` wrote.
+    /// File that `keyledger audit export` wrote. If FILE.manifest stands beside it, each line is checked against that.
     #[arg(long, value_name = "FILE", group = "source")]
     export: Option<PathBuf>,
     /// Data directory of `keyledger dev`: its database is read, whether `dev` runs or not.
@@ -81,6 +84,13 @@ impl Verify {
         let pins = self.pins.read()?;
         if let Some(database) = self.source.database()? {
             return verify_database(&database, self.source.ledger, &pins, &output).await;
+        }
+        if let Some(file) =
+            self.source.export.as_ref().filter(|file| manifest_file::is_beside(file))
+        {
+            let report = export_lines::verify(file, &pins)?;
+            report.print(&output.screen, output.output)?;
+            return Ok(ending(report.is_good()));
         }
         let checked = match &self.source.export {
             Some(file) => export::verify(file, &pins)?,

@@ -7,6 +7,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use sha2::{Digest, Sha256};
 
 use crate::body::{Event, Kind, PAYLOAD_TYPE};
+use crate::export;
 use crate::merkle::{Hash, leaf_hash_of};
 
 /// Most bytes of leaf data.
@@ -68,6 +69,11 @@ impl EntrySigner {
             public_key_sha256: self.public_key_sha256,
             signature,
         })
+    }
+
+    /// Signs a manifest of an export, and nothing else: its payload type is fixed.
+    pub(crate) fn sign_manifest(&self, payload: &[u8]) -> [u8; 64] {
+        self.key.sign(&pre_authentication_encoding(export::PAYLOAD_TYPE, payload)).to_bytes()
     }
 }
 

@@ -185,6 +185,7 @@ pub fn check_texts(texts: &[SealedText]) -> Result<(), PageError> {
     if good { Ok(()) } else { Err(PageError::Use("texts")) }
 }
 
-fn use_leaf(salt: &[u8], r#use: &[u8]) -> Hash {
+/// The leaf of a use in the tree of its page.
+pub fn use_leaf(salt: &[u8], r#use: &[u8]) -> Hash {
     leaf_hash_of(&[salt, r#use])
 }

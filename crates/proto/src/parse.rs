@@ -3,6 +3,7 @@
 mod changes;
 mod event_filter;
 pub mod events;
+mod export;
 mod filters;
 mod import;
 mod ledgers;
@@ -34,6 +35,7 @@ pub use events::{
     ActorName, CheckedEvent, CheckedEvents, RecordedEvent, RegisterProducerKeys, Signed, event,
     record_events, register_producer_keys,
 };
+pub use export::{ExportEvents, export_events};
 pub use filters::{KeyFilter, ListKeys, RevokeKeys, list_keys, revoke_keys};
 
 pub use permissions::{RegisterPermissions, register_permissions};

@@ -6,7 +6,7 @@
 //! | `entry-signer.N` | sign entries; only checkpoints kept elsewhere would tell |
 //! | `checkpoint-signer.N` | sign checkpoints |
 //! | `pepper.N` | try secrets against stolen verifiers (256 random bits: hopeless; imported tokens may be weaker) |
-//! | `row-mac.N` | forge projected rows |
+//! | `row-mac.N` | forge projected rows, and resume tokens: the ledger then signs a manifest over lines that it never gave |
 //! | `wrapping.N` | open data keys, and with them sealed texts |
 //! | `blind-index.N` | test whether a person is a subject |
 

@@ -1,116 +1,111 @@
 //! `keyledger audit export`.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+mod ledger;
+mod lines;
+mod partial;
 
-use anyhow::Context;
+use std::path::PathBuf;
 
+use keyledger_proto::export::ExportFormat;
+use keyledger_proto::{EventFilter, ExportEventsRequest};
+use uuid::Uuid;
+
+use super::list::FilterArgs;
 use crate::connection::Session;
-use crate::export_file::{EndLine, EntryLine};
 use crate::failure::Failure;
-use crate::json::line_of;
-use crate::progress::Progress;
-use crate::raw_entries::{RawEntries, newest_checkpoint};
 
-/// Export the whole ledger as JSON Lines, for `keyledger verify --export FILE`.
+/// Export the whole ledger, or the events that one may read, to a file that `keyledger verify --export FILE` checks later.
 ///
-/// A line holds one entry with everything that offline verification needs, texts included as far as the server can open
-/// them; the last line holds a signed checkpoint. The file is only readable by its owner: it holds personal data. The key
-/// needs audit.read on logs/**, and audit.checkpoint on logs.
+/// The format `ledger` is the whole ledger raw: a line holds one entry with everything that offline verification needs, texts
+/// included as far as the server can open them; the last line holds a signed checkpoint. The key needs audit.read on logs/**,
+/// and audit.checkpoint on logs.
+///
+/// The other formats hold events, one a line, those alone that the filters let through, up to now. Beside FILE stands
+/// FILE.manifest: what was asked for and the digest of each line, signed by the ledger. Until all is there, it is FILE.partial;
+/// after a break, the same command goes on where it was. The key needs audit.read on logs/CATEGORY, or on logs/** without
+/// --category.
+///
+/// Files are only readable by their owner: they hold personal data.
 #[derive(clap::Args)]
-#[command(after_help = "Example: keyledger audit export --output ledger.jsonl")]
+#[command(after_help = EXAMPLE)]
 pub(super) struct Export {
-    /// File to write, `-` for standard output. It appears under this name only when it is complete; until then it is
-    /// FILE.part.
-    #[arg(long, value_name = "FILE", default_value = "-")]
+    /// What to write.
+    #[arg(long, value_enum, default_value = "ledger")]
+    format: Format,
+    /// File to write, `-` for standard output (only the whole ledger). It appears under this name only when it is complete.
+    #[arg(long, visible_alias = "out", value_name = "FILE", default_value = "-")]
     output: PathBuf,
+    /// Only this category, such as `security/login`.
+    #[arg(long, value_name = "CATEGORY", default_value = "", hide_default_value = true)]
+    category: String,
+    /// Only events about this key, or called by it: a UUID.
+    #[arg(long, value_name = "UUID")]
+    key_id: Option<Uuid>,
+    /// Only from this position on.
+    #[arg(long, value_name = "POSITION", default_value = "0", hide_default_value = true)]
+    from: u64,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+const EXAMPLE: &str = "\
+Examples:
+  keyledger audit export --output ledger.jsonl
+  keyledger audit export --format ocsf --category security/login --since 2026-11-01T00:00:00Z --output logins.ocsf";
+
+/// What an export holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// The whole ledger, raw.
+    Ledger,
+    /// Events as JSON Lines, each with its signed bytes and proof.
+    Jsonl,
+    /// Events as CloudEvents 1.0.
+    Cloudevents,
+    /// Events as OCSF 1.6.0.
+    Ocsf,
+    /// Events as CSV with a header, guarded against formulas.
+    Csv,
+}
+
+impl Format {
+    fn of_events(self) -> Option<ExportFormat> {
+        match self {
+            Format::Ledger => None,
+            Format::Jsonl => Some(ExportFormat::JsonLines),
+            Format::Cloudevents => Some(ExportFormat::CloudEvents),
+            Format::Ocsf => Some(ExportFormat::Ocsf),
+            Format::Csv => Some(ExportFormat::Csv),
+        }
+    }
 }
 
 impl Export {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
-        if self.output.as_os_str() == "-" {
-            write(session, &mut BufWriter::new(io::stdout())).await?;
-            return Ok(());
+        let filter = Some(self.filter.to_wire()).filter(|f| *f != EventFilter::default());
+        let request = ExportEventsRequest {
+            key_id: self.key_id.map(|id| id.to_string()).unwrap_or_default(),
+            category: self.category,
+            filter,
+            from_position: self.from,
+            ..ExportEventsRequest::default()
+        };
+        match self.format.of_events() {
+            Some(_) if self.output.as_os_str() == "-" => {
+                Err(Failure::new("an export of events has a manifest beside it")
+                    .next("name a file with --output")
+                    .into())
+            }
+            Some(format) => {
+                let request = ExportEventsRequest { format: format as i32, ..request };
+                lines::export(session, request, &self.output).await
+            }
+            None if request != ExportEventsRequest::default() => {
+                Err(Failure::new("the format `ledger` holds the whole ledger, and takes no filter")
+                    .next("choose another with --format, or leave the filters out")
+                    .into())
+            }
+            None => ledger::export(session, &self.output).await,
         }
-        let part = part_of(&self.output);
-        let written = write_part(session, &part).await.and_then(|entries| {
-            let both = || format!("can't rename {} to {}", part.display(), self.output.display());
-            std::fs::rename(&part, &self.output).with_context(both)?;
-            Ok(entries)
-        });
-        // A broken export holds personal data too: it doesn't stay.
-        let entries = written.inspect_err(|_| drop(std::fs::remove_file(&part)))?;
-        eprintln!("Exported {entries} entries to {}", self.output.display());
-        Ok(())
-    }
-}
-
-async fn write_part(session: &Session, part: &Path) -> anyhow::Result<u64> {
-    let what = || format!("can't write {}", part.display());
-    let mut file = BufWriter::new(create(part).with_context(what)?);
-    let entries = write(session, &mut file).await?;
-    file.into_inner().map_err(|e| e.into_error()).and_then(|f| f.sync_all()).with_context(what)?;
-    Ok(entries)
-}
-
-/// Writes all lines and returns the number of entries. The checkpoint is taken first, and the entries end where it ends:
-/// so none of them can be left out unseen.
-async fn write(session: &Session, out: &mut impl Write) -> anyhow::Result<u64> {
-    let checkpoint = newest_checkpoint(session).await?;
-    let mut progress = Progress::new("entries exported");
-    let mut entries = RawEntries::open(session).await?;
-    let mut count = 0;
-    while count < checkpoint.size
-        && let Some((position, raw)) = entries.next().await?
-    {
-        writeln!(out, "{}", line_of(&EntryLine::new(position, raw))?)?;
-        count += 1;
-        progress.at(count, checkpoint.size);
-    }
-    if count < checkpoint.size {
-        let failure =
-            Failure::new(format!("the stream ended after {count} of {} entries", checkpoint.size));
-        return Err(failure
-            .next("run the command again; if it stays so, `keyledger verify`")
-            .into());
-    }
-    let end = EndLine { checkpoint: checkpoint.note, verifier_key: checkpoint.verifier_key };
-    writeln!(out, "{}", line_of(&end)?)?;
-    out.flush()?;
-    Ok(count)
-}
-
-/// A new file for its owner alone. What an earlier export left is removed, never written into.
-fn create(part: &Path) -> io::Result<File> {
-    match std::fs::remove_file(part) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => OpenOptions::new().write(true).create_new(true).mode(0o600).open(part),
-    }
-}
-
-fn part_of(output: &Path) -> PathBuf {
-    let mut name = output.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-
-    #[test]
-    fn an_export_is_for_its_owner_and_never_follows_a_link() {
-        let dir = tempfile::tempdir().unwrap();
-        let (target, part) = (dir.path().join("target"), part_of(&dir.path().join("x.jsonl")));
-        assert!(part.ends_with("x.jsonl.part"));
-        std::fs::write(&target, "precious").unwrap();
-        std::os::unix::fs::symlink(&target, &part).unwrap();
-        create(&part).unwrap().write_all(b"new").unwrap();
-        assert_eq!(std::fs::read_to_string(&target).unwrap(), "precious");
-        assert_eq!(std::fs::metadata(&part).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct List {
 /// What must hold of an event; all that is named must.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Filters")]
-struct FilterArgs {
+pub(super) struct FilterArgs {
     /// Only what this key called: a UUID.
     #[arg(long, value_name = "UUID")]
     caller: Option<Uuid>,
@@ -74,7 +74,7 @@ struct FilterArgs {
 }
 
 impl FilterArgs {
-    fn to_wire(&self) -> EventFilter {
+    pub(super) fn to_wire(&self) -> EventFilter {
         let user = self.actor.clone().map(actor::Actor::User);
         let service = self.actor_service.clone().map(actor::Actor::Service);
         EventFilter {

@@ -8,7 +8,7 @@ use keyledger_proto::RawEntry;
 
 use super::pins::Pins;
 use super::walk::{Checked, Trouble, Walk};
-use crate::export_file::{EndLine, EntryLine, MAX_LINE};
+use crate::export_file::{EndLine, EntryLine, read_line};
 use crate::failure::Failure;
 use crate::progress::Progress;
 
@@ -60,16 +60,6 @@ fn walk_through(mut lines: impl BufRead, mut walk: Walk) -> io::Result<Checked> 
     let trouble =
         Trouble::new(walk.position(), "the export ends without a checkpoint: it was cut short");
     Ok(walk.stop(trouble))
-}
-
-/// Reads one line, with its newline. False at the end of the file.
-fn read_line(lines: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
-    line.clear();
-    lines.take(MAX_LINE).read_until(b'\n', line)?;
-    if line.len() as u64 == MAX_LINE {
-        return Err(io::Error::other(format!("a line has more than {MAX_LINE} bytes")));
-    }
-    Ok(!line.is_empty())
 }
 
 /// The error is that of an entry, because all lines but one are entries.

@@ -66,6 +66,31 @@ impl Pins {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.pins.is_empty() && self.keys.is_empty()
+    }
+
+    /// What an export's key and checkpoint have against the pins. Of checkpoints of other sizes only the key is compared: an
+    /// export doesn't hold what lies between.
+    pub(super) fn problems_of(&self, key: &NoteKey, checkpoint: &Checkpoint) -> Vec<String> {
+        let mut problems = vec![];
+        for pinned in self.keys.iter().filter(|pinned| *pinned != key) {
+            problems.push(format!("the ledger's checkpoint key is not {}", pinned.vkey()));
+        }
+        for pin in &self.pins {
+            match note::open(&pin.note, key) {
+                Err(e) => {
+                    problems.push(format!("the pinned checkpoint is not one of its ledger: {e}"))
+                }
+                Ok(pinned) if pinned.size == checkpoint.size && pinned != *checkpoint => {
+                    problems.push("its checkpoint is not the pinned one of the same size".into())
+                }
+                Ok(_) => {}
+            }
+        }
+        problems
+    }
+
     /// Gives each of several ledgers the pins that name it in their origin, and returns the origins that name none.
     pub(super) fn shared_out(&self, ledgers: Vec<String>) -> (Vec<(String, Pins)>, Vec<String>) {
         let origins = self.pins.iter().map(|pin| pin.claim.origin.as_str());

@@ -73,7 +73,7 @@ pub fn event_filter(f: crate::EventFilter) -> Result<EventFilter, Vec<Violation>
     v.finish(filter)
 }
 
-fn parse(v: &mut Violations, f: crate::EventFilter) -> Option<EventFilter> {
+pub(super) fn parse(v: &mut Violations, f: crate::EventFilter) -> Option<EventFilter> {
     let caller = match f.caller_key_id.as_str() {
         "" => None,
         text => parse_key_id(v, "filter.caller_key_id", text),

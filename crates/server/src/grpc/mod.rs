@@ -3,7 +3,7 @@
 //! - `gate`: the one place through which every call goes.
 //! - `routes`: which handler answers which method.
 //! - `call`: what a handler can ask of the ledger.
-//! - `keys`, `lists`, `checks`, `roles`, `permissions`, `audit`, `list_events`, `stream`, `watch`: the handlers.
+//! - `keys`, `lists`, `checks`, `roles`, `permissions`, `audit`, `list_events`, `stream`, `export`, `watch`: the handlers.
 //! - `events`: what of the log a reader sees.
 //! - `follow`: what streams share.
 //! - `forwarders`: how far the server's own sending has come.
@@ -14,6 +14,7 @@ mod call;
 mod checks;
 mod counts;
 mod events;
+mod export;
 mod follow;
 mod forwarders;
 mod gate;

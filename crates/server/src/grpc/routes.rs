@@ -10,8 +10,8 @@ use keyledger_proto::{GetEventRequest, StreamEventsRequest, VerifyKeyRequest, Wa
 use super::gate::Recorded::{Before, Change, Opened, Verdict};
 use super::gate::{Route, exchanging, reading, streaming, unary};
 use super::{
-    audit, checks, counts, forwarders, import, keys, ledgers, list_events, lists, permissions,
-    producers, record, roles, stream, watch,
+    audit, checks, counts, export, forwarders, import, keys, ledgers, list_events, lists,
+    permissions, producers, record, roles, stream, watch,
 };
 
 type Checked<T> = Result<T, Vec<Violation>>;
@@ -115,6 +115,10 @@ fn table() -> Vec<(&'static str, Route)> {
                 |_: keyledger_proto::GetCategoryCountsRequest| Ok(()),
                 counts::get_category_counts,
             ),
+        ),
+        (
+            "AuditService/ExportEvents",
+            streaming(Opened, parse::export_events, export::export_events),
         ),
         (
             "AuditService/GetCheckpoint",

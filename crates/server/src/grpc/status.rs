@@ -24,6 +24,8 @@ pub(crate) enum Failure {
     MalformedMessage,
     MessageTooLarge,
     PageToken,
+    ResumeToken,
+    RightsChanged,
     EventNotFound,
     Sequencer(SequencerError),
     Deadline {
@@ -49,7 +51,9 @@ impl Failure {
     pub(super) fn recorded_reason(&self) -> DecisionReason {
         match self {
             Failure::Refused(refusal) => refusal.recorded_reason(),
-            Failure::Invalid(_) | Failure::PageToken => DecisionReason::InvalidRequest,
+            Failure::Invalid(_) | Failure::PageToken | Failure::ResumeToken => {
+                DecisionReason::InvalidRequest
+            }
             _ => DecisionReason::Refused,
         }
     }
@@ -110,6 +114,18 @@ impl From<Failure> for Status {
                 Code::InvalidArgument,
                 R::PageTokenInvalid,
                 "the page token is damaged or belongs to another query: begin again without one",
+                [],
+            ),
+            Failure::ResumeToken => status(
+                Code::InvalidArgument,
+                R::ResumeTokenInvalid,
+                "the resume token is damaged, or belongs to another export or key: begin again without one",
+                [],
+            ),
+            Failure::RightsChanged => status(
+                Code::FailedPrecondition,
+                R::RightsChanged,
+                "what this key may read has changed since the export began: begin again",
                 [],
             ),
             Failure::EventNotFound => {

@@ -92,6 +92,23 @@ pub(crate) async fn root(client: &Client, ledger_id: Uuid, size: u64) -> Result<
     })
 }
 
+/// The first hashes of a tile, full or open.
+pub(crate) async fn prefix(
+    client: &Client,
+    ledger_id: Uuid,
+    prefix: TilePrefix,
+) -> Result<Vec<Hash>, StoreError> {
+    let TilePrefix { level, index, width } = prefix;
+    let stored = range(client, ledger_id, level, index..index + 1).await?.pop();
+    match stored.filter(|tile| tile.hashes.len() as u64 >= width) {
+        Some(mut tile) => {
+            tile.hashes.truncate(width as usize);
+            Ok(tile.hashes)
+        }
+        None => read(client, ledger_id, prefix).await,
+    }
+}
+
 async fn read_all(
     client: &Client,
     ledger_id: Uuid,
