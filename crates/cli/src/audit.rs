@@ -4,6 +4,7 @@ mod checkpoint;
 mod counts;
 pub(crate) mod event;
 mod export;
+mod filter;
 mod import;
 mod list;
 mod tail;
@@ -29,7 +30,7 @@ pub(crate) struct Audit {
 #[derive(Subcommand)]
 enum Command {
     List(Box<list::List>),
-    Tail(tail::Tail),
+    Tail(Box<tail::Tail>),
     Export(export::Export),
     Import(import::Import),
     Checkpoint(checkpoint::Checkpoint),
