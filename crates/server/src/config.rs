@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -38,6 +39,8 @@ pub struct Serve {
     pub allow_plaintext: bool,
     /// Most changes that are folded for one answer about the past.
     pub max_folded: u64,
+    /// How long the reader of a stream may take nothing before it is disconnected.
+    pub reader_patience: Duration,
 }
 
 impl Serve {
@@ -45,8 +48,13 @@ impl Serve {
     pub(crate) fn digest(&self) -> [u8; 32] {
         let tls = self.tls.as_ref().map(|t| (&t.certificate, &t.key, &t.client_authority));
         let text = format!(
-            "{:?}\n{:?}\n{:?}\n{}\n{}",
-            self.key_dir, self.listen, tls, self.allow_plaintext, self.max_folded
+            "{:?}\n{:?}\n{:?}\n{}\n{}\n{:?}",
+            self.key_dir,
+            self.listen,
+            tls,
+            self.allow_plaintext,
+            self.max_folded,
+            self.reader_patience
         );
         Sha256::digest(text).into()
     }

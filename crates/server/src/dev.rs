@@ -10,6 +10,7 @@ use crate::init::{Init, admin_token_file, init};
 use crate::serve::{ServeError, migrate_databases, serve};
 use crate::store::connect::Database;
 use crate::store::{StoreError, provision};
+use crate::streams::PATIENCE;
 
 /// Name of the ledger database in an embedded cluster.
 pub const LEDGER_DATABASE: &str = "keyledger";
@@ -86,6 +87,7 @@ async fn run(
         tls: None,
         allow_plaintext: false,
         max_folded: MAX_FOLDED,
+        reader_patience: PATIENCE,
     };
     let endpoint = endpoint_file(&options.data_dir);
     let written = |address: SocketAddr| {

@@ -40,6 +40,9 @@ pub(crate) enum Failure {
     ReaderTooSlow {
         next_position: u64,
     },
+    Stopping {
+        next_position: u64,
+    },
     NoSuchMethod,
     Internal(&'static str),
 }
@@ -146,6 +149,14 @@ impl From<Failure> for Status {
                 "the reader was too slow: continue from next_position",
                 [("next_position", next_position.to_string())],
             ),
+            Failure::Stopping { next_position } => {
+                let metadata = [("next_position".into(), next_position.to_string())];
+                let reason = R::ServerStopping.as_str_name();
+                let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+                details.set_retry_info(Some(RETRY_AFTER));
+                let text = "the server is stopping: continue from next_position";
+                Status::with_error_details(Code::Unavailable, text, details)
+            }
             Failure::NoSuchMethod => {
                 status(Code::Unimplemented, R::NoSuchMethod, "no such method", [])
             }
