@@ -12,7 +12,7 @@ use tonic::Code;
 use crate::harness::*;
 
 /// Where an event stands: position, and index if it is a use.
-type Address = (u64, Option<u32>);
+pub(crate) type Address = (u64, Option<u32>);
 
 #[test]
 fn a_stream_from_position_0_gets_every_event_once_and_in_order_whichever_replica_wrote_it() {
@@ -172,15 +172,15 @@ fn a_reader_goes_on_at_next_position_after_its_server_was_killed_without_loss_or
 /// What a reader has heard. The cursor moves past an entry with the last of its events: what came of an entry before a
 /// break, without that, comes again.
 #[derive(Default)]
-struct Heard {
-    events: Vec<Address>,
+pub(crate) struct Heard {
+    pub(crate) events: Vec<Address>,
     begun: Vec<Address>,
-    next: u64,
+    pub(crate) next: u64,
 }
 
 impl Heard {
     #[track_caller]
-    fn hear(&mut self, reply: StreamEventsResponse) {
+    pub(crate) fn hear(&mut self, reply: StreamEventsResponse) {
         let next = reply.next_position.expect("every reply tells the cursor");
         assert!(next >= self.next, "the cursor never moves back");
         if let Some(event) = reply.event {
@@ -188,13 +188,13 @@ impl Heard {
             assert!(next == position || next == position + 1, "{next} after {position}");
             self.begun.push((position, event.index));
         }
-        if next > self.next {
-            self.next = next;
-            self.events.append(&mut self.begun);
-        }
+        self.next = next;
+        let (whole, begun) = self.begun.drain(..).partition(|(position, _)| *position < next);
+        self.begun = begun;
+        self.events.extend::<Vec<Address>>(whole);
     }
 
-    fn break_off(&mut self) {
+    pub(crate) fn break_off(&mut self) {
         self.begun.clear();
     }
 }
