@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keyledger_ledger::note::{self, NoteKey};
 use keyledger_proto::*;
-use tonic::Code;
+use tonic::{Code, Streaming};
 
 use crate::harness::*;
 
@@ -98,6 +98,84 @@ fn a_stream_of_raw_entries_ends_when_its_key_may_not_read_everything_any_more() 
         let end = refused::<()>(Err(end));
         assert_eq!(end.metadata["resource"], "logs/**");
         end.with(Code::PermissionDenied, ErrorReason::PermissionDenied);
+    });
+}
+
+/// Why a stream ends. What ended it, at `last`, and all that came later is not told.
+async fn end_of(stream: &mut Streaming<StreamEventsResponse>, last: Option<u64>) -> Refused {
+    loop {
+        match stream.message().await {
+            Ok(reply) => {
+                let told = reply.expect("it ends with why").event.and_then(|e| e.position);
+                assert!(told < last || last.is_none(), "{told:?} is told, {last:?} ended it");
+            }
+            Err(status) => return refused::<()>(Err(status)),
+        }
+    }
+}
+
+#[test]
+fn a_stream_ends_when_its_key_is_suspended_or_expires_whichever_replica_did_it() {
+    scenario(async |d| {
+        let (a, b) = (d.replica().await, d.replica().await);
+        let open = async |category: &str| {
+            let key = reader_key(&b).await;
+            let request = StreamEventsRequest { category: category.into(), ..from(0) };
+            let stream = a.caller_on_new_connection(&key.token).stream(request).await.unwrap();
+            (key.key.unwrap().key_id, stream)
+        };
+        // One that is given much, and one that is given nothing.
+        for category in ["", "nobody/records/this"] {
+            let (key_id, mut stream) = open(category).await;
+            let suspended = b.admin().call(suspend(&key_id)).await.unwrap().position;
+            let why = end_of(&mut stream, suspended).await;
+            why.with(Code::Unauthenticated, ErrorReason::KeyEnded);
+
+            let (key_id, mut stream) = open(category).await;
+            let soon = update_key_request::Expiry::Ttl(seconds(1));
+            let soon = UpdateKeyRequest { expiry: Some(soon), ..update(&key_id, &["expiry"]) };
+            b.admin().call(soon).await.unwrap();
+            let why = end_of(&mut stream, None).await;
+            why.with(Code::Unauthenticated, ErrorReason::KeyEnded);
+        }
+    });
+}
+
+#[test]
+fn a_stream_ends_when_its_key_loses_the_permission_by_itself_or_by_a_role() {
+    scenario(async |d| {
+        let (a, b) = (d.replica().await, d.replica().await);
+        let admin = b.admin();
+        let reads = || vec![grant("audit.read", "logs/error")];
+        for name in ["readers", "others"] {
+            admin.call(role(name, reads())).await.unwrap();
+        }
+        let by_itself = admin.call(service_key("siem", reads())).await.unwrap();
+        let mut keys = vec![by_itself];
+        for name in ["readers", "others"] {
+            let by_role =
+                CreateKeyRequest { roles: vec![name.into()], ..service_key("siem", vec![]) };
+            keys.push(admin.call(by_role).await.unwrap());
+        }
+        let errors = StreamEventsRequest { category: "error".into(), ..from(0) };
+        let mut streams = vec![];
+        for key in &keys {
+            let reader = a.caller_on_new_connection(&key.token);
+            streams.push(reader.stream(errors.clone()).await.unwrap());
+        }
+        let less = update(&keys[0].key.as_ref().unwrap().key_id, &["grants"]);
+        let other = vec![grant("audit.read", "logs/warning")];
+        let lost = [
+            admin.call(less).await.unwrap().position,
+            admin.call(retire_role("readers")).await.unwrap().position,
+            admin.call(update_role("others", other)).await.unwrap().position,
+        ];
+        for (mut stream, lost) in streams.into_iter().zip(lost) {
+            let why = end_of(&mut stream, lost).await;
+            let asked = (&*why.metadata["permission"], &*why.metadata["resource"]);
+            assert_eq!(asked, ("audit.read", "logs/error"));
+            why.with(Code::PermissionDenied, ErrorReason::PermissionDenied);
+        }
     });
 }
 
