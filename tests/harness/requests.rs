@@ -213,7 +213,7 @@ pub(crate) fn mask(fields: &[&str]) -> prost_types::FieldMask {
 /// Records events in one call, and returns their resources in the order that they got: those of one call come in any.
 pub(crate) async fn record_in_order(replica: &Replica, events: Vec<NewEvent>) -> Vec<String> {
     let resources: Vec<String> = events.iter().map(|event| event.resource.clone()).collect();
-    let reply = replica.admin().call(RecordEventsRequest { events }).await;
+    let reply = replica.admin().call(RecordEventsRequest { events, ..Default::default() }).await;
     let outcomes = reply.expect("an admin may record").outcomes;
     let positions = outcomes.into_iter().map(|outcome| outcome.position);
     let mut recorded: Vec<(Option<u64>, String)> = positions.zip(resources).collect();

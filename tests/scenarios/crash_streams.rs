@@ -161,7 +161,7 @@ impl Writer {
     async fn until_acknowledged(&mut self, events: &[NewEvent]) -> Vec<EventOutcome> {
         loop {
             let replica = self.world.replica(self.random.below(2) as usize);
-            let request = RecordEventsRequest { events: events.to_vec() };
+            let request = RecordEventsRequest { events: events.to_vec(), ..Default::default() };
             match replica.caller(&self.token).call(request).await {
                 Ok(reply) => {
                     self.world.answers.send_modify(|answers| *answers += 1);

@@ -95,7 +95,7 @@ fn a_thousand_streams_each_get_their_own_once_and_the_database_is_asked_once_for
             let name = if n == EVENTS { LAST.to_string() } else { format!("kind-{}/{n}", n % 2) };
             let writer = if n % 3 == 0 { b.admin() } else { a.admin() };
             let events = (0..CATEGORIES).map(|number| event(number, name.clone())).collect();
-            writer.call(RecordEventsRequest { events }).await.unwrap();
+            writer.call(RecordEventsRequest { events, ..Default::default() }).await.unwrap();
         }
         readers.join_all().await;
 

@@ -38,6 +38,12 @@ async fn heartbeat(stream: &mut Streaming<StreamEventsResponse>) -> StreamEvents
     reply
 }
 
+/// Once a minute Keyledger tells counts by itself: that is no use.
+async fn uses_since(d: &Deployment, mark: &Mark) -> usize {
+    let left = d.since(mark).await;
+    left.values().flatten().filter(|record| matches!(record, Record::Use { .. })).count()
+}
+
 #[test]
 fn a_stream_of_accesses_sees_its_own_opening_once_and_heartbeats_write_nothing() {
     scenario(async |d| {
@@ -53,7 +59,7 @@ fn a_stream_of_accesses_sees_its_own_opening_once_and_heartbeats_write_nothing()
             assert_eq!(reply.next_position, first);
             assert!(!reply.checkpoint.is_empty());
         }
-        assert!(d.since(&mark).await.is_empty(), "it feeds on nothing, least of all itself");
+        assert_eq!(uses_since(d, &mark).await, 0, "it feeds on nothing, least of all itself");
 
         // What others read is seen once, and no more than that is written.
         let listed = b.admin().call(ListEventsRequest::default()).await.unwrap().events.len();
@@ -61,7 +67,7 @@ fn a_stream_of_accesses_sees_its_own_opening_once_and_heartbeats_write_nothing()
         assert_eq!(seen.method, "AuditService/ListEvents");
         assert_eq!(seen.returned, Some(listed as u64));
         heartbeat(&mut stream).await;
-        assert_eq!(d.since_in_one(&mark).await.1.len(), 1);
+        assert_eq!(uses_since(d, &mark).await, 1);
     });
 }
 
@@ -75,7 +81,7 @@ fn a_stream_tells_at_its_end_how_much_it_gave_whoever_ended_it() {
         let reader = admin.call(service_key("siem", reads())).await.unwrap();
         let reader_id = reader.key.unwrap().key_id;
         let events = vec![login("alice@example.com", "security/login"); 3];
-        admin.call(RecordEventsRequest { events }).await.unwrap();
+        admin.call(RecordEventsRequest { events, ..Default::default() }).await.unwrap();
         let filter = EventFilter { action: "user.session.start".into(), ..Default::default() };
         let request = StreamEventsRequest {
             from_position: Some(0),

@@ -48,7 +48,7 @@ async fn record(admin: &Caller) {
             ..login(["alice@example.com", "bob@example.com"][m % 2], "user-activity")
         };
         let events = (n * 10..n * 10 + 10).map(event).collect();
-        admin.call(RecordEventsRequest { events }).await.unwrap();
+        admin.call(RecordEventsRequest { events, ..Default::default() }).await.unwrap();
     }
 }
 
@@ -144,7 +144,7 @@ fn a_stream_begins_at_a_time_also_at_one_that_is_still_to_come() {
             async move {
                 while !done.load(Ordering::Relaxed) {
                     let events = vec![login("alice@example.com", "user-activity")];
-                    admin.call(RecordEventsRequest { events }).await.unwrap();
+                    admin.call(RecordEventsRequest { events, ..Default::default() }).await.unwrap();
                 }
             }
         });
@@ -176,7 +176,7 @@ fn a_stream_that_passes_everything_over_tells_where_it_is() {
             async move {
                 while !done.load(Ordering::Relaxed) {
                     let events = vec![login("alice@example.com", "user-activity"); 20];
-                    admin.call(RecordEventsRequest { events }).await.unwrap();
+                    admin.call(RecordEventsRequest { events, ..Default::default() }).await.unwrap();
                 }
             }
         });
