@@ -23,7 +23,7 @@ const CATEGORIES: [&str; 4] = ["error", "user-activity", "security/login", "secu
 const AT_ONCE: u64 = 8;
 const BEFORE_A_BREAK: u64 = 400;
 /// Between two kills so many calls are answered, at most.
-const ANSWERS_BETWEEN_KILLS: u64 = 200;
+const ANSWERS_BETWEEN_KILLS: u64 = 80;
 
 #[test]
 fn readers_and_writers_of_servers_killed_at_random_moments_miss_nothing_and_repeat_nothing() {
