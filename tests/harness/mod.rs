@@ -40,6 +40,7 @@ mod replica;
 mod requests;
 mod rpc;
 mod secrets;
+mod statements;
 mod trail;
 
 use std::panic::{AssertUnwindSafe, resume_unwind};

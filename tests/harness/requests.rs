@@ -5,13 +5,15 @@ use keyledger_proto::entry::Grant;
 use keyledger_proto::{
     Actor, Argon2idHash, Client, CreateKeyRequest, CreateRoleRequest, EventClient,
     ImportKeysRequest, KeyToImport, LedgerPolicy, NewEvent, NewPermission, Owner,
-    PermissionOnResource, RegisterPermissionsRequest, ResumeKeyRequest, RetireRoleRequest,
-    RevokeKeyRequest, RotateKeyRequest, SuspendKeyRequest, TestPermissionsRequest,
-    UpdateKeyRequest, UpdateLedgerPolicyRequest, UpdateRoleRequest, VerifyKeyRequest, actor,
-    create_key_request, key_to_import, owner,
+    PermissionOnResource, RecordEventsRequest, RegisterPermissionsRequest, ResumeKeyRequest,
+    RetireRoleRequest, RevokeKeyRequest, RotateKeyRequest, SuspendKeyRequest,
+    TestPermissionsRequest, UpdateKeyRequest, UpdateLedgerPolicyRequest, UpdateRoleRequest,
+    VerifyKeyRequest, actor, create_key_request, key_to_import, owner,
 };
 use prost_types::Duration;
 use sha2::{Digest, Sha256};
+
+use super::replica::Replica;
 
 pub(crate) fn grant(permission: &str, resource: &str) -> Grant {
     grant_of(&[permission], resource)
@@ -206,6 +208,17 @@ pub(crate) fn test(key_id: &str, permission: &str, resource: &str) -> TestPermis
 
 pub(crate) fn mask(fields: &[&str]) -> prost_types::FieldMask {
     prost_types::FieldMask { paths: fields.iter().map(|f| f.to_string()).collect() }
+}
+
+/// Records events in one call, and returns their resources in the order that they got: those of one call come in any.
+pub(crate) async fn record_in_order(replica: &Replica, events: Vec<NewEvent>) -> Vec<String> {
+    let resources: Vec<String> = events.iter().map(|event| event.resource.clone()).collect();
+    let reply = replica.admin().call(RecordEventsRequest { events, ..Default::default() }).await;
+    let outcomes = reply.expect("an admin may record").outcomes;
+    let positions = outcomes.into_iter().map(|outcome| outcome.position);
+    let mut recorded: Vec<(Option<u64>, String)> = positions.zip(resources).collect();
+    recorded.sort();
+    recorded.into_iter().map(|(_, resource)| resource).collect()
 }
 
 /// What a service says of a person who has logged in.

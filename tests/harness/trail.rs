@@ -87,6 +87,16 @@ impl Deployment {
         one
     }
 
+    /// The same once so many records are there: the end of a stream of events is recorded after its reader has gone.
+    pub(crate) async fn since_in_one_until(&self, mark: &Mark, count: usize) -> (u32, Vec<Record>) {
+        loop {
+            let found = self.since_in_one(mark).await;
+            if found.1.len() >= count {
+                return found;
+            }
+        }
+    }
+
     /// Everything that a ledger holds.
     pub(crate) async fn records(&self, number: u32) -> Vec<Record> {
         records_from(&self.superuser().await, number, 0).await

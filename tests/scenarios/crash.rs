@@ -28,11 +28,7 @@ fn servers_killed_at_random_moments_lose_no_acknowledged_change_and_duplicate_no
         let seed = setting("KEYLEDGER_SEED").unwrap_or(Uuid::new_v4().as_u64_pair().0);
         println!("KEYLEDGER_SEED={seed}");
         let mut random = Random(seed);
-        let world = Arc::new(World {
-            replicas: [d.replica().await, d.replica().await].map(Mutex::new),
-            answers: watch::Sender::new(0),
-            stop: AtomicBool::new(false),
-        });
+        let world = Arc::new(World::new([d.replica().await, d.replica().await]));
         let tokens = join_all((0..CALLERS).map(|n| service(world.replica(0).admin(), n))).await;
         let mut callers = JoinSet::new();
         for (token, number) in tokens.into_iter().zip(0..) {
@@ -68,7 +64,7 @@ fn servers_killed_at_random_moments_lose_no_acknowledged_change_and_duplicate_no
     });
 }
 
-fn setting(name: &str) -> Option<u64> {
+pub(crate) fn setting(name: &str) -> Option<u64> {
     Some(std::env::var(name).ok()?.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
@@ -115,18 +111,27 @@ async fn service(admin: Caller, number: u64) -> String {
 }
 
 /// The replicas that are running, or starting again.
-struct World {
+pub(crate) struct World {
     replicas: [Mutex<Arc<Replica>>; 2],
-    answers: watch::Sender<u64>,
-    stop: AtomicBool,
+    /// How many answers were given.
+    pub(crate) answers: watch::Sender<u64>,
+    pub(crate) stop: AtomicBool,
 }
 
 impl World {
-    fn replica(&self, number: usize) -> Arc<Replica> {
+    pub(crate) fn new(replicas: [Arc<Replica>; 2]) -> World {
+        World {
+            replicas: replicas.map(Mutex::new),
+            answers: watch::Sender::new(0),
+            stop: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn replica(&self, number: usize) -> Arc<Replica> {
         self.replicas[number].lock().expect("no holder of this lock panics").clone()
     }
 
-    fn put(&self, number: usize, replica: Arc<Replica>) {
+    pub(crate) fn put(&self, number: usize, replica: Arc<Replica>) {
         *self.replicas[number].lock().expect("no holder of this lock panics") = replica;
     }
 }
@@ -230,7 +235,7 @@ impl Working {
 }
 
 /// Either the server says that a retry helps, or the connection to it broke.
-fn must_be_repeated(status: &Status) {
+pub(crate) fn must_be_repeated(status: &Status) {
     let details = status.get_error_details();
     match details.error_info() {
         Some(_) => assert!(
@@ -248,10 +253,10 @@ fn must_be_repeated(status: &Status) {
 }
 
 /// SplitMix64.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -259,7 +264,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 }

@@ -38,6 +38,14 @@ pub(crate) fn all() -> Vec<Method> {
     all
 }
 
+/// How many uses or entries a good call leaves: a stream or an export of events tells of its end, too.
+pub(crate) fn leaves(method: &Method) -> usize {
+    match method.name.as_str() {
+        "AuditService/StreamEvents" | "AuditService/ExportEvents" => 2,
+        _ => 1,
+    }
+}
+
 /// A request that an admin of the target's ledger may make (OpenLedger: an admin of ledger 0).
 pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
     let key_id = target.key_id.clone();

@@ -137,13 +137,19 @@ fn attempts(method: &Method, target: &Target, positions: u64) -> Vec<Bytes> {
         }
         "AuditService/StreamEvents" => {
             for category in categories {
+                let of_category = StreamEventsRequest {
+                    from_position: Some(0),
+                    category: category.into(),
+                    stop_at_head: true,
+                    ..Default::default()
+                };
                 for view in 0..3 {
-                    let request = StreamEventsRequest {
-                        from_position: Some(0),
-                        category: category.into(),
-                        view,
-                        stop_at_head: true,
-                    };
+                    let request = StreamEventsRequest { view, ..of_category.clone() };
+                    add(&|| request.encode_to_vec());
+                }
+                for filter in filters() {
+                    let request =
+                        StreamEventsRequest { filter: Some(filter), ..of_category.clone() };
                     add(&|| request.encode_to_vec());
                 }
             }

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keyledger_ledger::note::{self, NoteKey};
 use keyledger_proto::*;
-use tonic::Code;
+use tonic::{Code, Streaming};
 
 use crate::harness::*;
 
 /// Where an event stands: position, and index if it is a use.
-type Address = (u64, Option<u32>);
+pub(crate) type Address = (u64, Option<u32>);
 
 #[test]
 fn a_stream_from_position_0_gets_every_event_once_and_in_order_whichever_replica_wrote_it() {
@@ -38,7 +38,8 @@ fn a_stream_from_position_0_gets_every_event_once_and_in_order_whichever_replica
         while let Some(reply) = stream.message().await.unwrap() {
             again.hear(reply);
         }
-        assert_eq!(again.events, addresses(&d.records(1).await));
+        // After it comes what it tells of its end, which is durable before it ends.
+        assert_eq!(again.events, before_its_end(&d.records(1).await, again.events.len()));
     });
 }
 
@@ -100,6 +101,84 @@ fn a_stream_of_raw_entries_ends_when_its_key_may_not_read_everything_any_more() 
     });
 }
 
+/// Why a stream ends. What ended it, at `last`, and all that came later is not told.
+async fn end_of(stream: &mut Streaming<StreamEventsResponse>, last: Option<u64>) -> Refused {
+    loop {
+        match stream.message().await {
+            Ok(reply) => {
+                let told = reply.expect("it ends with why").event.and_then(|e| e.position);
+                assert!(told < last || last.is_none(), "{told:?} is told, {last:?} ended it");
+            }
+            Err(status) => return refused::<()>(Err(status)),
+        }
+    }
+}
+
+#[test]
+fn a_stream_ends_when_its_key_is_suspended_or_expires_whichever_replica_did_it() {
+    scenario(async |d| {
+        let (a, b) = (d.replica().await, d.replica().await);
+        let open = async |category: &str| {
+            let key = reader_key(&b).await;
+            let request = StreamEventsRequest { category: category.into(), ..from(0) };
+            let stream = a.caller_on_new_connection(&key.token).stream(request).await.unwrap();
+            (key.key.unwrap().key_id, stream)
+        };
+        // One that is given much, and one that is given nothing.
+        for category in ["", "nobody/records/this"] {
+            let (key_id, mut stream) = open(category).await;
+            let suspended = b.admin().call(suspend(&key_id)).await.unwrap().position;
+            let why = end_of(&mut stream, suspended).await;
+            why.with(Code::Unauthenticated, ErrorReason::KeyEnded);
+
+            let (key_id, mut stream) = open(category).await;
+            let soon = update_key_request::Expiry::Ttl(seconds(1));
+            let soon = UpdateKeyRequest { expiry: Some(soon), ..update(&key_id, &["expiry"]) };
+            b.admin().call(soon).await.unwrap();
+            let why = end_of(&mut stream, None).await;
+            why.with(Code::Unauthenticated, ErrorReason::KeyEnded);
+        }
+    });
+}
+
+#[test]
+fn a_stream_ends_when_its_key_loses_the_permission_by_itself_or_by_a_role() {
+    scenario(async |d| {
+        let (a, b) = (d.replica().await, d.replica().await);
+        let admin = b.admin();
+        let reads = || vec![grant("audit.read", "logs/error")];
+        for name in ["readers", "others"] {
+            admin.call(role(name, reads())).await.unwrap();
+        }
+        let by_itself = admin.call(service_key("siem", reads())).await.unwrap();
+        let mut keys = vec![by_itself];
+        for name in ["readers", "others"] {
+            let by_role =
+                CreateKeyRequest { roles: vec![name.into()], ..service_key("siem", vec![]) };
+            keys.push(admin.call(by_role).await.unwrap());
+        }
+        let errors = StreamEventsRequest { category: "error".into(), ..from(0) };
+        let mut streams = vec![];
+        for key in &keys {
+            let reader = a.caller_on_new_connection(&key.token);
+            streams.push(reader.stream(errors.clone()).await.unwrap());
+        }
+        let less = update(&keys[0].key.as_ref().unwrap().key_id, &["grants"]);
+        let other = vec![grant("audit.read", "logs/warning")];
+        let lost = [
+            admin.call(less).await.unwrap().position,
+            admin.call(retire_role("readers")).await.unwrap().position,
+            admin.call(update_role("others", other)).await.unwrap().position,
+        ];
+        for (mut stream, lost) in streams.into_iter().zip(lost) {
+            let why = end_of(&mut stream, lost).await;
+            let asked = (&*why.metadata["permission"], &*why.metadata["resource"]);
+            assert_eq!(asked, ("audit.read", "logs/error"));
+            why.with(Code::PermissionDenied, ErrorReason::PermissionDenied);
+        }
+    });
+}
+
 #[test]
 fn a_quiet_stream_tells_where_it_is_and_a_checkpoint_that_verifies() {
     scenario(async |d| {
@@ -156,28 +235,30 @@ fn a_reader_goes_on_at_next_position_after_its_server_was_killed_without_loss_or
         }
         done.store(true, Ordering::Relaxed);
         writer.await.expect("the writer doesn't panic");
+        let before_the_last = heard.events.len();
         let to_the_head = StreamEventsRequest { stop_at_head: true, ..from(heard.next) };
         let reader = b.caller_on_new_connection(&key.token);
         let mut stream = reader.stream(to_the_head).await.unwrap();
         while let Some(reply) = stream.message().await.unwrap() {
             heard.hear(reply);
         }
-        assert_eq!(heard.events, addresses(&d.records(1).await));
+        let given = heard.events.len() - before_the_last;
+        assert_eq!(heard.events, before_its_end(&d.records(1).await, given));
     });
 }
 
 /// What a reader has heard. The cursor moves past an entry with the last of its events: what came of an entry before a
 /// break, without that, comes again.
 #[derive(Default)]
-struct Heard {
-    events: Vec<Address>,
+pub(crate) struct Heard {
+    pub(crate) events: Vec<Address>,
     begun: Vec<Address>,
-    next: u64,
+    pub(crate) next: u64,
 }
 
 impl Heard {
     #[track_caller]
-    fn hear(&mut self, reply: StreamEventsResponse) {
+    pub(crate) fn hear(&mut self, reply: StreamEventsResponse) {
         let next = reply.next_position.expect("every reply tells the cursor");
         assert!(next >= self.next, "the cursor never moves back");
         if let Some(event) = reply.event {
@@ -185,13 +266,13 @@ impl Heard {
             assert!(next == position || next == position + 1, "{next} after {position}");
             self.begun.push((position, event.index));
         }
-        if next > self.next {
-            self.next = next;
-            self.events.append(&mut self.begun);
-        }
+        self.next = next;
+        let (whole, begun) = self.begun.drain(..).partition(|(position, _)| *position < next);
+        self.begun = begun;
+        self.events.extend::<Vec<Address>>(whole);
     }
 
-    fn break_off(&mut self) {
+    pub(crate) fn break_off(&mut self) {
         self.begun.clear();
     }
 }
@@ -226,6 +307,13 @@ async fn write_once(replica: &Replica) {
     for verdict in futures_util::future::join_all(checks).await {
         verdict.unwrap();
     }
+}
+
+/// What there is before the end of a stream, which is the newest record and says how many events the stream gave.
+fn before_its_end(records: &[Record], given: usize) -> Vec<Address> {
+    let (end, before) = records.split_last().expect("the stream left something");
+    assert_eq!(end.as_use().returned, Some(given as u64));
+    addresses(before)
 }
 
 fn addresses(records: &[Record]) -> Vec<Address> {

@@ -4,6 +4,7 @@ mod checkpoint;
 mod counts;
 pub(crate) mod event;
 mod export;
+mod filter;
 mod forwarders;
 mod import;
 mod list;
@@ -30,7 +31,7 @@ pub(crate) struct Audit {
 #[derive(Subcommand)]
 enum Command {
     List(Box<list::List>),
-    Tail(tail::Tail),
+    Tail(Box<tail::Tail>),
     Export(Box<export::Export>),
     Import(import::Import),
     Checkpoint(checkpoint::Checkpoint),

@@ -102,6 +102,18 @@ pub(crate) fn print(error: &anyhow::Error) {
     }
 }
 
+/// Whether what ended a stream passes: the server stopped, can't be reached or lost patience, or the connection broke.
+pub(crate) fn may_be_repeated(status: &Status) -> bool {
+    match reason(&status.get_error_details()) {
+        "" => matches!(
+            status.code(),
+            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
+        ),
+        "READER_TOO_SLOW" => true,
+        _ => status.code() == Code::Unavailable,
+    }
+}
+
 /// A reader such as `head` has seen enough: no failure.
 pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
     let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use keyledger_server::config::{Databases, MAX_FOLDED, Serve, Tls};
@@ -12,6 +13,7 @@ use keyledger_server::embedded::{GuardCommand, guard_main};
 use keyledger_server::init::{Init, admin_token_file, init, system_token_file};
 use keyledger_server::inspect::doctor;
 use keyledger_server::serve::{migrate_databases, serve};
+use keyledger_server::streams::PATIENCE;
 use keyledger_server::telemetry;
 
 use crate::{Ending, place};
@@ -118,6 +120,9 @@ pub(crate) struct ServeArgs {
     /// be asked for.
     #[arg(long, value_name = "NUMBER", env = "KEYLEDGER_MAX_FOLDED", default_value_t = MAX_FOLDED)]
     max_folded: u64,
+    /// For tests: how long the reader of a stream may take nothing.
+    #[arg(long, hide = true, value_name = "MS", env = "KEYLEDGER_READER_PATIENCE_MS")]
+    reader_patience_ms: Option<u64>,
     #[command(flatten)]
     forwarders: ForwardersArg,
 }
@@ -241,6 +246,7 @@ async fn run_serve(args: ServeArgs) -> anyhow::Result<()> {
         allow_plaintext: args.allow_plaintext,
         max_folded: args.max_folded,
         forwarders: args.forwarders.forwarders,
+        reader_patience: args.reader_patience_ms.map_or(PATIENCE, Duration::from_millis),
     };
     serve(config, |address| println!("listening on {address}"), stop_signal()?).await?;
     Ok(())

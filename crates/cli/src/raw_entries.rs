@@ -19,9 +19,9 @@ impl<'a> RawEntries<'a> {
     pub(crate) async fn open(session: &'a Session) -> Result<RawEntries<'a>, Failure> {
         let request = StreamEventsRequest {
             from_position: Some(0),
-            category: String::new(),
             view: EventView::Raw as i32,
             stop_at_head: true,
+            ..StreamEventsRequest::default()
         };
         let stream = session.audit().stream_events(session.stream(request)).await;
         let stream = stream.map_err(|s| session.failure(&s))?.into_inner();

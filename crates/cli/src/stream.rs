@@ -24,7 +24,12 @@ pub(crate) async fn follow<Reply>(
     }
 }
 
-fn broken(session: &Session, status: Option<&Status>, next_position: Option<u64>) -> Failure {
+/// The failure of a stream that has broken off, or ended, which it shouldn't.
+pub(crate) fn broken(
+    session: &Session,
+    status: Option<&Status>,
+    next_position: Option<u64>,
+) -> Failure {
     let failure = match status {
         Some(status) => session.failure(status),
         None => Failure::new("the server ended the stream").next("run the command again"),

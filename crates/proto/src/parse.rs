@@ -8,6 +8,7 @@ mod filters;
 mod import;
 mod ledgers;
 mod permissions;
+mod streams;
 
 use std::net::IpAddr;
 
@@ -39,6 +40,7 @@ pub use export::{ExportEvents, export_events};
 pub use filters::{KeyFilter, ListKeys, RevokeKeys, list_keys, revoke_keys};
 
 pub use permissions::{RegisterPermissions, register_permissions};
+pub use streams::{Begin, StreamEvents, stream_events};
 
 /// Most questions of one call.
 pub const MAX_ITEMS: usize = 100;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -40,6 +41,8 @@ pub struct Serve {
     pub max_folded: u64,
     /// The configuration of forwarders, if there is one.
     pub forwarders: Option<PathBuf>,
+    /// How long the reader of a stream may take nothing before it is disconnected.
+    pub reader_patience: Duration,
 }
 
 impl Serve {
@@ -48,8 +51,14 @@ impl Serve {
     pub(crate) fn digest(&self, forwarders: Option<[u8; 32]>) -> [u8; 32] {
         let tls = self.tls.as_ref().map(|t| (&t.certificate, &t.key, &t.client_authority));
         let text = format!(
-            "{:?}\n{:?}\n{:?}\n{}\n{}\n{:?}",
-            self.key_dir, self.listen, tls, self.allow_plaintext, self.max_folded, forwarders
+            "{:?}\n{:?}\n{:?}\n{}\n{}\n{:?}\n{:?}",
+            self.key_dir,
+            self.listen,
+            tls,
+            self.allow_plaintext,
+            self.max_folded,
+            forwarders,
+            self.reader_patience
         );
         Sha256::digest(text).into()
     }

@@ -10,6 +10,7 @@ use crate::init::{Init, admin_token_file, init};
 use crate::serve::{ServeError, migrate_databases, serve};
 use crate::store::connect::Database;
 use crate::store::{StoreError, provision};
+use crate::streams::PATIENCE;
 
 /// Name of the ledger database in an embedded cluster.
 pub const LEDGER_DATABASE: &str = "keyledger";
@@ -89,6 +90,7 @@ async fn run(
         allow_plaintext: false,
         max_folded: MAX_FOLDED,
         forwarders: options.forwarders.clone(),
+        reader_patience: PATIENCE,
     };
     let endpoint = endpoint_file(&options.data_dir);
     let written = |address: SocketAddr| {

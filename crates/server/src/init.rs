@@ -14,6 +14,7 @@ use crate::replica::{self, Replica, SYSTEM, by_itself, create_admin};
 use crate::sequencer::Ledger;
 use crate::serve::{ServeError, connect};
 use crate::store::{StoreError, ledgers};
+use crate::streams::{PATIENCE, Streams};
 
 pub struct Init {
     pub databases: Databases,
@@ -83,7 +84,8 @@ pub async fn init(options: Init) -> Result<(), ServeError> {
     register(&system, &options.ledger, &origin).await?;
     drop(system);
 
-    let replica = Replica::start(databases, sealing, keys, MAX_FOLDED).await?;
+    let replica =
+        Replica::start(databases, sealing, keys, MAX_FOLDED, Streams::new(PATIENCE)).await?;
     let first = replica
         .ledger(LedgerNumber(1))
         .await?

@@ -11,11 +11,13 @@ pub mod inspect;
 pub mod keydir;
 pub mod names;
 pub mod serve;
+pub mod streams;
 pub mod telemetry;
 
 mod grpc;
 mod indexer;
 mod last_uses;
+mod recent;
 mod replica;
 mod sealing;
 mod sequencer;

@@ -22,6 +22,7 @@ use crate::sequencer::{Connections, History, Ledger, SequencerError};
 use crate::slow_hash::SlowHashes;
 use crate::store::connect::Database;
 use crate::store::{StoreError, ledgers};
+use crate::streams::Streams;
 
 /// Name of ledger 0.
 pub(crate) const SYSTEM: &str = "system";
@@ -35,6 +36,7 @@ pub(crate) struct Replica {
     pub(crate) history: History,
     pub(crate) slow_hashes: SlowHashes,
     pub(crate) slow_hashes_of_strangers: SlowHashes,
+    pub(crate) streams: Streams,
     ledgers: RwLock<HashMap<u32, Arc<Ledger>>>,
     /// One ledger is started at a time.
     starting: tokio::sync::Mutex<()>,
@@ -47,6 +49,7 @@ impl Replica {
         sealing: Database,
         keys: Arc<KeyDirectory>,
         max_folded: u64,
+        streams: Streams,
     ) -> Result<Replica, StoreError> {
         let id = ledgers::find(&databases.readers.client().await?, 0).await?;
         let id = id.ok_or(StoreError::Refused(
@@ -62,6 +65,7 @@ impl Replica {
             history: History::new(max_folded),
             slow_hashes: SlowHashes::for_callers(),
             slow_hashes_of_strangers: SlowHashes::for_strangers(),
+            streams,
             ledgers: RwLock::default(),
             starting: tokio::sync::Mutex::new(()),
         };

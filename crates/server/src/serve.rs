@@ -20,6 +20,7 @@ use crate::replica::{Replica, by_itself};
 use crate::sequencer::{Connections, RECORDED_WITHIN, SequencerError};
 use crate::store::connect::Database;
 use crate::store::{StoreError, migrate, settings};
+use crate::streams::Streams;
 use crate::{forward, indexer, sequencer};
 
 /// How often the database is asked whether it is there, and how long it may take to say so.
@@ -70,7 +71,9 @@ pub async fn serve(
     let forwarders = config.forwarders.as_deref().map(forward::config::read).transpose()?;
     let keys = Arc::new(KeyDirectory::open(&config.key_dir)?);
     let (ledger, sealing) = connect(&config.databases).await?;
-    let replica = Arc::new(Replica::start(ledger, sealing, keys, config.max_folded).await?);
+    let streams = Streams::new(config.reader_patience);
+    let replica =
+        Arc::new(Replica::start(ledger, sealing, keys, config.max_folded, streams).await?);
     if let Some(forwarders) = &forwarders {
         Forwarders::check(forwarders, &replica)?;
     }
@@ -94,8 +97,11 @@ pub async fn serve(
         server = server.tls_config(tls_config(tls)?)?;
     }
     let (stopping, stopped) = tokio::sync::watch::channel(false);
+    let told = replica.clone();
     let stop = async move {
         stop.await;
+        // They have no end of their own.
+        told.streams.stop();
         let _ = stopping.send(true);
     };
     let serving = server
@@ -116,8 +122,16 @@ pub async fn serve(
     if let Some(forwarders) = forwarders {
         forwarders.stop().await;
     }
+    end_streams(&replica).await;
     end_memory(&replica).await;
     result
+}
+
+/// What streams gave is recorded before the server is gone.
+async fn end_streams(replica: &Replica) {
+    if tokio::time::timeout(RECORDED_WITHIN, replica.streams.all_done()).await.is_err() {
+        tracing::error!("the ends of streams were not recorded in time");
+    }
 }
 
 /// What was answered from memory is recorded, and its end announced, before the server is gone.

@@ -10,7 +10,7 @@ use keyledger_proto::export::ExportFormat;
 use keyledger_proto::{EventFilter, ExportEventsRequest};
 use uuid::Uuid;
 
-use super::list::FilterArgs;
+use super::filter::FilterArgs;
 use crate::connection::Session;
 use crate::failure::Failure;
 

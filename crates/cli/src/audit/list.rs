@@ -1,15 +1,16 @@
 //! `keyledger audit list`.
 
-use keyledger_proto::{Actor, EventFilter, ListEventsRequest, actor};
+use keyledger_proto::{EventFilter, ListEventsRequest};
 use prost_types::Timestamp;
 use uuid::Uuid;
 
 use super::event;
+use super::filter::FilterArgs;
 use crate::connection::Session;
 use crate::json::{self, Output};
 use crate::paging::Paging;
 use crate::screen::Screen;
-use crate::values::{decisions, outcomes, parse_time, severities};
+use crate::values::parse_time;
 
 /// List events, newest first. AT is the position in the ledger; a use has its index in its page behind a dot.
 #[derive(clap::Args)]
@@ -25,72 +26,16 @@ pub(super) struct List {
     category: String,
     #[command(flatten)]
     filter: FilterArgs,
+    /// Only what was recorded at this time or later: RFC 3339 with an offset.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Filters")]
+    since: Option<Timestamp>,
+    /// Only what was recorded before this time: RFC 3339 with an offset.
+    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Filters")]
+    until: Option<Timestamp>,
     #[command(flatten)]
     paging: Paging,
     #[command(flatten)]
     output: Output,
-}
-
-/// What must hold of an event; all that is named must.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Filters")]
-pub(super) struct FilterArgs {
-    /// Only what this key called: a UUID.
-    #[arg(long, value_name = "UUID")]
-    caller: Option<Uuid>,
-    /// Only what this person is said to have done.
-    #[arg(long, value_name = "NAME", conflicts_with = "actor_service")]
-    actor: Option<String>,
-    /// Only what this service is said to have done.
-    #[arg(long, value_name = "NAME")]
-    actor_service: Option<String>,
-    /// Only this action, as the service that recorded it named it.
-    #[arg(long, value_name = "ACTION", default_value = "", hide_default_value = true)]
-    action: String,
-    /// Only resources that begin so.
-    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
-    resource_prefix: String,
-    /// Only this outcome, as the service that recorded it said.
-    #[arg(long, value_name = "OUTCOME", value_parser = outcomes())]
-    outcome: Option<i32>,
-    /// Only events at least so grave.
-    #[arg(long, value_name = "SEVERITY", value_parser = severities())]
-    min_severity: Option<i32>,
-    /// Only what was recorded at this time or later: RFC 3339 with an offset.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    since: Option<Timestamp>,
-    /// Only what was recorded before this time: RFC 3339 with an offset.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    until: Option<Timestamp>,
-    /// Only this trace: 32 hexadecimal digits.
-    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
-    trace_id: String,
-    /// Only uses with this verdict.
-    #[arg(long, value_name = "DECISION", value_parser = decisions())]
-    decision: Option<i32>,
-    /// Only events whose reason holds these words, in any case. Needs --since, at most 31 days back.
-    #[arg(long, value_name = "WORDS", default_value = "", hide_default_value = true)]
-    reason_holds: String,
-}
-
-impl FilterArgs {
-    pub(super) fn to_wire(&self) -> EventFilter {
-        let user = self.actor.clone().map(actor::Actor::User);
-        let service = self.actor_service.clone().map(actor::Actor::Service);
-        EventFilter {
-            caller_key_id: self.caller.map(|id| id.to_string()).unwrap_or_default(),
-            actor: user.or(service).map(|actor| Actor { actor: Some(actor) }),
-            action: self.action.clone(),
-            resource_prefix: self.resource_prefix.clone(),
-            outcome: self.outcome.unwrap_or_default(),
-            min_severity: self.min_severity.unwrap_or_default(),
-            start_time: self.since,
-            end_time: self.until,
-            trace_id: self.trace_id.clone(),
-            decision: self.decision.unwrap_or_default(),
-            reason_holds: self.reason_holds.clone(),
-        }
-    }
 }
 
 impl List {
@@ -99,7 +44,8 @@ impl List {
         let page = async |page_token| {
             let (key_id, category) = (key_id.clone(), self.category.clone());
             let page_size = self.paging.size();
-            let filter = Some(self.filter.to_wire());
+            let (start_time, end_time) = (self.since, self.until);
+            let filter = Some(EventFilter { start_time, end_time, ..self.filter.to_wire() });
             let request = ListEventsRequest { key_id, category, page_size, page_token, filter };
             let reply = session.audit().list_events(session.call(request)).await;
             let reply = reply.map_err(|s| session.failure(&s))?.into_inner();

@@ -55,7 +55,7 @@ impl Run<'_> {
     pub(super) fn record_use(&mut self, call: Call, action: Action) -> Answer {
         let caller = match self.authorise(&call) {
             Ok(caller) => caller,
-            Err(refused) => return self.refuse(call, refused),
+            Err(refused) => return self.refuse_action(call, refused, &action),
         };
         match action {
             Action::Verify(check) => self.verify(call, &caller, *check),
@@ -167,9 +167,14 @@ impl Run<'_> {
     }
 
     pub(super) fn refuse(&mut self, call: Call, refused: RefusedCaller) -> Answer {
-        let mut r#use = call_use(&call, refused.reason);
-        r#use.key_id = refused.key_id.map_or(vec![], |id| id.as_bytes().to_vec());
-        r#use.version = refused.version;
+        let r#use = refused_use(&call, &refused);
+        self.record_refusal(call, r#use, refused.refusal)
+    }
+
+    /// The end of a stream whose key has ended still says how much it gave.
+    fn refuse_action(&mut self, call: Call, refused: RefusedCaller, action: &Action) -> Answer {
+        let Action::Read { returned } = action else { return self.refuse(call, refused) };
+        let r#use = Use { returned: *returned, ..refused_use(&call, &refused) };
         self.record_refusal(call, r#use, refused.refusal)
     }
 
@@ -276,6 +281,14 @@ fn call_use(call: &Call, reason: DecisionReason) -> Use {
         trace_id: call.trace.trace_id_bytes(),
         span_id: call.trace.span_id_bytes(),
         ..Use::default()
+    }
+}
+
+fn refused_use(call: &Call, refused: &RefusedCaller) -> Use {
+    Use {
+        key_id: refused.key_id.map_or(vec![], |id| id.as_bytes().to_vec()),
+        version: refused.version,
+        ..call_use(call, refused.reason)
     }
 }
 

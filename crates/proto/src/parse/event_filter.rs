@@ -45,6 +45,9 @@ pub fn list_events(r: ListEventsRequest) -> Result<ListEvents, Vec<Violation>> {
     let mut v = Violations::default();
     let query = format!("{} {} {:?}", r.key_id, r.category, r.filter);
     let filter = parse(&mut v, r.filter.unwrap_or_default());
+    if filter.as_ref().is_some_and(|f| !f.reason_holds.is_empty() && f.start.is_none()) {
+        v.add("filter.start_time", "must be given with reason_holds");
+    }
     let (category, page_token) = (r.category, r.page_token);
     v.finish(filter.map(|filter| ListEvents {
         key_id,
@@ -73,6 +76,7 @@ pub fn event_filter(f: crate::EventFilter) -> Result<EventFilter, Vec<Violation>
     v.finish(filter)
 }
 
+/// Each field by itself.
 pub(super) fn parse(v: &mut Violations, f: crate::EventFilter) -> Option<EventFilter> {
     let caller = match f.caller_key_id.as_str() {
         "" => None,
@@ -108,9 +112,6 @@ pub(super) fn parse(v: &mut Violations, f: crate::EventFilter) -> Option<EventFi
     let trace_id = super::events::hex_bytes::<16>(&f.trace_id);
     if trace_id.is_none() && !f.trace_id.is_empty() {
         v.add("filter.trace_id", "must be 32 hexadecimal digits");
-    }
-    if !f.reason_holds.is_empty() && start.is_none() {
-        v.add("filter.start_time", "must be given with reason_holds");
     }
     Some(EventFilter {
         caller,

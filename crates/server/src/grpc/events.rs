@@ -1,6 +1,8 @@
 //! Events: what of the entries of a ledger a reader sees. Whoever shows events, lists, streams, exports or forwards them, asks here.
 
-use keyledger_ledger::body::{Event, Kind, SealedColumn, Texts, decode_canonical};
+use std::sync::OnceLock;
+
+use keyledger_ledger::body::{Event, Kind, SealedColumn, Texts, UsePage, decode_canonical};
 use keyledger_ledger::category::{self, ACCESS, LIFECYCLE, USE};
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::page::{ReadUse, read_uses};
@@ -99,40 +101,68 @@ pub(crate) async fn events_of(
     entry: &FullEntry,
     s: &Selection,
 ) -> Result<Vec<AuditEvent>, Failure> {
-    let event = decode(entry)?;
+    let (event, uses) = (decode(entry)?, OnceLock::new());
+    events_of_decoded(viewer, &Decoded { entry, event: &event, uses: &uses }, s).await
+}
+
+/// The same of an entry that was decoded before.
+pub(super) async fn events_of_decoded(
+    viewer: &Viewer<'_>,
+    decoded: &Decoded<'_>,
+    s: &Selection,
+) -> Result<Vec<AuditEvent>, Failure> {
+    let Decoded { entry, event, .. } = decoded;
     let mut events = match &event.kind {
-        Some(Kind::UsePage(_)) => uses_of(viewer, entry, &event, s).await?,
-        _ if !s.wants(viewer, category::of_entry(&event)) || !s.wants_entry(entry) => vec![],
+        Some(Kind::UsePage(page)) => uses_of(viewer, decoded, page, s).await?,
+        _ if !s.wants(viewer, category::of_entry(event)) || !s.wants_entry(entry) => vec![],
         kind => {
-            let texts = viewer.texts_of(entry, &event).await?;
+            let texts = viewer.texts_of(entry, event).await?;
             let leaf_hash = entry.entry.leaf_hash();
             let shown = match kind {
                 Some(Kind::EventRecorded(_)) => show::recorded_event,
                 _ => show::change_event,
             };
-            vec![shown(entry.position, &leaf_hash, &event, &texts)]
+            vec![shown(entry.position, &leaf_hash, event, &texts)]
         }
     };
     events.retain(|event| s.filter.matches(event));
     Ok(events)
 }
 
+/// An entry with what is read out of its bytes.
+pub(super) struct Decoded<'a> {
+    pub(super) entry: &'a FullEntry,
+    pub(super) event: &'a Event,
+    /// The uses of its page, once somebody has asked for them.
+    pub(super) uses: &'a OnceLock<Vec<ReadUse>>,
+}
+
+impl Decoded<'_> {
+    fn uses(&self, page: &UsePage) -> Result<&[ReadUse], Failure> {
+        if let Some(uses) = self.uses.get() {
+            return Ok(uses);
+        }
+        let read = read_uses(page, &self.entry.uses).map_err(|_| damaged(self.entry.position))?;
+        Ok(self.uses.get_or_init(|| read))
+    }
+}
+
 async fn uses_of(
     viewer: &Viewer<'_>,
-    entry: &FullEntry,
-    event: &Event,
+    decoded: &Decoded<'_>,
+    page: &UsePage,
     s: &Selection,
 ) -> Result<Vec<AuditEvent>, Failure> {
-    let Some(Kind::UsePage(page)) = &event.kind else { return Ok(vec![]) };
     let (uses, accesses) = (s.wants(viewer, USE), s.wants(viewer, ACCESS));
     if !uses && !accesses {
         return Ok(vec![]);
     }
     let (replica, ledger) = viewer.place();
+    let Decoded { entry, event, .. } = decoded;
     let (leaf_hash, time) = (entry.entry.leaf_hash(), Time(event.time_us));
     let mut events = vec![];
-    let all = read_uses(page, &entry.uses).map_err(|_| damaged(entry.position))?;
-    for (index, read) in all.iter().enumerate().filter(|(_, read)| s.wants_use(read)) {
+    let all = decoded.uses(page)?.iter().enumerate();
+    for (index, read) in all.filter(|(_, read)| s.wants_use(read)) {
         let is_access = category::of_use(page, &read.r#use) == ACCESS;
         if !(if is_access { accesses } else { uses }) {
             continue;
@@ -195,7 +225,7 @@ fn decode(entry: &FullEntry) -> Result<Event, Failure> {
     Event::from_signed(&entry.entry.body).map_err(|_| damaged(entry.position))
 }
 
-fn damaged(position: u64) -> Failure {
+pub(super) fn damaged(position: u64) -> Failure {
     tracing::error!(position, "a stored entry can't be read: run `keyledger verify`");
     Failure::Internal("a stored entry can't be read")
 }

@@ -33,6 +33,7 @@ use super::status::Failure;
 use crate::replica::own_clock;
 use crate::sequencer::Ledger;
 use crate::store::entries::{self, FullEntry};
+use crate::streams::OpenStream;
 use evidence::Proofs;
 use token::Token;
 
@@ -70,12 +71,13 @@ async fn begin(
     r: ExportEvents,
 ) -> Result<ReceiverStream<Result<ExportEventsResponse, Status>>, Failure> {
     let place = call.ledger.open_stream()?;
+    let mut open = call.replica.streams.open();
     let export = Export::begin(call, r).await?;
     let (replies, receiver) = mpsc::channel(BUFFER);
     // A task of its own: the stream is dropped when its reader goes away, and what it gave must still be recorded.
     tokio::spawn(async move {
-        let _place = place;
-        export.run(replies).await;
+        export.run(replies, &mut open).await;
+        drop((place, open));
     });
     Ok(ReceiverStream::new(receiver))
 }
@@ -174,8 +176,13 @@ impl Export {
         })
     }
 
-    async fn run(mut self, replies: Replies) {
-        let end = self.give_all(&replies).await.err();
+    async fn run(mut self, replies: Replies, open: &mut OpenStream) {
+        let end = tokio::select! {
+            given = self.give_all(&replies) => given.err(),
+            () = open.stopping() => {
+                Some(Stopped::Because(Failure::Stopping { next_position: None }))
+            }
+        };
         // Before the manifest: whoever holds one finds in the log how much was given.
         let mut recorder = self.call.again();
         let recorded = recorder.record_access(Some(self.given)).await;

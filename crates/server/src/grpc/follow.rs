@@ -15,24 +15,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use prost::Message;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use super::replies::{Given, Giving, Replies, replies};
 use super::status::Failure;
 use crate::sequencer::Ledger;
+use crate::streams::{OpenStream, Streams};
 
-/// Most messages that wait for a reader.
-const BUFFER: usize = 64;
-/// How long a reader may leave its buffer full.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a reader waits for a message at most.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long the end of a stream may take that is to be recorded.
+const CLOSED_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a stream tells of a ledger.
 pub(super) trait Source: Send + 'static {
-    type Reply: Send + 'static;
+    type Reply: Message + 'static;
 
     /// Sends what there is of some entries from the cursor on, none of them at `end` or after it, and moves the cursor past
     /// them. It is asked again until the cursor has come to `end`.
@@ -44,21 +43,28 @@ pub(super) trait Source: Send + 'static {
 
     /// What tells the reader where it is. An error if it may not read any more.
     fn heartbeat(&self, next_position: u64) -> Result<Self::Reply, Failure>;
+
+    /// The stream has given so many events, and gives no more.
+    fn closed(&mut self, events: u64) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
 /// Whoever reads a stream.
 pub(super) struct Reader<Reply> {
-    /// Where it continues after a break: everything before was sent, or isn't for it.
+    /// How far the source has come: everything before was sent, or isn't for the reader.
     pub(super) next: u64,
-    replies: mpsc::Sender<Result<Reply, Status>>,
-    /// Since when nothing was sent.
-    quiet_since: Instant,
+    giving: Giving<Reply>,
+    /// When it was last sent something.
+    heard: Option<Instant>,
 }
 
 /// Why a stream has ended.
 pub(super) enum Ended {
     /// The reader has gone away.
     Gone,
+    /// The reader has taken nothing for too long.
+    TooSlow,
+    /// The server stops.
+    Stopping,
     Because(Failure),
 }
 
@@ -68,24 +74,25 @@ impl<E: Into<Failure>> From<E> for Ended {
     }
 }
 
-/// Follows a ledger from a position on, for ever or up to the position where it is to stop.
+/// Follows a ledger from a position on, for ever or up to the position where it is to stop. The task outlives the stream by as
+/// long as it takes to record its end.
 pub(super) fn follow<S: Source>(
+    streams: &Streams,
     ledger: Arc<Ledger>,
     mut source: S,
     next: u64,
     stop_at: Option<u64>,
-) -> Result<ReceiverStream<Result<S::Reply, Status>>, Failure> {
+) -> Result<Replies<S::Reply>, Failure> {
     let place = ledger.open_stream()?;
-    let (replies, receiver) = mpsc::channel(BUFFER);
+    let mut open = streams.open();
+    let (giving, replies) = replies(next, streams.patience);
     tokio::spawn(async move {
-        let _place = place;
-        let mut reader = Reader { next, replies, quiet_since: Instant::now() };
-        if let Err(Ended::Because(failure)) = run(&ledger, &mut source, &mut reader, stop_at).await
-        {
-            let _ = tokio::time::timeout(PATIENCE, reader.replies.send(Err(failure.into()))).await;
-        }
+        let mut reader = Reader { next, giving, heard: None };
+        let ended = run(&ledger, &mut source, &mut reader, stop_at, &mut open).await;
+        end(source, reader.giving, ended).await;
+        drop((place, open));
     });
-    Ok(ReceiverStream::new(receiver))
+    Ok(replies)
 }
 
 async fn run<S: Source>(
@@ -93,39 +100,80 @@ async fn run<S: Source>(
     source: &mut S,
     reader: &mut Reader<S::Reply>,
     stop_at: Option<u64>,
-) -> Result<(), Ended> {
+    open: &mut OpenStream,
+) -> Result<Given, Ended> {
     let mut size = ledger.watch_size();
     loop {
         let known = *size.borrow_and_update();
         let end = stop_at.unwrap_or(known);
         if reader.next < end {
-            source.send_some(reader, end).await?;
+            tokio::select! {
+                sent = source.send_some(reader, end) => sent?,
+                () = open.stopping() => return Err(Ended::Stopping),
+            }
         } else if stop_at.is_some() {
-            return Ok(());
+            return reader.giving.all_left().await;
         } else {
             tokio::select! {
-                changed = size.changed() => if changed.is_err() { return Ok(()) },
-                _ = tokio::time::sleep_until(reader.quiet_since + HEARTBEAT) => {}
-                () = reader.replies.closed() => return Err(Ended::Gone),
+                changed = size.changed() => if changed.is_err() { return Err(Ended::Stopping) },
+                () = tokio::time::sleep_until(reader.heartbeat_due()) => {}
+                () = reader.giving.gone() => return Err(Ended::Gone),
+                () = open.stopping() => return Err(Ended::Stopping),
             }
         }
         // Also while the ledger holds, or grows by, what isn't for this reader.
-        if reader.quiet_since.elapsed() >= HEARTBEAT {
+        if reader.heartbeat_due() <= Instant::now() {
             let reply = source.heartbeat(reader.next)?;
-            reader.send(reply).await?;
+            reader.send(reply, reader.next, 0).await?;
         }
     }
 }
 
-impl<Reply> Reader<Reply> {
-    pub(super) async fn send(&mut self, reply: Reply) -> Result<(), Ended> {
-        match tokio::time::timeout(PATIENCE, self.replies.send(Ok(reply))).await {
-            Ok(Ok(())) => {
-                self.quiet_since = Instant::now();
-                Ok(())
+/// Ends a stream and records its end. One that came to where it was to stop is ended when its end is durable, all others at once.
+async fn end<S: Source>(mut source: S, giving: Giving<S::Reply>, ended: Result<Given, Ended>) {
+    match ended {
+        Ok(given) => match close(&mut source, given).await {
+            Ok(()) => giving.end(),
+            Err(failure) => giving.cut(|_| failure.into()),
+        },
+        Err(ended) => {
+            giving.cut(|given| why(ended, given));
+            if let Err(failure) = close(&mut source, giving.given()).await {
+                tracing::warn!(
+                    ?failure,
+                    "the end of a stream was refused, or could not be recorded"
+                );
             }
-            Ok(Err(_)) => Err(Ended::Gone),
-            Err(_) => Err(Failure::ReaderTooSlow { next_position: self.next }.into()),
         }
+    }
+}
+
+async fn close(source: &mut impl Source, given: Given) -> Result<(), Failure> {
+    let closed = tokio::time::timeout(CLOSED_WITHIN, source.closed(given.events)).await;
+    closed.unwrap_or(Err(Failure::Deadline { changing: false }))
+}
+
+fn why(ended: Ended, given: Given) -> Status {
+    let next_position = given.next;
+    let failure = match ended {
+        // Nobody hears it.
+        Ended::Gone | Ended::Stopping => Failure::Stopping { next_position: Some(next_position) },
+        Ended::TooSlow => Failure::ReaderTooSlow { next_position },
+        Ended::Because(failure) => failure,
+    };
+    failure.into()
+}
+
+impl<Reply: Message> Reader<Reply> {
+    /// Sends a reply that holds so many events, and after which the reader continues at `next`.
+    pub(super) async fn send(&mut self, reply: Reply, next: u64, events: u64) -> Result<(), Ended> {
+        self.giving.give(reply, next, events).await?;
+        self.heard = Some(Instant::now());
+        Ok(())
+    }
+
+    /// A stream begins by telling where it is.
+    fn heartbeat_due(&self) -> Instant {
+        self.heard.map_or_else(Instant::now, |heard| heard + HEARTBEAT)
     }
 }

@@ -5,7 +5,7 @@
 //! - `call`: what a handler can ask of the ledger.
 //! - `keys`, `lists`, `checks`, `roles`, `permissions`, `audit`, `list_events`, `stream`, `export`, `watch`: the handlers.
 //! - `events`: what of the log a reader sees.
-//! - `follow`: what streams share.
+//! - `follow`: what streams share; `replies`: what they give on its way to the reader.
 //! - `forwarders`: how far the server's own sending has come.
 //! - `status`: failures as statuses.
 
@@ -29,6 +29,7 @@ mod page_token;
 mod permissions;
 mod producers;
 mod record;
+mod replies;
 mod roles;
 mod routes;
 mod status;

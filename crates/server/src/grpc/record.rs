@@ -1,6 +1,8 @@
 //! RecordEvents and RecordEventStream: what other services say happened there. Each event is a change of its own: authorised
 //! for its category, sealed under the keys of the people in it, and recorded once for each id that its producer gives it.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use keyledger_ledger::body::{self, ActorKind, EventRecorded, ProducerSignature, Texts};
@@ -22,11 +24,14 @@ use tonic::{Status, Streaming};
 use super::call::{CallContext, Outcome};
 use super::status::{self, Failure};
 use crate::sealing::About;
+use crate::streams::OpenStream;
 
 /// Most events of a stream that are recorded at once.
 const CHUNK: usize = 100;
 /// Most answers that wait for the producer. While it takes none, no more of its events are read.
 const BUFFER: usize = 4;
+/// How long a producer that takes no answers is waited for when its stream has ended.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// An event that is ready to be recorded.
 struct Ready {
@@ -61,18 +66,20 @@ pub(super) async fn record_event_stream(
         call.record_read().await?;
     }
     let place = call.ledger.open_stream()?;
+    let mut open = call.replica.streams.open();
     let (replies, receiver) = mpsc::channel(BUFFER);
     tokio::spawn(async move {
-        let _place = place;
         let mut answered = 0;
-        let ended = match answer_all(&call, events, &replies, &mut answered).await {
+        let answering = answer_all(&call, events, &replies, &mut open, &mut answered);
+        let ended = match answering.await {
             // Each event has left its own record. A stream without any leaves this one.
             Ok(()) if answered == 0 => call.record_read().await,
             ended => ended,
         };
         if let Err(failure) = ended {
-            let _ = replies.send(Err(failure.into())).await;
+            let _ = tokio::time::timeout(PATIENCE, replies.send(Err(failure.into()))).await;
         }
+        drop((place, open));
     });
     Ok(ReceiverStream::new(receiver))
 }
@@ -82,6 +89,7 @@ async fn answer_all(
     call: &CallContext,
     events: Streaming<RecordEventStreamRequest>,
     replies: &mpsc::Sender<Result<RecordEventStreamResponse, Status>>,
+    open: &mut OpenStream,
     answered: &mut u64,
 ) -> Result<(), Failure> {
     let mut chunks = events.ready_chunks(CHUNK);
@@ -94,6 +102,7 @@ async fn answer_all(
                 false => return Err(Failure::KeyEnded),
             },
             () = replies.closed() => return Ok(()),
+            () = open.stopping() => return Err(Failure::Stopping { next_position: None }),
         };
         let whole = chunk.iter().take_while(|message| message.is_ok()).count();
         let broken = whole < chunk.len();
@@ -106,8 +115,9 @@ async fn answer_all(
         *answered += outcomes.len() as u64;
         if !outcomes.is_empty() {
             let reply = RecordEventStreamResponse { outcomes, answered: *answered };
-            if replies.send(Ok(reply)).await.is_err() {
-                return Ok(());
+            tokio::select! {
+                sent = replies.send(Ok(reply)) => if sent.is_err() { return Ok(()) },
+                () = open.stopping() => return Err(Failure::Stopping { next_position: None }),
             }
         }
         if broken {

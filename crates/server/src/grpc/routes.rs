@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use keyledger_proto::methods::{self, Method};
 use keyledger_proto::parse::{self, Violation};
-use keyledger_proto::{GetEventRequest, StreamEventsRequest, VerifyKeyRequest, WatchKeysRequest};
+use keyledger_proto::{GetEventRequest, VerifyKeyRequest, WatchKeysRequest};
 
 use super::gate::Recorded::{Before, Change, Opened, Verdict};
 use super::gate::{Route, exchanging, reading, streaming, unary};
@@ -108,7 +108,10 @@ fn table() -> Vec<(&'static str, Route)> {
         ),
         ("AuditService/ListEvents", reading(parse::list_events, list_events::list_events)),
         ("AuditService/GetEvent", reading(get_event, audit::get_event)),
-        ("AuditService/StreamEvents", streaming(Opened, stream_events, stream::stream_events)),
+        (
+            "AuditService/StreamEvents",
+            streaming(Opened, parse::stream_events, stream::stream_events),
+        ),
         (
             "AuditService/GetCategoryCounts",
             reading(
@@ -167,13 +170,6 @@ fn watch_keys(r: WatchKeysRequest) -> Checked<WatchKeysRequest> {
 
 fn get_event(r: GetEventRequest) -> Checked<GetEventRequest> {
     parse::position("position", r.position, true)?;
-    parse::view(r.view)?;
-    Ok(r)
-}
-
-fn stream_events(r: StreamEventsRequest) -> Checked<StreamEventsRequest> {
-    parse::position("from_position", r.from_position, false)?;
-    parse::category(&r.category)?;
     parse::view(r.view)?;
     Ok(r)
 }

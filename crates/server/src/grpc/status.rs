@@ -42,6 +42,10 @@ pub(crate) enum Failure {
     ReaderTooSlow {
         next_position: u64,
     },
+    /// The server stops; a stream of events names where to continue.
+    Stopping {
+        next_position: Option<u64>,
+    },
     NoSuchMethod,
     Internal(&'static str),
 }
@@ -162,6 +166,20 @@ impl From<Failure> for Status {
                 "the reader was too slow: continue from next_position",
                 [("next_position", next_position.to_string())],
             ),
+            Failure::Stopping { next_position } => {
+                let metadata: std::collections::HashMap<String, String> = next_position
+                    .map(|p| ("next_position".into(), p.to_string()))
+                    .into_iter()
+                    .collect();
+                let reason = R::ServerStopping.as_str_name();
+                let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata);
+                details.set_retry_info(Some(RETRY_AFTER));
+                let text = match next_position {
+                    Some(_) => "the server is stopping: continue from next_position",
+                    None => "the server is stopping: continue after what was answered",
+                };
+                Status::with_error_details(Code::Unavailable, text, details)
+            }
             Failure::NoSuchMethod => {
                 status(Code::Unimplemented, R::NoSuchMethod, "no such method", [])
             }

@@ -1,37 +1,68 @@
-//! StreamEvents: every event once, in order, from a position on.
+//! StreamEvents: every event once, in order, from a position or a time on.
 
-use keyledger_proto::{AuditEvent, EventView, StreamEventsRequest, StreamEventsResponse};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use keyledger_ledger::id::Time;
+use keyledger_proto::parse::{Begin, StreamEvents};
+use keyledger_proto::{AuditEvent, StreamEventsResponse};
 
 use super::call::CallContext;
-use super::events::{Selection, Viewer, events_of, raw_event};
+use super::events::{Decoded, Selection, Viewer, damaged, events_of_decoded, raw_event};
 use super::follow::{Ended, Reader, Source, follow};
+use super::replies::Replies;
 use super::status::Failure;
+use crate::recent::{self, Whole};
 use crate::store::entries;
-
-/// Entries and bytes read at once.
-const CHUNK: u64 = 256;
-const CHUNK_BYTES: usize = 4 << 20;
 
 pub(super) async fn stream_events(
     call: CallContext,
-    request: StreamEventsRequest,
-) -> Result<ReceiverStream<Result<StreamEventsResponse, Status>>, Failure> {
-    let (size, ledger) = (call.head().state.next_position, call.ledger.clone());
-    let next = request.from_position.unwrap_or(size);
-    let stop_at = request.stop_at_head.then_some(size);
-    let raw = request.view() == EventView::Raw;
-    let selection = Selection { category: request.category, ..Selection::default() };
-    let events = Events { call, selection, raw };
+    r: StreamEvents,
+) -> Result<Replies<StreamEventsResponse>, Failure> {
+    let recorder = call.again();
+    match open(call, r).await {
+        Ok(replies) => Ok(replies),
+        Err(failure) => {
+            recorder.refuse(failure.recorded_reason()).await?;
+            Err(failure)
+        }
+    }
+}
+
+async fn open(
+    call: CallContext,
+    r: StreamEvents,
+) -> Result<Replies<StreamEventsResponse>, Failure> {
+    let (replica, ledger) = (call.replica.clone(), call.ledger.clone());
+    let size = call.head().state.next_position;
+    let next = first_position(&call, r.begin, size).await?;
+    let stop_at = match r.filter.end {
+        Some(time) => Some(position_at(&call, time, size).await?),
+        None => r.stop_at_head.then_some(size),
+    };
+    let selection = Selection { category: r.category, key_id: r.key_id, filter: r.filter };
+    let events = Events { call, selection, raw: r.raw, not_before: r.begin.time };
     events.check()?;
-    follow(ledger, events, next, stop_at)
+    follow(&replica.streams, ledger, events, next, stop_at)
+}
+
+async fn first_position(call: &CallContext, begin: Begin, size: u64) -> Result<u64, Failure> {
+    let at_time = match begin.time {
+        Some(time) => Some(position_at(call, time, size).await?),
+        None => None,
+    };
+    Ok(begin.position.max(at_time).unwrap_or(size))
+}
+
+/// The position of the first entry recorded at a time or later: as many are older. The size if there is none yet.
+async fn position_at(call: &CallContext, time: Time, size: u64) -> Result<u64, Failure> {
+    let client = call.ledger.database.client().await?;
+    Ok(entries::size_at(&client, call.ledger.id, size, time.plus_micros(-1)).await?)
 }
 
 struct Events {
     call: CallContext,
     selection: Selection,
     raw: bool,
+    /// It may be a time still to come.
+    not_before: Option<Time>,
 }
 
 impl Source for Events {
@@ -42,33 +73,17 @@ impl Source for Events {
         reader: &mut Reader<StreamEventsResponse>,
         end: u64,
     ) -> Result<(), Ended> {
-        let limit = CHUNK.min(end - reader.next) as i64;
-        let client = self.call.ledger.database.client().await?;
-        let chunk = entries::full_from_position(
-            &client,
-            self.call.ledger.id,
-            reader.next,
-            limit,
-            CHUNK_BYTES,
-        )
-        .await?;
-        drop(client);
-        if chunk.is_empty() {
-            return Err(Failure::Internal("published entries are not there").into());
-        }
-        for entry in chunk {
+        let (ledger, sealing) = (&self.call.ledger, &self.call.replica.sealing);
+        for whole in recent::from_position(ledger, sealing, reader.next, end).await? {
             self.check()?;
-            let events = match self.raw {
-                true => vec![raw_event(&self.call, &entry).await?],
-                false => events_of(&Viewer::Caller(&self.call), &entry, &self.selection).await?,
-            };
-            let count = events.len();
+            let events = self.events_of(&whole).await?;
+            let (position, count) = (whole.entry.position, events.len());
             for (i, event) in events.into_iter().enumerate() {
                 // The cursor moves past an entry with its last event.
-                let next = if i + 1 == count { entry.position + 1 } else { entry.position };
-                reader.send(reply(Some(event), next, String::new())).await?;
+                let next = if i + 1 == count { position + 1 } else { position };
+                reader.send(reply(Some(event), next, String::new()), next, 1).await?;
             }
-            reader.next = entry.position + 1;
+            reader.next = position + 1;
         }
         Ok(())
     }
@@ -79,9 +94,27 @@ impl Source for Events {
         let note = checkpoint.map_or(String::new(), |c| c.note.clone());
         Ok(reply(None, next_position, note))
     }
+
+    /// Whoever opened it used its key; so does whoever has read it.
+    async fn closed(&mut self, events: u64) -> Result<(), Failure> {
+        self.call.again().record_access(Some(events)).await
+    }
 }
 
 impl Events {
+    async fn events_of(&self, whole: &Whole) -> Result<Vec<AuditEvent>, Failure> {
+        let Whole { entry, event, uses } = whole;
+        let event = event.as_ref().ok_or_else(|| damaged(entry.position))?;
+        if self.not_before.is_some_and(|time| event.time_us < time.micros()) {
+            return Ok(vec![]);
+        }
+        if self.raw {
+            return Ok(vec![raw_event(&self.call, entry).await?]);
+        }
+        let decoded = Decoded { entry, event, uses };
+        events_of_decoded(&Viewer::Caller(&self.call), &decoded, &self.selection).await
+    }
+
     /// An error once the reader's key has ended, or may not read this any more.
     fn check(&self) -> Result<(), Failure> {
         if !self.call.still_stands() {

@@ -4,11 +4,10 @@
 use keyledger_ledger::body::Event;
 use keyledger_ledger::id::KeyId;
 use keyledger_proto::{WatchKeysRequest, WatchKeysResponse, show};
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
 
 use super::call::CallContext;
 use super::follow::{Ended, Reader, Source, follow};
+use super::replies::Replies;
 use super::status::Failure;
 use crate::store::entries::{self, StoredEntry};
 
@@ -18,10 +17,10 @@ const CHUNK: u64 = 256;
 pub(super) async fn watch_keys(
     call: CallContext,
     request: WatchKeysRequest,
-) -> Result<ReceiverStream<Result<WatchKeysResponse, Status>>, Failure> {
+) -> Result<Replies<WatchKeysResponse>, Failure> {
     let next = request.from_position.unwrap_or(call.head().state.next_position);
-    let ledger = call.ledger.clone();
-    follow(ledger, Changes { call, seen: None }, next, None)
+    let (replica, ledger) = (call.replica.clone(), call.ledger.clone());
+    follow(&replica.streams, ledger, Changes { call, seen: None }, next, None)
 }
 
 struct Changes {
@@ -55,6 +54,11 @@ impl Source for Changes {
         self.require_that_it_may_read()?;
         Ok(WatchKeysResponse { change: None, next_position: Some(next_position) })
     }
+
+    /// It gives nothing of the log: that it was opened says enough.
+    async fn closed(&mut self, _events: u64) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 impl Changes {
@@ -75,7 +79,7 @@ impl Changes {
             // The cursor moves past an entry with its change.
             let next = entry.position + 1;
             if let Some(reply) = self.reply(&entry)? {
-                reader.send(reply).await?;
+                reader.send(reply, next, 0).await?;
             }
             reader.next = next;
         }

@@ -39,6 +39,7 @@ use uuid::Uuid;
 
 use crate::keydir::KeyDirectory;
 use crate::last_uses::NewestUses;
+use crate::recent::Recent;
 use crate::store::StoreError;
 use crate::store::connect::Database;
 
@@ -63,6 +64,7 @@ pub(crate) struct Ledger {
     memory: memory::Memory,
     checkpoint: ArcSwapOption<SignedCheckpoint>,
     pub(crate) newest_uses: NewestUses,
+    pub(crate) recent: Recent,
 }
 
 type AnswerTo = oneshot::Sender<Result<Answer, SequencerError>>;
@@ -134,6 +136,7 @@ impl Ledger {
             memory: memory::Memory::default(),
             checkpoint: ArcSwapOption::empty(),
             newest_uses: NewestUses::default(),
+            recent: Recent::default(),
         });
         // The projection may stand a little behind the head, or was not believed at all.
         catch_up::without_lock(&ledger).await.map_err(|error| match error {
