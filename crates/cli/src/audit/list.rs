@@ -1,6 +1,6 @@
 //! `keyledger audit list`.
 
-use keyledger_proto::{Actor, EventFilter, ListEventsRequest, actor};
+use keyledger_proto::{Actor, EventFilter, EventOrder, ListEventsRequest, Owner, actor, owner};
 use prost_types::Timestamp;
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ use crate::paging::Paging;
 use crate::screen::Screen;
 use crate::values::{decisions, outcomes, parse_time, severities};
 
-/// List events, newest first. AT is the position in the ledger; a use has its index in its page behind a dot.
+/// List events, newest first or oldest first. AT is the position in the ledger; a use has its index in its page behind a dot.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example: keyledger audit list --key-id 0198c5a0-0000-8000-8000-000000000001 --page-size 100"
@@ -23,6 +23,9 @@ pub(super) struct List {
     /// Only this category, such as `keyledger/lifecycle` (changes) or `keyledger/use` (uses).
     #[arg(long, value_name = "CATEGORY", default_value = "", hide_default_value = true)]
     category: String,
+    /// The oldest events first.
+    #[arg(long)]
+    oldest_first: bool,
     #[command(flatten)]
     filter: FilterArgs,
     #[command(flatten)]
@@ -44,10 +47,16 @@ pub(super) struct FilterArgs {
     /// Only what this service is said to have done.
     #[arg(long, value_name = "NAME")]
     actor_service: Option<String>,
+    /// Only what is about keys of this person, or was called with them.
+    #[arg(long, value_name = "NAME", conflicts_with = "owner_service")]
+    owner: Option<String>,
+    /// Only what is about keys of this service, or was called with them.
+    #[arg(long, value_name = "NAME")]
+    owner_service: Option<String>,
     /// Only this action, as the service that recorded it named it.
     #[arg(long, value_name = "ACTION", default_value = "", hide_default_value = true)]
     action: String,
-    /// Only resources that begin so.
+    /// Only resources that begin so; fastest if it ends with `/`.
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     resource_prefix: String,
     /// Only this outcome, as the service that recorded it said.
@@ -77,6 +86,8 @@ impl FilterArgs {
     pub(super) fn to_wire(&self) -> EventFilter {
         let user = self.actor.clone().map(actor::Actor::User);
         let service = self.actor_service.clone().map(actor::Actor::Service);
+        let owner = self.owner.clone().map(owner::Owner::User);
+        let owner = owner.or(self.owner_service.clone().map(owner::Owner::Service));
         EventFilter {
             caller_key_id: self.caller.map(|id| id.to_string()).unwrap_or_default(),
             actor: user.or(service).map(|actor| Actor { actor: Some(actor) }),
@@ -89,6 +100,7 @@ impl FilterArgs {
             trace_id: self.trace_id.clone(),
             decision: self.decision.unwrap_or_default(),
             reason_holds: self.reason_holds.clone(),
+            owner: owner.map(|owner| Owner { owner: Some(owner) }),
         }
     }
 }
@@ -100,7 +112,12 @@ impl List {
             let (key_id, category) = (key_id.clone(), self.category.clone());
             let page_size = self.paging.size();
             let filter = Some(self.filter.to_wire());
-            let request = ListEventsRequest { key_id, category, page_size, page_token, filter };
+            let order = match self.oldest_first {
+                true => EventOrder::OldestFirst as i32,
+                false => EventOrder::NewestFirst as i32,
+            };
+            let request =
+                ListEventsRequest { key_id, category, page_size, page_token, filter, order };
             let reply = session.audit().list_events(session.call(request)).await;
             let reply = reply.map_err(|s| session.failure(&s))?.into_inner();
             match self.output.is_json() {
