@@ -67,6 +67,16 @@ impl Term {
         Term::of("folder", None, folder.as_bytes())
     }
 
+    /// A use in this trace.
+    pub fn trace(trace_id: &[u8]) -> Term {
+        Term::of("trace", None, trace_id)
+    }
+
+    /// A page of uses whose traces are in no index, since there were too many at once.
+    pub fn without_traces() -> Term {
+        Term::of("without traces", None, &[])
+    }
+
     fn of(dimension: &str, category: Option<&str>, value: &[u8]) -> Term {
         let mut hash = Sha256::new_with_prefix(b"keyledger term v1\n");
         // A category is never empty.
@@ -118,6 +128,12 @@ pub fn of_page(uses: &[Use]) -> BTreeSet<Term> {
     let people = uses.iter().flat_map(people_searched);
     let people = people.map(|reference| Term::actor(&reference));
     keys.into_iter().map(Term::key).chain(people).collect()
+}
+
+/// The traces of the uses of a page.
+pub fn traces_of_page(uses: &[Use]) -> BTreeSet<Term> {
+    let traces: BTreeSet<&[u8]> = uses.iter().map(|u| u.trace_id.as_slice()).collect();
+    traces.into_iter().filter(|id| !id.is_empty()).map(Term::trace).collect()
 }
 
 /// The key that was used, and the one that asked.

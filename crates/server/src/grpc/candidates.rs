@@ -122,6 +122,8 @@ fn of_pages(
     let terms = |terms: Vec<Term>| vec![Source::Terms(Which::Pages, terms)];
     if s.filter.excludes_uses() {
         vec![]
+    } else if let Some(trace) = s.filter.trace_id {
+        terms(vec![Term::trace(&trace), Term::without_traces()])
     } else if let Some(id) = s.key_id.or(s.filter.caller) {
         terms(vec![Term::key(id)])
     } else if let Some(actor) = &who.actor {
