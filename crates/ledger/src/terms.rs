@@ -72,9 +72,9 @@ impl Term {
         Term::of("trace", None, trace_id)
     }
 
-    /// A page of uses whose traces are in no index, since there were too many at once.
-    pub fn without_traces() -> Term {
-        Term::of("without traces", None, &[])
+    /// A page of uses whose traces and folders are in no index, since there were too many at once.
+    pub fn without_details() -> Term {
+        Term::of("without details", None, &[])
     }
 
     fn of(dimension: &str, category: Option<&str>, value: &[u8]) -> Term {
@@ -130,10 +130,13 @@ pub fn of_page(uses: &[Use]) -> BTreeSet<Term> {
     keys.into_iter().map(Term::key).chain(people).collect()
 }
 
-/// The traces of the uses of a page.
-pub fn traces_of_page(uses: &[Use]) -> BTreeSet<Term> {
+/// By what else a page is found: the traces of its uses, and the folders of what was asked for. They may be as many as the uses.
+pub fn details_of_page(uses: &[Use]) -> BTreeSet<Term> {
     let traces: BTreeSet<&[u8]> = uses.iter().map(|u| u.trace_id.as_slice()).collect();
-    traces.into_iter().filter(|id| !id.is_empty()).map(Term::trace).collect()
+    let resources: BTreeSet<&str> = uses.iter().map(|u| u.resource.as_str()).collect();
+    let folders: BTreeSet<&str> = resources.into_iter().flat_map(folders).collect();
+    let traces = traces.into_iter().filter(|id| !id.is_empty()).map(Term::trace);
+    traces.chain(folders.into_iter().map(Term::folder)).collect()
 }
 
 /// The key that was used, and the one that asked.

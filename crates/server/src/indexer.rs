@@ -1,7 +1,7 @@
 //! Fills the index of events, behind the commit: reads entries that it doesn't cover yet, adds for each term the positions at
 //! which it is found, counts, and notes when each secret was last used.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Weak;
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// Most entries and bytes of one run.
 const RUN_ENTRIES: i64 = 8_192;
 const RUN_BYTES: usize = 32 << 20;
-/// Most traces of uses that one run indexes.
-const MAX_TRACES: usize = 4_096;
+/// Most traces and folders of uses that one run indexes.
+const MAX_DETAILS: usize = 4_096;
 
 /// Runs until the ledger is dropped.
 pub(crate) async fn run(ledger: Weak<Ledger>) {
@@ -55,7 +55,7 @@ pub(crate) async fn advance(ledger: &Ledger) -> Result<(), StoreError> {
         let Some(to) = entries.last().map(|e| e.position + 1) else { return Ok(()) };
         let mut run = Run::default();
         entries.iter().for_each(|entry| add(&mut run, &head.state, entry));
-        settle_traces(&mut run);
+        settle_details(&mut run);
         last_uses::add(&mut run.last_uses, &entries);
         event_index::advance(&client, ledger.id, from..to, &run).await?;
     }
@@ -76,19 +76,26 @@ fn add(run: &mut Run, state: &State, entry: &FullEntry) {
     for term in terms {
         run.terms.entry(term).or_default().push(position);
     }
-    for term in terms::traces_of_page(&uses) {
-        run.traces.entry(term).or_default().push(position);
+    for term in terms::details_of_page(&uses) {
+        run.details.entry(term).or_default().push(position);
     }
 }
 
-/// Each trace would be a row. Where uses come so fast that these were too many, all their pages are looked at instead.
-fn settle_traces(run: &mut Run) {
-    let traces = std::mem::take(&mut run.traces);
-    if traces.len() <= MAX_TRACES {
-        run.terms.extend(traces);
-    } else {
-        let pages: BTreeSet<i64> = traces.into_values().flatten().collect();
-        run.terms.insert(Term::without_traces(), pages.into_iter().collect());
+/// Each trace and folder would be a row. Where uses come so fast that these were too many, all their pages are looked at instead.
+fn settle_details(run: &mut Run) {
+    let details = std::mem::take(&mut run.details);
+    // A folder may be that of an event too.
+    let rows = match details.len() <= MAX_DETAILS {
+        true => details,
+        false => {
+            let pages: BTreeSet<i64> = details.into_values().flatten().collect();
+            BTreeMap::from([(Term::without_details(), pages.into_iter().collect())])
+        }
+    };
+    for (term, positions) in rows {
+        let of_term = run.terms.entry(term).or_default();
+        of_term.extend(positions);
+        of_term.sort_unstable();
     }
 }
 

@@ -123,13 +123,15 @@ fn of_pages(
     if s.filter.excludes_uses() {
         vec![]
     } else if let Some(trace) = s.filter.trace_id {
-        terms(vec![Term::trace(&trace), Term::without_traces()])
+        terms(vec![Term::trace(&trace), Term::without_details()])
     } else if let Some(id) = s.key_id.or(s.filter.caller) {
         terms(vec![Term::key(id)])
     } else if let Some(actor) = &who.actor {
         terms(vec![Term::actor(actor)])
     } else if let Some(keys) = who.owner.as_ref().and_then(keys_of) {
         terms(keys.into_iter().map(Term::key).collect())
+    } else if let Some(folder) = folder_of_prefix(&s.filter.resource_prefix) {
+        terms(vec![Term::folder(folder), Term::without_details()])
     } else {
         vec![Source::Columns(Which::Pages)]
     }

@@ -33,8 +33,8 @@ pub(crate) struct LastUse {
 pub(crate) struct Run {
     /// Rising positions.
     pub(crate) terms: BTreeMap<Term, Vec<i64>>,
-    /// Traces of uses, apart until they are known to be few enough: they are not written from here.
-    pub(crate) traces: BTreeMap<Term, Vec<i64>>,
+    /// Traces and folders of uses, apart until they are known to be few enough: they are not written from here.
+    pub(crate) details: BTreeMap<Term, Vec<i64>>,
     pub(crate) counts: Counts,
     pub(crate) last_uses: LastUses,
 }
