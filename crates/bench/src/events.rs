@@ -123,5 +123,6 @@ pub(crate) fn event(n: u64) -> RecordedEvent {
         attributes: vec![],
         personal: vec![],
         event_id: String::new(),
+        signed: None,
     }
 }

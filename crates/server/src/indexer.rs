@@ -64,7 +64,7 @@ pub(crate) async fn advance(ledger: &Ledger) -> Result<(), StoreError> {
 /// What can't be read is left out; verification names it.
 fn add(run: &mut Run, state: &State, entry: &FullEntry) {
     let Ok(event) = Event::from_signed(&entry.entry.body) else { return };
-    let uses = uses_of_page(entry);
+    let uses = uses_of(entry, &event);
     count(&mut run.counts, &event, &uses);
     let owner_of =
         |id: KeyId| -> Option<Owner> { state.keys.get(&id).map(|key| key.owner.clone()) };
@@ -99,8 +99,20 @@ fn settle_details(run: &mut Run) {
     }
 }
 
+/// The uses of a page; other entries have none, whatever lies beside them.
+fn uses_of(entry: &FullEntry, event: &Event) -> Vec<Use> {
+    match &event.kind {
+        Some(Kind::UsePage(_)) => uses_of_page(entry),
+        _ => vec![],
+    }
+}
+
 /// Counts the events of one entry, by what they are.
-pub(crate) fn count(counts: &mut Counts, event: &Event, uses: &[Use]) {
+pub(crate) fn count_entry(counts: &mut Counts, entry: &FullEntry, event: &Event) {
+    count(counts, event, &uses_of(entry, event));
+}
+
+fn count(counts: &mut Counts, event: &Event, uses: &[Use]) {
     // Most uses of a page are alike.
     let mut alike: HashMap<Facets<'_>, i64> = HashMap::new();
     match &event.kind {

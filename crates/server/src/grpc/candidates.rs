@@ -98,7 +98,7 @@ fn of_entries(s: &Selection, who: &Who) -> Vec<Source> {
     } else if let Some(category) = category {
         vec![Source::Columns(Which::OfCategory(category.into()))]
     } else if only_changes {
-        vec![Source::Columns(Which::Changes)]
+        vec![Source::Columns(Which::Changes), Source::Columns(Which::Counts)]
     } else {
         vec![Source::Columns(Which::NoPages)]
     }

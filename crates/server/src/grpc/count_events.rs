@@ -6,7 +6,7 @@ use std::ops::Range;
 use keyledger_ledger::body::Event;
 use keyledger_ledger::facets::Dimension;
 use keyledger_ledger::id::Time;
-use keyledger_proto::parse::{CountEvents, Group, Violation};
+use keyledger_proto::parse::{CountEvents, Group};
 use keyledger_proto::{CountEventsResponse, EventCount, show};
 
 use super::call::CallContext;
@@ -14,15 +14,12 @@ use super::events::Selection;
 use super::gate::GivesEvents;
 use super::status::Failure;
 use crate::indexer;
-use crate::last_uses::uses_of_page;
 use crate::store::entries::{self, FullEntry};
 use crate::store::event_counts::{Counts, Snapshot, hour_of};
 use crate::store::event_index;
 
 /// Most values that are told one by one.
 const MAX_VALUES: usize = 100;
-/// Most categories that are counted together.
-const MAX_CATEGORIES: usize = 10_000;
 /// Most entries and bytes that are read beyond the index.
 const MAX_BEYOND: i64 = 4_096;
 const MAX_BEYOND_BYTES: usize = 8 << 20;
@@ -91,13 +88,13 @@ fn count_newest(
         let event = Event::from_signed(&entry.entry.body);
         let event = event.map_err(|_| Failure::Internal("a stored entry can't be read"))?;
         if hours.contains(&hour_of(Time(event.time_us))) {
-            indexer::count(&mut counts, &event, &uses_of_page(entry));
+            indexer::count_entry(&mut counts, entry, &event);
         }
     }
     Ok(counts)
 }
 
-/// Events of each category that is meant and may be read.
+/// Events of each category that is meant and may be read. A ledger has at most 500, and three of its own.
 async fn categories(
     call: &CallContext,
     r: &CountEvents,
@@ -106,13 +103,8 @@ async fn categories(
 ) -> Result<Values, Failure> {
     let only = (!r.category.is_empty()).then_some(r.category.as_str());
     let mut found = newest.categories();
-    let limit = MAX_CATEGORIES as i64 + 1;
-    for (category, events) in snapshot.by_category(&r.hours, only, limit).await? {
+    for (category, events) in snapshot.by_category(&r.hours, only).await? {
         *found.entry(category).or_default() += events;
-    }
-    if found.len() > MAX_CATEGORIES {
-        let description = format!("must be named: there are more than {MAX_CATEGORIES}");
-        return Err(vec![Violation { field: "category".into(), description }].into());
     }
     found.retain(|category, _| only.is_none_or(|only| only == category) && call.may_read(category));
     Ok(found)

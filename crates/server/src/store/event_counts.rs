@@ -121,24 +121,23 @@ impl<'a> Snapshot<'a> {
         Ok(Snapshot { transaction, ledger_id, indexed })
     }
 
-    /// Events of some hours by category, or of one category; at most `limit` categories.
+    /// Events of some hours by category, or of one category.
     pub(crate) async fn by_category(
         &self,
         hours: &Range<i64>,
         only: Option<&str>,
-        limit: i64,
     ) -> Result<Vec<(String, u64)>, StoreError> {
         let sql = "/* event_counts::by_category */
             SELECT category, sum(events)::bigint FROM unnest($2::smallint[], $3::bigint[], $4::bigint[])
                 AS span (hours, first, last),
             LATERAL (SELECT category, events FROM event_counts c WHERE c.ledger_id = $1 AND c.hours = span.hours
                 AND c.dimension = $5 AND c.start_hour >= span.first AND c.start_hour < span.last
-                AND ($7::text IS NULL OR c.category = $7)) AS counted
-            GROUP BY category LIMIT $6";
+                AND ($6::text IS NULL OR c.category = $6)) AS counted
+            GROUP BY category";
         let (lengths, firsts, lasts) = columns(&spans(hours));
         let all = Dimension::All as i16;
         let id = &self.ledger_id;
-        self.counted(sql, &[id, &lengths, &firsts, &lasts, &all, &limit, &only]).await
+        self.counted(sql, &[id, &lengths, &firsts, &lasts, &all, &only]).await
     }
 
     /// Events of some hours and categories by value, most frequent first: at most `limit` values, and those named in any case.

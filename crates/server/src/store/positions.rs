@@ -16,8 +16,10 @@ pub(crate) enum Which {
     /// All that are no pages of uses.
     NoPages,
     Pages,
-    /// Neither pages nor events of other services.
+    /// Neither pages, nor events of other services, nor counts of categories.
     Changes,
+    /// Those that tell how many events of each category there are.
+    Counts,
     /// Events of other services, of a category.
     OfCategory(String),
     /// Of a trace; pages have none.
@@ -42,7 +44,8 @@ pub(crate) async fn of(
     let (condition, by) = match which {
         Which::NoPages => ("kind <> 23", "position"),
         Which::Pages => ("kind = 23", "position"),
-        Which::Changes => ("kind NOT IN (23, 39)", "position"),
+        Which::Changes => ("kind NOT IN (23, 39, 40)", "position"),
+        Which::Counts => ("kind = 40", "position"),
         Which::OfCategory(_) => ("category = $5", "position"),
         Which::OfTrace(_) => ("trace_id = $5", "position"),
         Which::CalledBy(_) => ("caller_key_id = $5", "position"),
@@ -58,7 +61,7 @@ pub(crate) async fn of(
     let mut params: Vec<&(dyn ToSql + Sync)> = vec![&ledger_id, &start, &end, &limit];
     let (category, trace, key): (&str, &[u8], Uuid);
     match which {
-        Which::NoPages | Which::Pages | Which::Changes => {}
+        Which::NoPages | Which::Pages | Which::Changes | Which::Counts => {}
         Which::OfCategory(of) => {
             category = of;
             params.push(&category);
