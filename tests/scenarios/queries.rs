@@ -97,7 +97,7 @@ impl Log {
             let recorder = one_of(&mut self.random, &self.recorders);
             let count = 1 + self.random.below(12);
             let events = (0..count).map(|_| random_event(&mut self.random)).collect();
-            recorder.call(RecordEventsRequest { events }).await.unwrap();
+            recorder.call(RecordEventsRequest { events, ..Default::default() }).await.unwrap();
             let token = one_of(&mut self.random, &self.tokens);
             let resource = one_of(&mut self.random, &["logs/error", "logs/user-activity"]);
             let request = VerifyKeyRequest {
@@ -450,7 +450,7 @@ fn of_very_many_actions_the_most_frequent_are_told_and_the_others_are_counted() 
         let record = async |actions: Vec<String>| {
             let event = |action: String| NewEvent { action, ..login("x", "error") };
             let events = actions.into_iter().map(event).collect();
-            admin.call(RecordEventsRequest { events }).await.unwrap();
+            admin.call(RecordEventsRequest { events, ..Default::default() }).await.unwrap();
         };
         record((0..100).map(|n| format!("rare-{n:03}")).collect()).await;
         record((0..60).map(|n| format!("other-{n:03}")).collect()).await;
