@@ -164,6 +164,11 @@ impl Rpc for ListEventsRequest {
     const PATH: &'static str = "/keyledger.v1.AuditService/ListEvents";
 }
 
+impl Rpc for CountEventsRequest {
+    type Reply = CountEventsResponse;
+    const PATH: &'static str = "/keyledger.v1.AuditService/CountEvents";
+}
+
 impl Rpc for GetEventRequest {
     type Reply = GetEventResponse;
     const PATH: &'static str = "/keyledger.v1.AuditService/GetEvent";

@@ -26,7 +26,7 @@ fn the_service_may_not_change_or_delete_what_was_appended() {
             "DELETE FROM keys",
             "UPDATE keys SET key_id = gen_random_uuid()",
             "TRUNCATE keys",
-            "DELETE FROM key_uses",
+            "DELETE FROM event_terms",
             "UPDATE imported_secrets SET digest = digest",
             "TRUNCATE imported_secrets",
             "ALTER TABLE entries DISABLE TRIGGER append_only",

@@ -58,7 +58,7 @@ pub(crate) async fn until_indexed(d: &Deployment) {
     let client = d.superuser().await;
     let size = "SELECT count(*) FROM entries e JOIN ledgers l USING (ledger_id) WHERE l.number = 1";
     let size: i64 = client.query_one(size, &[]).await.unwrap().get(0);
-    let covered = "SELECT FROM key_uses_progress p JOIN ledgers l USING (ledger_id)
+    let covered = "SELECT FROM event_index_progress p JOIN ledgers l USING (ledger_id)
                    WHERE l.number = 1 AND p.next_position >= $1";
     while client.query(covered, &[&size]).await.unwrap().is_empty() {
         tokio::time::sleep(Duration::from_millis(20)).await;

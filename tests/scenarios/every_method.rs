@@ -152,6 +152,7 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
             (Does::Change, request.encode_to_vec())
         }
         "AuditService/ListEvents" => (Does::Read, ListEventsRequest::default().encode_to_vec()),
+        "AuditService/CountEvents" => (Does::Read, CountEventsRequest::default().encode_to_vec()),
         "AuditService/GetEvent" => (
             Does::Read,
             GetEventRequest { position: Some(0), ..Default::default() }.encode_to_vec(),

@@ -36,6 +36,7 @@ mod past;
 mod permissions;
 mod policy;
 mod producers;
+mod queries;
 mod recorded;
 mod records;
 mod repeats;

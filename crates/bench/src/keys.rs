@@ -80,7 +80,7 @@ pub(crate) async fn create_with_life(
     Ok(reply.context("a key can't be created")?.into_inner().token)
 }
 
-async fn create_one(
+pub(crate) async fn create_one(
     connections: &Connections,
     admin: &Bearer,
     n: usize,

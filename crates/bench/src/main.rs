@@ -6,18 +6,21 @@
 //! - `process`: a server as a child process; `serve` and `echo` are the two that are measured.
 //! - `keys`, `client`, `load`: keys to ask about, connections, and one turn.
 //! - `audit`: the ledger afterwards.
-//! - `scale`, `invalid`: other measurements: a ledger with very many keys, and the time of each kind of token that isn't valid.
+//! - `scale`, `invalid`, `queries`: other measurements: a ledger with very many keys, the time of each kind of token that isn't
+//!   valid, and queries as the log grows, of the events that `events` makes.
 //! - `figures`, `screen`: what came of it, and how it is shown.
 
 mod audit;
 mod client;
 mod echo;
+mod events;
 mod figures;
 mod invalid;
 mod keys;
 mod load;
 mod options;
 mod process;
+mod queries;
 mod run;
 mod scale;
 mod screen;
@@ -58,6 +61,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
             None => bench(&cli.options).await,
             Some(Command::Scale { keys }) => scale::scale(keys).await,
             Some(Command::Invalid { rounds }) => invalid::invalid(rounds).await,
+            Some(Command::Queries { entries }) => queries::queries(&entries).await,
             Some(Command::Echo) => echo::echo().await.map(|()| true),
             Some(Command::Serve { data_dir }) => serve::serve(data_dir).await.map(|()| true),
             Some(Command::Guard { .. }) => anyhow::bail!("the guard runs before any runtime"),

@@ -75,6 +75,13 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 2_000, value_parser = keys)]
         rounds: usize,
     },
+    /// Fills ledgers with recorded events and prints how long each kind of query takes, and how much longer with more events.
+    /// Ends with 1 if a median grows by more than 2 from first to last.
+    Queries {
+        /// Numbers of entries, smallest first. 10,000,000 take about 20 GB on disk while they are asked about.
+        #[arg(long, value_delimiter = ',', default_values_t = [100_000, 1_000_000, 10_000_000], value_parser = entries)]
+        entries: Vec<usize>,
+    },
     /// Answers VerifyKey with a fixed reply.
     #[command(hide = true)]
     Echo,
@@ -106,6 +113,11 @@ impl Options {
 fn keys(text: &str) -> Result<usize, String> {
     let keys = text.parse().ok().filter(|n| (1..=1_000_000).contains(n));
     keys.ok_or("must be 1 to 1000000".into())
+}
+
+fn entries(text: &str) -> Result<usize, String> {
+    let entries = text.parse().ok().filter(|n| (1_000..=10_000_000).contains(n));
+    entries.ok_or("must be 1000 to 10000000".into())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -1,6 +1,7 @@
-//! `keyledger audit`: read, follow, export and import what happened.
+//! `keyledger audit`: read, count, follow, export and import what happened.
 
 mod checkpoint;
+mod count;
 mod counts;
 pub(crate) mod event;
 mod export;
@@ -17,7 +18,7 @@ use crate::connection::{Connection, DataDir};
 use crate::screen::Screen;
 use crate::token::Usual;
 
-/// Read, follow, export and import what happened: every change, and every single use of a key.
+/// Read, count, follow, export and import what happened: every change, and every single use of a key.
 #[derive(clap::Args)]
 pub(crate) struct Audit {
     #[command(flatten)]
@@ -31,6 +32,7 @@ pub(crate) struct Audit {
 #[derive(Subcommand)]
 enum Command {
     List(Box<list::List>),
+    Count(count::Count),
     Tail(Box<tail::Tail>),
     Export(Box<export::Export>),
     Import(import::Import),
@@ -54,6 +56,7 @@ impl Audit {
         let session = self.connection.open(&self.data_dir, Usual::Admin).await?;
         match self.command {
             Command::List(list) => list.run(&session, &screen).await?,
+            Command::Count(count) => count.run(&session, &screen).await?,
             Command::Tail(tail) => tail.run(&session, &screen).await?,
             Command::Export(export) => export.run(&session).await?,
             Command::Checkpoint(checkpoint) => checkpoint.run(&session, &screen).await?,

@@ -121,6 +121,11 @@ pub(crate) fn severities() -> impl TypedValueParser<Value = i32> {
     names_of("keyledger.entry.v1.Severity")
 }
 
+/// By what events are counted: `category` and so on.
+pub(crate) fn event_groups() -> impl TypedValueParser<Value = i32> {
+    names_of("keyledger.v1.EventGroup")
+}
+
 /// The verdicts: `allow` and `deny`.
 pub(crate) fn decisions() -> impl TypedValueParser<Value = i32> {
     names_of("keyledger.entry.v1.Decision")

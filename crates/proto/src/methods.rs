@@ -122,10 +122,10 @@ const MAX_ASKED: usize = 2_048;
 /// What a caller asked, to be kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// The request as protobuf text, cut to a bound, without the person in it.
+    /// The request as protobuf text, cut to a bound, without the people in it.
     pub text: String,
-    /// The person whose events were asked for.
-    pub person: Option<String>,
+    /// The people whose events were asked for: who acted, or whose key it is.
+    pub people: Vec<String>,
 }
 
 impl Method {
@@ -135,23 +135,25 @@ impl Method {
         let Ok(mut message) = DynamicMessage::decode(self.input.clone(), bytes.as_slice()) else {
             return Asked::default();
         };
-        let person = take_person(&mut message);
+        let mut people = vec![];
+        take_people(&mut message, &mut people);
         let mut text = message.to_text_format();
         let end = text.floor_char_boundary(MAX_ASKED);
         text.truncate(end);
-        Asked { text, person }
+        Asked { text, people }
     }
 }
 
-/// Takes the name of a person out of a message, wherever an `Actor` stands in it.
-fn take_person(message: &mut DynamicMessage) -> Option<String> {
-    if message.descriptor().full_name() == "keyledger.v1.Actor" {
-        let taken = field_of(message, "user").filter(|name| !name.is_empty());
+/// Takes the names of people out of a message, wherever an `Actor` or `Owner` stands in it. Ours hold few.
+fn take_people(message: &mut DynamicMessage, people: &mut Vec<String>) {
+    if ["keyledger.v1.Actor", "keyledger.v1.Owner"].contains(&message.descriptor().full_name()) {
+        people.extend(field_of(message, "user").filter(|name| !name.is_empty()));
         message.clear_field_by_name("user");
-        return taken;
+        return;
     }
-    let parts = message.fields_mut().filter_map(|(_, value)| value.as_message_mut());
-    parts.fold(None, |found, part| found.or(take_person(part)))
+    for part in message.fields_mut().filter_map(|(_, value)| value.as_message_mut()) {
+        take_people(part, people);
+    }
 }
 
 fn field_of(message: &DynamicMessage, name: &str) -> Option<String> {
@@ -192,7 +194,10 @@ fn parse_template(template: &str) -> Vec<Part> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Actor, CreateRoleRequest, EventFilter, GetKeyRequest, ListEventsRequest, actor};
+    use crate::{
+        Actor, CreateRoleRequest, EventFilter, GetKeyRequest, ListEventsRequest, Owner, actor,
+        owner,
+    };
 
     fn method(name: &str) -> Method {
         all().into_iter().find(|m| m.name == name).unwrap()
@@ -225,12 +230,17 @@ mod tests {
     #[test]
     fn what_was_asked_names_no_person() {
         let actor = Actor { actor: Some(actor::Actor::User("ann@example.com".into())) };
-        let filter =
-            EventFilter { actor: Some(actor), action: "login".into(), ..Default::default() };
+        let owner = Owner { owner: Some(owner::Owner::User("bob@example.com".into())) };
+        let filter = EventFilter {
+            actor: Some(actor),
+            owner: Some(owner),
+            action: "login".into(),
+            ..Default::default()
+        };
         let request = ListEventsRequest { filter: Some(filter), ..Default::default() };
         let asked = method("AuditService/ListEvents").asked(&request);
-        assert_eq!(asked.text, r#"filter{actor{},action:"login"}"#);
-        assert_eq!(asked.person.as_deref(), Some("ann@example.com"));
+        assert_eq!(asked.text, r#"filter{actor{},action:"login",owner{}}"#);
+        assert_eq!(asked.people, ["ann@example.com", "bob@example.com"]);
         let long = ListEventsRequest { page_token: "ä".repeat(4_096), ..Default::default() };
         assert!(method("AuditService/ListEvents").asked(&long).text.len() <= MAX_ASKED);
     }

@@ -1,6 +1,7 @@
 //! From the wire: requests become checked values, or a list of exactly what is wrong with them.
 
 mod changes;
+mod event_counts;
 mod event_filter;
 pub mod events;
 mod export;
@@ -31,6 +32,7 @@ pub use ledgers::{
 
 pub use import::{ImportKeys, KeyToImport, import_keys};
 
+pub use event_counts::{CountEvents, Group, count_events};
 pub use event_filter::{EventFilter, ListEvents, event_filter, list_events, outcomes, severities};
 pub use events::{
     ActorName, CheckedEvent, CheckedEvents, RecordedEvent, RegisterProducerKeys, Signed, event,

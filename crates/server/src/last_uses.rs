@@ -15,7 +15,7 @@ use crate::indexer;
 use crate::sequencer::Ledger;
 use crate::store::StoreError;
 use crate::store::entries::{self, FullEntry};
-use crate::store::key_uses::{self, LastUse, LastUses};
+use crate::store::event_index::{self, LastUse, LastUses};
 
 /// Most entries that queries read beyond the index. Where there are more, they help it on first.
 const MAX_BEYOND: u64 = 1_024;
@@ -51,7 +51,7 @@ pub(crate) async fn of_keys(
     }
     drop(newest);
     let client = ledger.database.client().await?;
-    for ((key_id, version), last) in key_uses::last_uses(&client, ledger.id, key_ids).await? {
+    for ((key_id, version), last) in event_index::last_uses(&client, ledger.id, key_ids).await? {
         let time = found.entry(key_id).or_default().entry(version).or_insert(last.time);
         *time = last.time.max(*time);
     }
@@ -88,7 +88,7 @@ impl NewestUses {
 
 async fn progress(ledger: &Ledger) -> Result<u64, StoreError> {
     let client = ledger.database.client().await?;
-    key_uses::progress(&client, ledger.id).await
+    event_index::progress(&client, ledger.id).await
 }
 
 /// Takes over what entries say, which come in order.

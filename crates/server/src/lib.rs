@@ -24,4 +24,5 @@ mod sequencer;
 mod slow_hash;
 mod store;
 
+pub use sequencer::bulk;
 pub use store::StoreError;

@@ -10,7 +10,7 @@ use keyledger_proto::export::ExportFormat;
 use keyledger_proto::{EventFilter, ExportEventsRequest};
 use uuid::Uuid;
 
-use super::filter::FilterArgs;
+use super::filter::{FilterArgs, TimeArgs};
 use crate::connection::Session;
 use crate::failure::Failure;
 
@@ -46,6 +46,8 @@ pub(super) struct Export {
     from: u64,
     #[command(flatten)]
     filter: FilterArgs,
+    #[command(flatten)]
+    times: TimeArgs,
 }
 
 const EXAMPLE: &str = "\
@@ -82,7 +84,8 @@ impl Format {
 
 impl Export {
     pub(super) async fn run(self, session: &Session) -> anyhow::Result<()> {
-        let filter = Some(self.filter.to_wire()).filter(|f| *f != EventFilter::default());
+        let filter = self.times.within(self.filter.to_wire());
+        let filter = Some(filter).filter(|f| *f != EventFilter::default());
         let request = ExportEventsRequest {
             key_id: self.key_id.map(|id| id.to_string()).unwrap_or_default(),
             category: self.category,

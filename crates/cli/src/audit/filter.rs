@@ -1,9 +1,10 @@
 //! Which events a command is about, apart from their time.
 
-use keyledger_proto::{Actor, EventFilter, actor};
+use keyledger_proto::{Actor, EventFilter, Owner, actor, owner};
+use prost_types::Timestamp;
 use uuid::Uuid;
 
-use crate::values::{decisions, outcomes, severities};
+use crate::values::{decisions, outcomes, parse_time, severities};
 
 /// What must hold of an event; all that is named must.
 #[derive(clap::Args)]
@@ -18,10 +19,16 @@ pub(super) struct FilterArgs {
     /// Only what this service is said to have done.
     #[arg(long, value_name = "NAME")]
     actor_service: Option<String>,
+    /// Only what is about keys of this person, or was called with them.
+    #[arg(long, value_name = "NAME", conflicts_with = "owner_service")]
+    owner: Option<String>,
+    /// Only what is about keys of this service, or was called with them.
+    #[arg(long, value_name = "NAME")]
+    owner_service: Option<String>,
     /// Only this action, as the service that recorded it named it.
     #[arg(long, value_name = "ACTION", default_value = "", hide_default_value = true)]
     action: String,
-    /// Only resources that begin so.
+    /// Only resources that begin so; fastest if it ends with `/`.
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     resource_prefix: String,
     /// Only this outcome, as the service that recorded it said.
@@ -47,6 +54,8 @@ impl FilterArgs {
     pub(super) fn to_wire(&self) -> EventFilter {
         let user = self.actor.clone().map(actor::Actor::User);
         let service = self.actor_service.clone().map(actor::Actor::Service);
+        let owner = self.owner.clone().map(owner::Owner::User);
+        let owner = owner.or(self.owner_service.clone().map(owner::Owner::Service));
         EventFilter {
             caller_key_id: self.caller.map(|id| id.to_string()).unwrap_or_default(),
             actor: user.or(service).map(|actor| Actor { actor: Some(actor) }),
@@ -57,7 +66,26 @@ impl FilterArgs {
             trace_id: self.trace_id.clone(),
             decision: self.decision.unwrap_or_default(),
             reason_holds: self.reason_holds.clone(),
+            owner: owner.map(|owner| Owner { owner: Some(owner) }),
             ..EventFilter::default()
         }
+    }
+}
+
+/// When it was recorded.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Filters")]
+pub(super) struct TimeArgs {
+    /// Only what was recorded at this time or later: RFC 3339 with an offset.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    since: Option<Timestamp>,
+    /// Only what was recorded before this time: RFC 3339 with an offset.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    until: Option<Timestamp>,
+}
+
+impl TimeArgs {
+    pub(super) fn within(&self, filter: EventFilter) -> EventFilter {
+        EventFilter { start_time: self.since, end_time: self.until, ..filter }
     }
 }

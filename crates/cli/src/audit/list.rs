@@ -1,18 +1,16 @@
 //! `keyledger audit list`.
 
-use keyledger_proto::{EventFilter, ListEventsRequest};
-use prost_types::Timestamp;
+use keyledger_proto::{EventOrder, ListEventsRequest};
 use uuid::Uuid;
 
 use super::event;
-use super::filter::FilterArgs;
+use super::filter::{FilterArgs, TimeArgs};
 use crate::connection::Session;
 use crate::json::{self, Output};
 use crate::paging::Paging;
 use crate::screen::Screen;
-use crate::values::parse_time;
 
-/// List events, newest first. AT is the position in the ledger; a use has its index in its page behind a dot.
+/// List events, newest first or oldest first. AT is the position in the ledger; a use has its index in its page behind a dot.
 #[derive(clap::Args)]
 #[command(
     after_help = "Example: keyledger audit list --key-id 0198c5a0-0000-8000-8000-000000000001 --page-size 100"
@@ -24,14 +22,13 @@ pub(super) struct List {
     /// Only this category, such as `keyledger/lifecycle` (changes) or `keyledger/use` (uses).
     #[arg(long, value_name = "CATEGORY", default_value = "", hide_default_value = true)]
     category: String,
+    /// The oldest events first.
+    #[arg(long)]
+    oldest_first: bool,
     #[command(flatten)]
     filter: FilterArgs,
-    /// Only what was recorded at this time or later: RFC 3339 with an offset.
-    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Filters")]
-    since: Option<Timestamp>,
-    /// Only what was recorded before this time: RFC 3339 with an offset.
-    #[arg(long, value_name = "TIME", value_parser = parse_time, help_heading = "Filters")]
-    until: Option<Timestamp>,
+    #[command(flatten)]
+    times: TimeArgs,
     #[command(flatten)]
     paging: Paging,
     #[command(flatten)]
@@ -44,9 +41,13 @@ impl List {
         let page = async |page_token| {
             let (key_id, category) = (key_id.clone(), self.category.clone());
             let page_size = self.paging.size();
-            let (start_time, end_time) = (self.since, self.until);
-            let filter = Some(EventFilter { start_time, end_time, ..self.filter.to_wire() });
-            let request = ListEventsRequest { key_id, category, page_size, page_token, filter };
+            let filter = Some(self.times.within(self.filter.to_wire()));
+            let order = match self.oldest_first {
+                true => EventOrder::OldestFirst as i32,
+                false => EventOrder::NewestFirst as i32,
+            };
+            let request =
+                ListEventsRequest { key_id, category, page_size, page_token, filter, order };
             let reply = session.audit().list_events(session.call(request)).await;
             let reply = reply.map_err(|s| session.failure(&s))?.into_inner();
             match self.output.is_json() {

@@ -1,11 +1,13 @@
 //! Which events a list shows.
 
-use keyledger_ledger::body::{Decision, Outcome, Severity};
+use keyledger_ledger::body::{Decision, Event, Kind, Outcome, Severity, Use};
 use keyledger_ledger::id::{KeyId, Time};
-use keyledger_ledger::text::check_line;
+use keyledger_ledger::text::{check_line, check_required_line};
 
-use super::{Violation, Violations, micros, page_size, parse_key_id};
-use crate::{Actor, AuditEvent, ListEventsRequest, methods, show};
+use super::changes::parse_owner;
+use super::events::MAX_ACTION;
+use super::{MAX_USER, OwnerName, Violation, Violations, micros, page_size, parse_key_id};
+use crate::{Actor, AuditEvent, EventOrder, ListEventsRequest, actor, methods, show};
 
 /// Longest time over which reasons are opened to look for words.
 const REASON_WINDOW_US: i64 = 31 * 86_400 * 1_000_000;
@@ -15,6 +17,7 @@ pub struct ListEvents {
     pub key_id: Option<KeyId>,
     pub category: String,
     pub filter: EventFilter,
+    pub oldest_first: bool,
     pub page_size: usize,
     pub page_token: String,
     /// All that was asked, as it was sent: a page token belongs to it.
@@ -36,6 +39,8 @@ pub struct EventFilter {
     pub decision: Option<Decision>,
     /// In lower case.
     pub reason_holds: String,
+    /// Whose key it is about, or called. Which keys those are is for the caller of this to find out.
+    pub owner: Option<OwnerName>,
 }
 
 pub fn list_events(r: ListEventsRequest) -> Result<ListEvents, Vec<Violation>> {
@@ -43,7 +48,12 @@ pub fn list_events(r: ListEventsRequest) -> Result<ListEvents, Vec<Violation>> {
     super::category(&r.category)?;
     let page_size = page_size(r.page_size)?;
     let mut v = Violations::default();
-    let query = format!("{} {} {:?}", r.key_id, r.category, r.filter);
+    let order = EventOrder::try_from(r.order);
+    if order.is_err() {
+        v.add("order", "must be one of the named orders");
+    }
+    let oldest_first = order == Ok(EventOrder::OldestFirst);
+    let query = format!("{} {} {:?} {oldest_first}", r.key_id, r.category, r.filter);
     let filter = parse(&mut v, r.filter.unwrap_or_default());
     if filter.as_ref().is_some_and(|f| !f.reason_holds.is_empty() && f.start.is_none()) {
         v.add("filter.start_time", "must be given with reason_holds");
@@ -53,6 +63,7 @@ pub fn list_events(r: ListEventsRequest) -> Result<ListEvents, Vec<Violation>> {
         key_id,
         category,
         filter,
+        oldest_first,
         page_size,
         page_token,
         query,
@@ -82,9 +93,8 @@ pub(super) fn parse(v: &mut Violations, f: crate::EventFilter) -> Option<EventFi
         "" => None,
         text => parse_key_id(v, "filter.caller_key_id", text),
     };
-    if f.actor.as_ref().is_some_and(|a| a.actor.is_none()) {
-        v.add("filter.actor", "must name a user or a service");
-    }
+    check_actor(v, f.actor.as_ref());
+    let owner = f.owner.and_then(|owner| parse_owner(v, "filter.owner", Some(owner)));
     v.take("filter.action", check_line(&f.action, 256));
     v.take("filter.resource_prefix", check_line(&f.resource_prefix, 512));
     v.take("filter.reason_holds", check_line(&f.reason_holds, 128));
@@ -125,7 +135,23 @@ pub(super) fn parse(v: &mut Violations, f: crate::EventFilter) -> Option<EventFi
         trace_id,
         decision: decision.ok().filter(|d| *d != Decision::Unspecified),
         reason_holds: f.reason_holds.to_lowercase(),
+        owner,
     })
+}
+
+/// The name of somebody who was erased is empty: nobody is found by it.
+fn check_actor(v: &mut Violations, actor: Option<&Actor>) {
+    let checked = match actor.map(|a| &a.actor) {
+        None => return,
+        Some(None) => {
+            return v.add("filter.actor", "must name a user or a service");
+        }
+        Some(Some(actor::Actor::User(name))) => ("user", check_required_line(name, MAX_USER)),
+        Some(Some(actor::Actor::Service(name))) => {
+            ("service", check_required_line(name, MAX_ACTION))
+        }
+    };
+    v.take(format!("filter.actor.{}", checked.0), checked.1);
 }
 
 impl EventFilter {
@@ -140,7 +166,62 @@ impl EventFilter {
         v.finish(Some(()))
     }
 
-    /// Whether all holds of an event that doesn't follow from where it stands: its times are those of positions.
+    /// The person who is said to have acted.
+    pub fn person(&self) -> Option<&str> {
+        match self.actor.as_ref()?.actor.as_ref()? {
+            actor::Actor::User(name) => Some(name),
+            actor::Actor::Service(_) => None,
+        }
+    }
+
+    /// The service that is said to have acted.
+    pub fn service(&self) -> Option<&str> {
+        match self.actor.as_ref()?.actor.as_ref()? {
+            actor::Actor::User(_) => None,
+            actor::Actor::Service(name) => Some(name),
+        }
+    }
+
+    /// Whether it asks for what stands in no use.
+    pub fn excludes_uses(&self) -> bool {
+        self.excludes_uses_and_changes() || self.service().is_some()
+    }
+
+    /// Whether it asks for what stands in no change of a key, role or ledger.
+    pub fn excludes_changes(&self) -> bool {
+        self.excludes_uses_and_changes()
+            || self.actor.is_some()
+            || !self.resource_prefix.is_empty()
+            || self.decision.is_some()
+    }
+
+    fn excludes_uses_and_changes(&self) -> bool {
+        !self.action.is_empty() || self.outcome.is_some() || self.min_severity.is_some()
+    }
+
+    /// Whether all may hold of an entry that is no page, as far as its signed bytes tell. Nothing is opened for the others.
+    pub fn may_match_entry(&self, event: &Event) -> bool {
+        let Some(Kind::EventRecorded(recorded)) = &event.kind else {
+            return !self.excludes_changes();
+        };
+        self.decision.is_none()
+            && (self.action.is_empty() || recorded.action == self.action)
+            && recorded.resource.starts_with(&self.resource_prefix)
+            && self.outcome.is_none_or(|o| recorded.outcome() == o)
+            && self.min_severity.is_none_or(|s| recorded.severity() >= s)
+            && self.trace_id.is_none_or(|id| event.trace_id == id)
+    }
+
+    /// The same for a use.
+    pub fn may_match_use(&self, u: &Use) -> bool {
+        !self.excludes_uses()
+            && u.resource.starts_with(&self.resource_prefix)
+            && self.decision.is_none_or(|d| u.decision() == d)
+            && self.trace_id.is_none_or(|id| u.trace_id == id)
+    }
+
+    /// Whether all holds of an event that doesn't follow from where it stands: its times are those of positions, and its owner
+    /// that of a key.
     pub fn matches(&self, e: &AuditEvent) -> bool {
         let caller = |id: KeyId| {
             let id = id.to_string();

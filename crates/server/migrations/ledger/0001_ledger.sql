@@ -133,19 +133,36 @@ CREATE TABLE requests (
 COMMENT ON TABLE requests IS
     'Request ids that were answered (AIP-155). Whoever can delete one can make a retry happen twice.';
 
-CREATE TABLE key_uses (
+CREATE TABLE event_terms (
     ledger_id uuid NOT NULL,
-    key_id uuid NOT NULL,
+    -- What entries are found by, such as an action or a key: the beginning of a SHA-256.
+    term uuid NOT NULL,
     first_position bigint NOT NULL,
-    positions bigint[] NOT NULL,
-    PRIMARY KEY (ledger_id, key_id, first_position)
+    -- Rising; few enough that a row is never moved out of line.
+    positions bigint[] NOT NULL CHECK (cardinality(positions) BETWEEN 1 AND 128),
+    PRIMARY KEY (ledger_id, term, first_position)
 );
-CREATE TABLE key_uses_progress (
+COMMENT ON TABLE event_terms IS
+    'Index, filled behind the commit: at which positions there is something to be found by a term. Whoever deletes a row hides events from lists, not from verification.';
+CREATE TABLE event_counts (
+    ledger_id uuid NOT NULL,
+    -- Length and beginning of the time over which was counted, in hours since 1970.
+    hours smallint NOT NULL CHECK (hours IN (1, 24)),
+    dimension smallint NOT NULL,
+    start_hour bigint NOT NULL,
+    category text COLLATE "C" NOT NULL,
+    value text COLLATE "C" NOT NULL,
+    events bigint NOT NULL,
+    PRIMARY KEY (ledger_id, hours, dimension, start_hour, category, value)
+);
+COMMENT ON TABLE event_counts IS
+    'Filled behind the commit: how many events have which value. Whoever changes a row makes CountEvents wrong; the events themselves can be counted again.';
+CREATE TABLE event_index_progress (
     ledger_id uuid PRIMARY KEY,
     next_position bigint NOT NULL
 );
-COMMENT ON TABLE key_uses IS
-    'Index, filled behind the commit: in which pages a key was used. Whoever deletes a row hides uses from lists, not from verification.';
+COMMENT ON TABLE event_index_progress IS
+    'How far event_terms, event_counts and key_last_uses have come; newer entries are read by the queries themselves.';
 CREATE TABLE key_last_uses (
     ledger_id uuid NOT NULL,
     key_id uuid NOT NULL,
@@ -154,7 +171,6 @@ CREATE TABLE key_last_uses (
     time_us bigint NOT NULL,
     PRIMARY KEY (ledger_id, key_id, version)
 );
-COMMENT ON TABLE key_uses_progress IS 'How far key_uses and key_last_uses have come; newer entries are read by the queries themselves.';
 COMMENT ON TABLE key_last_uses IS
     'Filled behind the commit: when each secret of a key was last used. Whoever deletes a row makes a key look unused in lists; nothing is hidden from verification.';
 
@@ -197,12 +213,13 @@ ALTER TABLE requests ENABLE ALWAYS TRIGGER append_only;
 ALTER TABLE key_secrets ENABLE ALWAYS TRIGGER append_only;
 
 GRANT USAGE ON SCHEMA public TO keyledger_app, keyledger_auditor;
-GRANT SELECT, INSERT ON entries, tiles, checkpoints, key_secrets, requests, key_uses TO keyledger_app;
+GRANT SELECT, INSERT ON entries, tiles, checkpoints, key_secrets, requests, event_terms TO keyledger_app;
 GRANT SELECT, INSERT, DELETE ON imported_secrets TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (lock_only) ON ledgers TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, state, mac) ON keys TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, next_page, next_start, next_event, servings, counts, mac) ON projections TO keyledger_app;
-GRANT SELECT, INSERT, UPDATE (next_position) ON key_uses_progress TO keyledger_app;
+GRANT SELECT, INSERT, UPDATE (next_position) ON event_index_progress TO keyledger_app;
+GRANT SELECT, INSERT, UPDATE (events) ON event_counts TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, time_us) ON key_last_uses TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (kind, next_position, next_index, batch_position, batch_index, holder, lease_until, failures, last_error, failed_at, sent_at) ON forwarders TO keyledger_app;
 GRANT SELECT ON ledgers, entries, tiles, checkpoints, keys, projections TO keyledger_auditor;

@@ -143,7 +143,7 @@ impl CallContext {
         let peer_address = self.call.peer.map(|peer| peer.to_string()).unwrap_or_default();
         let texts = Texts { peer_address, asked: asked.text.clone(), ..Texts::default() };
         self.call.texts = self.seal_about_key(self.caller.as_deref(), &texts).await?;
-        if let Some(name) = &asked.person {
+        for name in &asked.people {
             // Of a person that nobody knows no reference is made.
             let known = self.replica.sealing.find_person(self.ledger.id, name).await?;
             let about = known.map_or(About::Nobody, About::Reference);

@@ -1,12 +1,16 @@
 //! Events: what of the entries of a ledger a reader sees. Whoever shows events, lists, streams, exports or forwards them, asks here.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
-use keyledger_ledger::body::{Event, Kind, SealedColumn, Texts, UsePage, decode_canonical};
+use keyledger_ledger::body::{
+    ActorKind, Event, Kind, SealedColumn, Texts, UsePage, decode_canonical,
+};
 use keyledger_ledger::category::{self, ACCESS, LIFECYCLE, USE};
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::page::{ReadUse, read_uses};
-use keyledger_proto::parse::EventFilter;
+use keyledger_ledger::state::Owner;
+use keyledger_ledger::terms::people_searched;
+use keyledger_proto::parse::{EventFilter, OwnerName};
 use keyledger_proto::{AuditEvent, OpenedTexts, RawEntry, show};
 
 use super::call::{CallContext, open_all, open_texts};
@@ -57,15 +61,55 @@ pub(crate) struct Selection {
     pub(crate) key_id: Option<KeyId>,
     /// What else must hold.
     pub(crate) filter: EventFilter,
+    pub(crate) people: People,
+}
+
+/// References of the people who are asked for. Once found they stay; who isn't known yet is looked for again.
+#[derive(Clone, Default)]
+pub(crate) struct People {
+    actor: Arc<OnceLock<[u8; 16]>>,
+    owner: Arc<OnceLock<[u8; 16]>>,
+}
+
+/// Who is asked for, as the ledger knows them.
+#[derive(Default)]
+pub(super) struct Who {
+    pub(super) actor: Option<ActorKind>,
+    pub(super) owner: Option<Owner>,
 }
 
 impl Selection {
-    /// Asking for a category that one may not read is refused.
+    /// Asking for a category that one may not read is refused. Whose a key is stands in that of changes.
     pub(super) fn check_for(&self, call: &CallContext) -> Result<(), Failure> {
-        match self.category.is_empty() || call.may_read(&self.category) {
-            true => Ok(()),
-            false => Err(call.denied(&format!("logs/{}", self.category))),
+        let owner = self.filter.owner.as_ref().map(|_| LIFECYCLE);
+        let asked = (!self.category.is_empty()).then_some(self.category.as_str());
+        match asked.into_iter().chain(owner).find(|category| !call.may_read(category)) {
+            None => Ok(()),
+            Some(category) => Err(call.denied(&format!("logs/{category}"))),
         }
+    }
+
+    /// Who is asked for. `None`: somebody whom the ledger doesn't know, so there is nothing to be found.
+    pub(super) async fn who(&self, viewer: &Viewer<'_>) -> Result<Option<Who>, Failure> {
+        let mut who = Who::default();
+        if let Some(name) = self.filter.service() {
+            who.actor = Some(ActorKind::Service(name.into()));
+        }
+        if let Some(name) = self.filter.person() {
+            let Some(person) = find(viewer, &self.people.actor, name).await? else {
+                return Ok(None);
+            };
+            who.actor = Some(ActorKind::UserRef(person.to_vec()));
+        }
+        who.owner = match &self.filter.owner {
+            None => None,
+            Some(OwnerName::Service(name)) => Some(Owner::Service(name.as_str().into())),
+            Some(OwnerName::User(name)) => match find(viewer, &self.people.owner, name).await? {
+                None => return Ok(None),
+                Some(person) => Some(Owner::User(person)),
+            },
+        };
+        Ok(Some(who))
     }
 
     /// Whether events of a category are meant, and may be read.
@@ -83,16 +127,56 @@ impl Selection {
         !matches!(self.category.as_str(), "" | LIFECYCLE | USE | ACCESS)
     }
 
-    fn wants_use(&self, read: &ReadUse) -> bool {
-        let Some(id) = self.key_id else { return true };
-        let caller = read.r#use.caller.as_ref().is_some_and(|c| c.key_id == id.as_bytes());
-        caller || read.r#use.key_id == id.as_bytes()
+    fn wants_use(&self, viewer: &Viewer<'_>, who: &Who, read: &ReadUse) -> bool {
+        let u = &read.r#use;
+        let asker = u.caller.as_ref().map(|c| c.key_id.as_slice());
+        let keys = [Some(u.key_id.as_slice()), asker].map(|id| id.and_then(KeyId::from_slice));
+        self.filter.may_match_use(u)
+            && self.wants_keys(viewer, who, keys)
+            && who.actor.as_ref().is_none_or(|actor| people_searched(u).any(|p| p == *actor))
     }
 
-    fn wants_entry(&self, entry: &FullEntry) -> bool {
-        let id = self.key_id;
-        id.is_none() || entry.columns.key_id == id || entry.columns.caller_key_id == id
+    fn wants_entry(
+        &self,
+        viewer: &Viewer<'_>,
+        who: &Who,
+        entry: &FullEntry,
+        event: &Event,
+    ) -> bool {
+        let said = match &event.kind {
+            Some(Kind::EventRecorded(recorded)) => recorded.actor.as_ref(),
+            _ => None,
+        };
+        let said = said.and_then(|a| a.actor.as_ref());
+        self.filter.may_match_entry(event)
+            && self.wants_keys(viewer, who, [entry.columns.key_id, entry.columns.caller_key_id])
+            && who.actor.as_ref().is_none_or(|actor| said == Some(actor))
     }
+
+    /// Whether the key that it is about, or the one that called, is one that is asked for.
+    fn wants_keys(&self, viewer: &Viewer<'_>, who: &Who, keys: [Option<KeyId>; 2]) -> bool {
+        let keys = || keys.into_iter().flatten();
+        let owned = |owner: &Owner| {
+            let head = viewer.place().1.snapshot();
+            keys().any(|id| head.state.keys.get(&id).is_some_and(|key| key.owner == *owner))
+        };
+        self.key_id.is_none_or(|wanted| keys().any(|id| id == wanted))
+            && who.owner.as_ref().is_none_or(owned)
+    }
+}
+
+/// The reference of a person, if the ledger knows them.
+async fn find(
+    viewer: &Viewer<'_>,
+    known: &OnceLock<[u8; 16]>,
+    name: &str,
+) -> Result<Option<[u8; 16]>, Failure> {
+    if let Some(person) = known.get() {
+        return Ok(Some(*person));
+    }
+    let (replica, ledger) = viewer.place();
+    let found = replica.sealing.find_person(ledger.id, name).await?;
+    Ok(found.map(|person| *known.get_or_init(|| person)))
 }
 
 /// The events of one entry that are meant and may be read, in order.
@@ -112,9 +196,11 @@ pub(super) async fn events_of_decoded(
     s: &Selection,
 ) -> Result<Vec<AuditEvent>, Failure> {
     let Decoded { entry, event, .. } = decoded;
+    let Some(who) = s.who(viewer).await? else { return Ok(vec![]) };
     let mut events = match &event.kind {
-        Some(Kind::UsePage(page)) => uses_of(viewer, decoded, page, s).await?,
-        _ if !s.wants(viewer, category::of_entry(event)) || !s.wants_entry(entry) => vec![],
+        Some(Kind::UsePage(page)) => uses_of(viewer, decoded, page, s, &who).await?,
+        _ if !s.wants(viewer, category::of_entry(event)) => vec![],
+        _ if !s.wants_entry(viewer, &who, entry, event) => vec![],
         kind => {
             let texts = viewer.texts_of(entry, event).await?;
             let leaf_hash = entry.entry.leaf_hash();
@@ -152,9 +238,10 @@ async fn uses_of(
     decoded: &Decoded<'_>,
     page: &UsePage,
     s: &Selection,
+    who: &Who,
 ) -> Result<Vec<AuditEvent>, Failure> {
     let (uses, accesses) = (s.wants(viewer, USE), s.wants(viewer, ACCESS));
-    if !uses && !accesses {
+    if !uses && !accesses || s.filter.excludes_uses() {
         return Ok(vec![]);
     }
     let (replica, ledger) = viewer.place();
@@ -162,7 +249,7 @@ async fn uses_of(
     let (leaf_hash, time) = (entry.entry.leaf_hash(), Time(event.time_us));
     let mut events = vec![];
     let all = decoded.uses(page)?.iter().enumerate();
-    for (index, read) in all.filter(|(_, read)| s.wants_use(read)) {
+    for (index, read) in all.filter(|(_, read)| s.wants_use(viewer, who, read)) {
         let is_access = category::of_use(page, &read.r#use) == ACCESS;
         if !(if is_access { accesses } else { uses }) {
             continue;

@@ -135,7 +135,12 @@ impl Export {
             }
             bytes => Some(Token::read(&call, &r.asked, bytes)?),
         };
-        let selection = Selection { category: r.category, key_id: r.key_id, filter: r.filter };
+        let selection = Selection {
+            category: r.category,
+            key_id: r.key_id,
+            filter: r.filter,
+            ..Selection::default()
+        };
         selection.check_for(&call)?;
         let rights = rights(&call, &selection)?;
         if token.as_ref().is_some_and(|token| token.rights != rights) {

@@ -1,47 +1,72 @@
-//! ListEvents: events by key, category and what else is asked, newest first.
+//! ListEvents: events by key, category and what else is asked, newest or oldest first.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
-use keyledger_ledger::category::LIFECYCLE;
 use keyledger_ledger::id::Time;
 use keyledger_proto::parse::{EventFilter, ListEvents};
 use keyledger_proto::{AuditEvent, ListEventsResponse};
 
 use super::call::CallContext;
+use super::candidates::candidates;
 use super::events::{Selection, Viewer, events_of};
 use super::gate::GivesEvents;
 use super::page_token;
 use super::status::Failure;
-use crate::store::{entries, key_uses};
+use crate::store::entries;
+use crate::store::event_index::{Order, Positions};
 
-/// Most entries that one call looks at; a page may be short and still have a next one.
-const MAX_CANDIDATES: usize = 64;
-/// Entries read at once.
-const CHUNK: usize = 8;
+/// Most entries, and about as many bytes, that one call looks at; a page may be short and still have a next one.
+const MAX_LOOKED_AT: usize = 1_024;
+const MAX_BYTES: usize = 8 << 20;
+/// Fewest and most positions that are asked for at once.
+const BATCH: Range<usize> = 64..512;
 
-/// Events before this one are still to come: newest first.
+/// Where the events that are still to come begin. Newest first: before this one. Oldest first: with it.
 #[derive(Clone, Copy)]
-struct Before {
+struct Cursor {
+    order: Order,
     position: u64,
     index: u32,
 }
 
-impl Before {
-    fn read(bytes: &[u8]) -> Option<Before> {
+impl Cursor {
+    fn read(order: Order, bytes: &[u8]) -> Option<Cursor> {
         let (position, index) = bytes.split_at_checked(8)?;
         let position = u64::from_be_bytes(position.try_into().ok()?);
         let index = u32::from_be_bytes(index.try_into().ok()?);
-        (position <= i64::MAX as u64).then_some(Before { position, index })
+        (position <= i64::MAX as u64).then_some(Cursor { order, position, index })
     }
 
     fn write(self) -> Vec<u8> {
         [self.position.to_be_bytes().as_slice(), &self.index.to_be_bytes()].concat()
     }
 
+    fn at(order: Order, position: u64) -> Cursor {
+        Cursor { order, position, index: 0 }
+    }
+
+    fn after(order: Order, event: &AuditEvent) -> Cursor {
+        let index = event.index.unwrap_or_default();
+        let index = if order == Order::OldestFirst { index + 1 } else { index };
+        Cursor { order, position: event.position.unwrap_or_default(), index }
+    }
+
     fn covers(self, event: &AuditEvent) -> bool {
         let at = (event.position.unwrap_or_default(), event.index.unwrap_or_default());
-        at < (self.position, self.index)
+        match self.order {
+            Order::NewestFirst => at < (self.position, self.index),
+            Order::OldestFirst => at >= (self.position, self.index),
+        }
+    }
+
+    /// What is left of a range. A page of which a part was shown is looked at again.
+    fn rest(self, range: &Range<u64>) -> Range<u64> {
+        match self.order {
+            Order::NewestFirst => {
+                range.start..range.end.min(self.position + u64::from(self.index > 0))
+            }
+            Order::OldestFirst => range.start.max(self.position)..range.end,
+        }
     }
 }
 
@@ -56,53 +81,39 @@ pub(super) async fn list_events(
     r: ListEvents,
 ) -> Result<ListEventsResponse, Failure> {
     r.filter.check_window(call.now())?;
-    let selection = Selection { category: r.category, key_id: r.key_id, filter: r.filter };
+    let order = if r.oldest_first { Order::OldestFirst } else { Order::NewestFirst };
+    let selection = Selection {
+        category: r.category,
+        key_id: r.key_id,
+        filter: r.filter,
+        ..Selection::default()
+    };
     selection.check_for(&call)?;
-    let viewer = Viewer::Caller(&call);
-    let query = ["ListEvents", &r.query];
-    let cursor = page_token::read(&query, &r.page_token)?;
-    let range = positions_of(&call, &selection.filter).await?;
-    let mut before = match cursor {
-        None => Before { position: range.end, index: 0 },
-        Some(bytes) => Before::read(&bytes).ok_or(Failure::PageToken)?,
-    };
-    let (positions, floor) = candidates(&call, &selection, before).await?;
-    let floor = floor.max(range.start);
-    let positions: Vec<u64> = positions.into_iter().filter(|p| range.contains(p)).collect();
-    let mut events: Vec<AuditEvent> = vec![];
-    for chunk in positions.chunks(CHUNK) {
-        let client = call.ledger.database.client().await?;
-        let entries = entries::at_positions(&client, call.ledger.id, chunk).await?;
-        drop(client);
-        for entry in entries.iter().rev() {
-            let found = events_of(&viewer, entry, &selection).await?;
-            events.extend(found.into_iter().rev().filter(|e| before.covers(e)));
-        }
-        if events.len() > r.page_size {
-            events.truncate(r.page_size);
-            let last = events.last().expect("a page holds at least one event");
-            before = Before {
-                position: last.position.unwrap_or_default(),
-                index: last.index.unwrap_or_default(),
-            };
-            return Ok(ListEventsResponse {
-                events,
-                next_page_token: page_token::write(&query, &before.write()),
-            });
-        }
+    if selection.filter.owner.is_some() {
+        // Whose keys are whose is told by the state: it must hold all keys that there were when this was asked.
+        call.ledger.catch_up().await?;
     }
-    // Everything from `floor` on was looked at.
-    let next = match floor <= range.start {
-        true => String::new(),
-        false => page_token::write(&query, &Before { position: floor, index: 0 }.write()),
+    let query = ["ListEvents", &r.query];
+    let token = page_token::read(&query, &r.page_token)?;
+    let range = positions_of(&call, &selection.filter).await?;
+    let start = if r.oldest_first { range.start } else { range.end };
+    let cursor = match token {
+        None => Cursor::at(order, start),
+        Some(bytes) => Cursor::read(order, &bytes).ok_or(Failure::PageToken)?,
     };
-    Ok(ListEventsResponse { events, next_page_token: next })
+    let list = List { call: &call, selection: &selection, size: r.page_size };
+    let (events, next) = list.page(cursor, range).await?;
+    let next = next.map(|cursor| page_token::write(&query, &cursor.write()));
+    Ok(ListEventsResponse { events, next_page_token: next.unwrap_or_default() })
 }
 
 /// The positions at which something was recorded in the time that was asked for: times never run backwards.
 async fn positions_of(call: &CallContext, filter: &EventFilter) -> Result<Range<u64>, Failure> {
-    let size = call.head().state.next_position;
+    if filter.start.is_none() && filter.end.is_none() {
+        return Ok(0..i64::MAX as u64);
+    }
     let client = call.ledger.database.client().await?;
+    let size = entries::size(&client, call.ledger.id).await?;
     // The first position at a time or later: as many entries are older.
     let first = async |time: Time| {
         entries::size_at(&client, call.ledger.id, size, time.plus_micros(-1)).await
@@ -118,46 +129,98 @@ async fn positions_of(call: &CallContext, filter: &EventFilter) -> Result<Range<
     Ok(start..end.max(start))
 }
 
-/// Positions that may hold events, newest first, and the position down to which they are complete.
-async fn candidates(
-    call: &CallContext,
-    s: &Selection,
-    before: Before,
-) -> Result<(Vec<u64>, u64), Failure> {
-    let viewer = Viewer::Caller(call);
-    let (lifecycle, uses) = (s.wants(&viewer, LIFECYCLE), s.wants_uses(&viewer));
-    let client = call.ledger.database.client().await?;
-    let id = call.ledger.id;
-    // A page of which a part was shown is looked at again.
-    let end = if before.index > 0 { before.position + 1 } else { before.position };
-    let limit = MAX_CANDIDATES as i64;
-    let mut found: BTreeSet<u64> = BTreeSet::new();
-    let mut floor = 0;
-    let mut add = |positions: Vec<u64>| {
-        if positions.len() == MAX_CANDIDATES {
-            floor = floor.max(positions.last().copied().unwrap_or(0));
-        }
-        found.extend(positions);
-    };
-    if let (Some(trace), true) = (&s.filter.trace_id, s.is_of_events()) {
-        add(entries::trace_positions(&client, id, trace, end, limit).await?);
-    } else if s.is_of_events() {
-        add(entries::category_positions(&client, id, &s.category, end, limit).await?);
-    } else if lifecycle || s.category.is_empty() {
-        add(entries::change_positions(&client, id, s.key_id, end, limit).await?);
+struct List<'a> {
+    call: &'a CallContext,
+    selection: &'a Selection,
+    size: usize,
+}
+
+/// What a call has looked at so far.
+#[derive(Default)]
+struct LookedAt {
+    entries: usize,
+    bytes: usize,
+}
+
+impl LookedAt {
+    fn enough(&self) -> bool {
+        self.entries >= MAX_LOOKED_AT || self.bytes >= MAX_BYTES
     }
-    match s.key_id {
-        None if uses => add(entries::page_positions(&client, id, 0..end, limit).await?),
-        Some(key) if uses => {
-            let indexed = key_uses::progress(&client, id).await?.min(end);
-            let newest = entries::page_positions(&client, id, indexed..end, limit).await?;
-            let all_of_the_newest = newest.len() < MAX_CANDIDATES;
-            add(newest);
-            if all_of_the_newest {
-                add(key_uses::positions(&client, id, key, indexed, limit).await?);
+}
+
+impl List<'_> {
+    /// The events of a page, and where the next one begins, if there is one.
+    async fn page(
+        &self,
+        cursor: Cursor,
+        range: Range<u64>,
+    ) -> Result<(Vec<AuditEvent>, Option<Cursor>), Failure> {
+        let Some(who) = self.selection.who(&Viewer::Caller(self.call)).await? else {
+            return Ok((vec![], None));
+        };
+        let order = cursor.order;
+        let limit = self.size.clamp(BATCH.start, BATCH.end);
+        let (mut events, mut looked_at) = (vec![], LookedAt::default());
+        let mut rest = cursor.rest(&range);
+        loop {
+            let found = candidates(self.call, self.selection, &who, &rest, order, limit).await?;
+            let Positions { positions, edge } = found;
+            let mut left = positions.as_slice();
+            while !left.is_empty() {
+                let read = self.look_at(&mut left, cursor, &mut events, &mut looked_at).await?;
+                if events.len() > self.size {
+                    events.truncate(self.size);
+                    let next = events.last().map(|last| Cursor::after(order, last));
+                    return Ok((events, next));
+                }
+                if looked_at.enough() {
+                    return Ok((events, Some(Cursor::at(order, order.after(read)))));
+                }
+            }
+            // Each round costs something, also one that finds nothing.
+            looked_at.entries += 1;
+            match edge {
+                None => return Ok((events, None)),
+                Some(edge) if looked_at.enough() => {
+                    return Ok((events, Some(Cursor::at(order, edge))));
+                }
+                Some(edge) => rest = Cursor::at(order, edge).rest(&rest),
             }
         }
-        _ => {}
     }
-    Ok((found.into_iter().rev().filter(|p| *p >= floor).collect(), floor))
+
+    /// Looks at some of the positions and takes them away. Returns the last one.
+    async fn look_at(
+        &self,
+        left: &mut &[u64],
+        cursor: Cursor,
+        events: &mut Vec<AuditEvent>,
+        looked_at: &mut LookedAt,
+    ) -> Result<u64, Failure> {
+        let (call, order) = (self.call, cursor.order);
+        let wanted = (self.size + 1 - events.len()).max(BATCH.start);
+        let some = &left[..wanted.min(left.len())];
+        let bytes = MAX_BYTES - looked_at.bytes.min(MAX_BYTES - 1);
+        let client = call.ledger.database.client().await?;
+        let entries =
+            entries::some_at_positions(&client, call.ledger.id, some, order, bytes).await?;
+        drop(client);
+        for entry in &entries {
+            looked_at.entries += 1;
+            looked_at.bytes += entry.entry.body.len() + entry.sealed.len() + entry.uses.len();
+            let mut found = events_of(&Viewer::Caller(call), entry, self.selection).await?;
+            if order == Order::NewestFirst {
+                found.reverse();
+            }
+            events.extend(found.into_iter().filter(|e| cursor.covers(e)));
+            if events.len() > self.size {
+                break;
+            }
+        }
+        // Positions are those of entries; one that is gone is for verification to name.
+        let last = entries.last().map_or(some[some.len() - 1], |e| e.position);
+        let gone = left.iter().position(|p| *p == last).map_or(some.len(), |at| at + 1);
+        *left = &left[gone..];
+        Ok(last)
+    }
 }

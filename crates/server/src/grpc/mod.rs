@@ -3,15 +3,19 @@
 //! - `gate`: the one place through which every call goes.
 //! - `routes`: which handler answers which method.
 //! - `call`: what a handler can ask of the ledger.
-//! - `keys`, `lists`, `checks`, `roles`, `permissions`, `audit`, `list_events`, `stream`, `export`, `watch`: the handlers.
+//! - `keys`, `lists`, `checks`, `roles`, `permissions`, `audit`, `list_events`, `count_events`, `stream`, `export`, `watch`: the
+//!   handlers.
 //! - `events`: what of the log a reader sees.
+//! - `candidates`: where in the log what is asked for may stand.
 //! - `follow`: what streams share; `replies`: what they give on its way to the reader.
 //! - `forwarders`: how far the server's own sending has come.
 //! - `status`: failures as statuses.
 
 mod audit;
 mod call;
+mod candidates;
 mod checks;
+mod count_events;
 mod counts;
 mod events;
 mod export;

@@ -10,8 +10,8 @@ use keyledger_proto::{GetEventRequest, VerifyKeyRequest, WatchKeysRequest};
 use super::gate::Recorded::{Before, Change, Opened, Verdict};
 use super::gate::{Route, exchanging, reading, streaming, unary};
 use super::{
-    audit, checks, counts, export, forwarders, import, keys, ledgers, list_events, lists,
-    permissions, producers, record, roles, stream, watch,
+    audit, checks, count_events, counts, export, forwarders, import, keys, ledgers, list_events,
+    lists, permissions, producers, record, roles, stream, watch,
 };
 
 type Checked<T> = Result<T, Vec<Violation>>;
@@ -107,6 +107,7 @@ fn table() -> Vec<(&'static str, Route)> {
             unary(Change, parse::register_producer_keys, producers::register_producer_keys),
         ),
         ("AuditService/ListEvents", reading(parse::list_events, list_events::list_events)),
+        ("AuditService/CountEvents", reading(parse::count_events, count_events::count_events)),
         ("AuditService/GetEvent", reading(get_event, audit::get_event)),
         (
             "AuditService/StreamEvents",

@@ -37,7 +37,12 @@ async fn open(
         Some(time) => Some(position_at(&call, time, size).await?),
         None => r.stop_at_head.then_some(size),
     };
-    let selection = Selection { category: r.category, key_id: r.key_id, filter: r.filter };
+    let selection = Selection {
+        category: r.category,
+        key_id: r.key_id,
+        filter: r.filter,
+        ..Selection::default()
+    };
     let events = Events { call, selection, raw: r.raw, not_before: r.begin.time };
     events.check()?;
     follow(&replica.streams, ledger, events, next, stop_at)

@@ -2,6 +2,7 @@
 //!
 //! - [`Ledger`]: what the rest of the server holds: submit a command, look at a snapshot, wait for news.
 //! - `run`: the write path, told from top to bottom.
+//! - `bulk`: very many events at once, for benches.
 //! - `checkpoint`: signs size and root at an interval.
 //! - `counts`: tells how many events of each category there are.
 //! - `ends`: notes that keys end soon, or have ended.
@@ -12,6 +13,7 @@
 //! - `quota`: how much one ledger may take of this replica.
 //! - `catch_up`: how it takes over what other replicas appended.
 
+pub mod bulk;
 mod catch_up;
 mod checkpoint;
 mod counts;

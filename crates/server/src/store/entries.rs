@@ -10,6 +10,7 @@ use tokio_postgres::types::{FromSql, ToSql};
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
+use super::event_index::Order;
 use super::{StoreError, fixed};
 
 /// An entry with its position. Uses and sealed texts are read only where they are needed.
@@ -166,7 +167,42 @@ async fn whole(
     max_bytes: usize,
 ) -> Result<Vec<FullEntry>, StoreError> {
     let statement = client.prepare_cached(sql).await?;
-    let rows = client.query_raw(&statement, params).await?;
+    up_to(client.query_raw(&statement, params).await?, max_bytes).await
+}
+
+/// Whole entries at the given positions, in order.
+pub(crate) async fn at_positions(
+    client: &Client,
+    ledger_id: Uuid,
+    positions: &[u64],
+) -> Result<Vec<FullEntry>, StoreError> {
+    some_at_positions(client, ledger_id, positions, Order::OldestFirst, usize::MAX).await
+}
+
+/// Whole entries at the given positions, in an order; at most about `max_bytes` of them, and at least one if there is one.
+pub(crate) async fn some_at_positions(
+    client: &Client,
+    ledger_id: Uuid,
+    positions: &[u64],
+    order: Order,
+    max_bytes: usize,
+) -> Result<Vec<FullEntry>, StoreError> {
+    let sql = format!(
+        "/* entries::at_positions */ SELECT {FULL} FROM entries
+         WHERE ledger_id = $1 AND position = ANY($2) ORDER BY position {}",
+        order.sql()
+    );
+    let positions: Vec<i64> = positions.iter().map(|p| *p as i64).collect();
+    let statement = client.prepare_cached(&sql).await?;
+    let params: [&(dyn ToSql + Sync); 2] = [&ledger_id, &positions];
+    up_to(client.query_raw(&statement, params).await?, max_bytes).await
+}
+
+/// Reads rows until there are so many bytes.
+async fn up_to(
+    rows: tokio_postgres::RowStream,
+    max_bytes: usize,
+) -> Result<Vec<FullEntry>, StoreError> {
     let mut rows = std::pin::pin!(rows);
     let (mut entries, mut bytes) = (vec![], 0);
     while let Some(row) = rows.try_next().await? {
@@ -178,22 +214,6 @@ async fn whole(
         }
     }
     Ok(entries)
-}
-
-/// Whole entries at the given positions, in order.
-pub(crate) async fn at_positions(
-    client: &Client,
-    ledger_id: Uuid,
-    positions: &[u64],
-) -> Result<Vec<FullEntry>, StoreError> {
-    let sql = format!(
-        "/* entries::at_positions */ SELECT {FULL} FROM entries
-         WHERE ledger_id = $1 AND position = ANY($2) ORDER BY position"
-    );
-    let positions: Vec<i64> = positions.iter().map(|p| *p as i64).collect();
-    let statement = client.prepare_cached(&sql).await?;
-    let rows = client.query(&statement, &[&ledger_id, &positions]).await?;
-    rows.iter().map(full).collect()
 }
 
 /// When an entry was written.
@@ -216,15 +236,21 @@ pub(crate) async fn size_at(
     size: u64,
     time: Time,
 ) -> Result<u64, StoreError> {
-    let (mut low, mut high) = (0, size);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        match time_of(client, ledger_id, middle).await? <= time {
-            true => low = middle + 1,
-            false => high = middle,
-        }
-    }
-    Ok(low)
+    let sql = "/* entries::size_at */ WITH RECURSIVE halving (low, high) AS (
+            SELECT 0::bigint, $2::bigint
+            UNION ALL
+            SELECT CASE WHEN e.time_us <= $3 THEN e.position + 1 ELSE h.low END,
+                   CASE WHEN e.time_us <= $3 THEN h.high ELSE e.position END
+            FROM halving h, LATERAL (
+                SELECT position, time_us FROM entries
+                WHERE ledger_id = $1 AND position = h.low + (h.high - h.low) / 2) e
+            WHERE h.low < h.high)
+        SELECT low FROM halving WHERE low = high";
+    let statement = client.prepare_cached(sql).await?;
+    let params: [&(dyn ToSql + Sync); 3] = [&ledger_id, &(size as i64), &time.micros()];
+    let row = client.query_opt(&statement, &params).await?;
+    let row = row.ok_or_else(|| StoreError::Damaged("an entry is missing".into()))?;
+    Ok(row.get::<_, i64>(0) as u64)
 }
 
 /// The lifecycle entries of a key up to a position, oldest first.
@@ -305,71 +331,6 @@ pub(crate) async fn newest_of_kind(
     client.query_opt(&statement, &[&ledger_id, &position]).await?.as_ref().map(brief).transpose()
 }
 
-/// Positions of events of a category, before `before`, newest first.
-pub(crate) async fn category_positions(
-    client: &Client,
-    ledger_id: Uuid,
-    category: &str,
-    before: u64,
-    limit: i64,
-) -> Result<Vec<u64>, StoreError> {
-    let sql = "/* entries::category_positions */ SELECT position FROM entries
-               WHERE ledger_id = $1 AND category = $2 AND position < $3 ORDER BY position DESC LIMIT $4";
-    let before = before.min(i64::MAX as u64) as i64;
-    let params: [&(dyn ToSql + Sync); 4] = [&ledger_id, &category, &before, &limit];
-    let rows = client.query(&client.prepare_cached(sql).await?, &params).await?;
-    Ok(rows.iter().map(|r| r.get::<_, i64>(0) as u64).collect())
-}
-
-/// Positions of entries of a trace, before `before`, newest first.
-pub(crate) async fn trace_positions(
-    client: &Client,
-    ledger_id: Uuid,
-    trace_id: &[u8; 16],
-    before: u64,
-    limit: i64,
-) -> Result<Vec<u64>, StoreError> {
-    let sql = "/* entries::trace_positions */ SELECT position FROM entries
-               WHERE ledger_id = $1 AND trace_id = $2 AND position < $3 ORDER BY position DESC LIMIT $4";
-    let before = before.min(i64::MAX as u64) as i64;
-    let params: [&(dyn ToSql + Sync); 4] = [&ledger_id, &trace_id.as_slice(), &before, &limit];
-    let rows = client.query(&client.prepare_cached(sql).await?, &params).await?;
-    Ok(rows.iter().map(|r| r.get::<_, i64>(0) as u64).collect())
-}
-
-/// Positions of changes before `before`, newest first.
-pub(crate) async fn change_positions(
-    client: &Client,
-    ledger_id: Uuid,
-    key_id: Option<KeyId>,
-    before: u64,
-    limit: i64,
-) -> Result<Vec<u64>, StoreError> {
-    let rows = match key_id {
-        None => {
-            let sql = "/* entries::change_positions */ SELECT position FROM entries
-                       WHERE ledger_id = $1 AND kind <> 23 AND position < $2 ORDER BY position DESC LIMIT $3";
-            client
-                .query(&client.prepare_cached(sql).await?, &[&ledger_id, &(before as i64), &limit])
-                .await?
-        }
-        Some(id) => {
-            // Two indexes, each read from its end; together the newest of both.
-            let sql = "/* entries::change_positions of a key */
-                (SELECT position FROM entries WHERE ledger_id = $1 AND key_id = $4 AND position < $2
-                 ORDER BY stream_version DESC LIMIT $3)
-                UNION
-                (SELECT position FROM entries WHERE ledger_id = $1 AND caller_key_id = $4 AND position < $2
-                 ORDER BY position DESC LIMIT $3)
-                ORDER BY position DESC LIMIT $3";
-            let params: [&(dyn ToSql + Sync); 4] =
-                [&ledger_id, &(before as i64), &limit, &id.uuid()];
-            client.query(&client.prepare_cached(sql).await?, &params).await?
-        }
-    };
-    Ok(rows.iter().map(|r| r.get::<_, i64>(0) as u64).collect())
-}
-
 /// Position of the newest entry that tells how many events of each category there are.
 pub(crate) async fn newest_counts(
     client: &Client,
@@ -379,23 +340,6 @@ pub(crate) async fn newest_counts(
                WHERE ledger_id = $1 AND kind = 40 ORDER BY position DESC LIMIT 1";
     let row = client.query_opt(&client.prepare_cached(sql).await?, &[&ledger_id]).await?;
     Ok(row.map(|r| r.get::<_, i64>(0) as u64))
-}
-
-/// Positions of all entries before `before`, newest first.
-pub(crate) async fn page_positions(
-    client: &Client,
-    ledger_id: Uuid,
-    range: std::ops::Range<u64>,
-    limit: i64,
-) -> Result<Vec<u64>, StoreError> {
-    let sql = "/* entries::page_positions */ SELECT position FROM entries
-               WHERE ledger_id = $1 AND position >= $2 AND position < $3 AND kind = 23
-               ORDER BY position DESC LIMIT $4";
-    let statement = client.prepare_cached(sql).await?;
-    let params: [&(dyn ToSql + Sync); 4] =
-        [&ledger_id, &(range.start as i64), &(range.end.min(i64::MAX as u64) as i64), &limit];
-    let rows = client.query(&statement, &params).await?;
-    Ok(rows.iter().map(|r| r.get::<_, i64>(0) as u64).collect())
 }
 
 /// How many entries there are: the newest position plus one.

@@ -34,3 +34,11 @@ pub(crate) async fn set_service_password(
     );
     Ok(client.batch_execute(&sql).await?)
 }
+
+/// Brings statistics and the map of what everybody sees up to date, after very much was written at once.
+pub(crate) async fn vacuum(client: &Client) -> Result<(), StoreError> {
+    for table in ["entries", "event_terms", "event_counts"] {
+        client.batch_execute(&format!("/* provision::vacuum */ VACUUM (ANALYZE) {table}")).await?;
+    }
+    Ok(())
+}
