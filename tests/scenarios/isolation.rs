@@ -125,6 +125,18 @@ fn attempts(method: &Method, target: &Target, positions: u64) -> Vec<Bytes> {
                 }
             }
         }
+        "AuditService/CountEvents" => {
+            for category in categories {
+                for group_by in 0..6 {
+                    let request = CountEventsRequest {
+                        category: category.into(),
+                        group_by,
+                        ..Default::default()
+                    };
+                    add(&|| request.encode_to_vec());
+                }
+            }
+        }
         "AuditService/GetEvent" => {
             for position in 0..positions {
                 for (index, view) in

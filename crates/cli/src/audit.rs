@@ -2,13 +2,13 @@
 
 mod checkpoint;
 mod count;
-mod counts;
 pub(crate) mod event;
 mod export;
 mod filter;
 mod forwarders;
 mod import;
 mod list;
+mod signed_counts;
 mod tail;
 
 use clap::Subcommand;
@@ -37,7 +37,7 @@ enum Command {
     Export(Box<export::Export>),
     Import(import::Import),
     Checkpoint(checkpoint::Checkpoint),
-    Counts(counts::Counts),
+    SignedCounts(signed_counts::SignedCounts),
     Forwarders(forwarders::Forwarders),
 }
 
@@ -60,7 +60,7 @@ impl Audit {
             Command::Tail(tail) => tail.run(&session, &screen).await?,
             Command::Export(export) => export.run(&session).await?,
             Command::Checkpoint(checkpoint) => checkpoint.run(&session, &screen).await?,
-            Command::Counts(counts) => return counts.run(&session, &screen).await,
+            Command::SignedCounts(counts) => return counts.run(&session, &screen).await,
             Command::Forwarders(forwarders) => forwarders.run(&session, &screen).await?,
             Command::Import(_) => unreachable!("it has returned above"),
         }

@@ -45,6 +45,12 @@ impl Term {
         }
     }
 
+    /// Who is said to have done what: what both by themselves find too much of.
+    pub fn actor_and_action(actor: &ActorKind, action: &str) -> Term {
+        let digest = Term::actor(actor);
+        Term::of("actor and action", None, &[digest.0.as_slice(), action.as_bytes()].concat())
+    }
+
     pub fn action(category: Option<&str>, action: &str) -> Term {
         Term::of("action", category, action.as_bytes())
     }
@@ -116,6 +122,7 @@ pub fn of_entry(event: &Event, owner_of: impl Fn(KeyId) -> Option<Owner>) -> BTr
         }
         let actor = recorded.actor.as_ref().and_then(|a| a.actor.as_ref());
         terms.extend(actor.map(Term::actor));
+        terms.extend(actor.map(|actor| Term::actor_and_action(actor, &recorded.action)));
         terms.extend(folders(&recorded.resource).map(Term::folder));
     }
     terms

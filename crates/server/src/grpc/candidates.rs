@@ -77,7 +77,10 @@ fn of_entries(s: &Selection, who: &Who) -> Vec<Source> {
     } else if let Some(id) = s.key_id {
         vec![Source::Columns(Which::ChangesOf(id)), called_by(id)]
     } else if let Some(actor) = &who.actor {
-        terms(vec![Term::actor(actor)])
+        terms(vec![match f.action.is_empty() {
+            true => Term::actor(actor),
+            false => Term::actor_and_action(actor, &f.action),
+        }])
     } else if let Some(folder) = deep {
         terms(vec![Term::folder(folder)])
     } else if !f.action.is_empty() {

@@ -1,4 +1,4 @@
-//! `keyledger audit counts`.
+//! `keyledger audit signed-counts`.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +23,8 @@ use crate::table::List;
 /// Each count is checked against the signed root. With --complete all events that the key may read are fetched and counted: then
 /// you know that none was withheld from you up to that position.
 #[derive(clap::Args)]
-#[command(after_help = "Example: keyledger audit counts --complete")]
-pub(super) struct Counts {
+#[command(after_help = "Example: keyledger audit signed-counts --complete")]
+pub(super) struct SignedCounts {
     /// Fetch all events, and compare.
     #[arg(long)]
     complete: bool,
@@ -32,7 +32,7 @@ pub(super) struct Counts {
     output: Output,
 }
 
-impl Counts {
+impl SignedCounts {
     pub(super) async fn run(self, session: &Session, screen: &Screen) -> anyhow::Result<Ending> {
         let request = session.call(GetCategoryCountsRequest {});
         let reply = session.audit().get_category_counts(request).await;
