@@ -3,9 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine;
 use bytes::Bytes;
 use keyledger_ledger::body::{CategoryCount, CountRecord, DecisionReason, Event, Kind};
 use keyledger_ledger::category::check_count;
+use keyledger_ledger::entry::Entry;
+use keyledger_ledger::proof::verify_inclusion;
 use keyledger_proto::event_attribute::Value;
 use keyledger_proto::methods::Method;
 use keyledger_proto::*;
@@ -305,9 +308,28 @@ fn every_read_of_the_log_says_what_was_asked_and_how_much_was_given() {
     });
 }
 
+/// The entry of the counts leads to the root of the checkpoint.
+fn check_that_it_is_in_the_ledger(reply: &GetCategoryCountsResponse) {
+    let raw = reply.entry.as_ref().unwrap();
+    let entry = Entry {
+        payload_type: raw.payload_type.clone(),
+        body: raw.body.clone(),
+        public_key_sha256: raw.public_key_sha256.as_slice().try_into().unwrap(),
+        signature: raw.signature.as_slice().try_into().unwrap(),
+    };
+    let mut lines = reply.checkpoint.lines().skip(1);
+    let size: u64 = lines.next().unwrap().parse().unwrap();
+    let root = base64::engine::general_purpose::STANDARD.decode(lines.next().unwrap()).unwrap();
+    let path: Vec<[u8; 32]> =
+        reply.inclusion_path.iter().map(|hash| hash.as_slice().try_into().unwrap()).collect();
+    let root = root.try_into().unwrap();
+    assert!(verify_inclusion(&entry.leaf_hash(), reply.position, size, &path, &root));
+}
+
 /// The counts that a caller is told, each of them checked.
 async fn counts_of(caller: &Caller) -> (u64, BTreeMap<String, u64>) {
     let reply = caller.call(GetCategoryCountsRequest {}).await.unwrap();
+    check_that_it_is_in_the_ledger(&reply);
     let body = reply.entry.unwrap().body;
     let Some(Kind::CategoryCounted(signed)) = Event::from_signed(&body).unwrap().kind else {
         panic!("not an entry of counts")

@@ -8,6 +8,7 @@ use keyledger_ledger::proof;
 use keyledger_proto::{GetCategoryCountsResponse, ProvenCount, RawEntry, show};
 
 use super::call::CallContext;
+use super::export::Proofs;
 use super::gate::GivesEvents;
 use super::status::Failure;
 use crate::store::entries;
@@ -64,10 +65,16 @@ pub(super) async fn get_category_counts(
         signature: found.entry.signature.to_vec(),
         ..RawEntry::default()
     };
+    let checkpoint = call.ledger.sign_checkpoint().await?;
+    let checkpoint = checkpoint.ok_or(Failure::Internal("a ledger without entries"))?;
+    let mut proofs = Proofs::new(call.ledger.id, checkpoint.checkpoint.size);
+    let path = proofs.path(&call, found.position).await?;
     Ok(GetCategoryCountsResponse {
         position: found.position,
         time: Some(show::timestamp(Time(time))),
         entry: Some(entry),
         counts,
+        checkpoint: checkpoint.note.clone(),
+        inclusion_path: path.into_iter().map(Vec::from).collect(),
     })
 }

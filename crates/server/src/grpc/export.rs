@@ -34,7 +34,7 @@ use crate::replica::own_clock;
 use crate::sequencer::Ledger;
 use crate::store::entries::{self, FullEntry};
 use crate::streams::OpenStream;
-use evidence::Proofs;
+pub(super) use evidence::Proofs;
 use token::Token;
 
 /// Lines go out when there is so much of them.

@@ -25,18 +25,23 @@ use crate::store::tiles;
 const MAX_TILES: usize = 32;
 
 /// Paths from entries to the root of the snapshot.
-pub(super) struct Proofs {
+pub(in crate::grpc) struct Proofs {
     ledger_id: Uuid,
     size: u64,
     tiles: BTreeMap<TilePrefix, Vec<Hash>>,
 }
 
 impl Proofs {
-    pub(super) fn new(ledger_id: Uuid, size: u64) -> Proofs {
+    pub(in crate::grpc) fn new(ledger_id: Uuid, size: u64) -> Proofs {
         Proofs { ledger_id, size, tiles: BTreeMap::new() }
     }
 
-    async fn path(&mut self, call: &CallContext, position: u64) -> Result<Vec<Hash>, Failure> {
+    /// The path from an entry to the root.
+    pub(in crate::grpc) async fn path(
+        &mut self,
+        call: &CallContext,
+        position: u64,
+    ) -> Result<Vec<Hash>, Failure> {
         let beyond = Failure::Internal("an entry beyond the snapshot");
         let Some(needed) = inclusion_tiles(position, self.size) else { return Err(beyond) };
         if self.tiles.len() > MAX_TILES {
