@@ -270,6 +270,7 @@ impl Asking {
         };
         let none = EventFilter::default;
         let person = Some(Actor { actor: Some(actor::Actor::User(subject.person.clone())) });
+        let service = Some(Actor { actor: Some(actor::Actor::Service(subject.service.clone())) });
         let request = match kind {
             "count by action" => return by(EventGroup::Action),
             "count by outcome" => return by(EventGroup::Outcome),
@@ -278,10 +279,7 @@ impl Asking {
             }
             "category" => in_category(none()),
             "actor (user)" => anywhere(EventFilter { actor: person, ..none() }),
-            "actor (service)" => {
-                let actor = Some(actor::Actor::Service(subject.service.clone()));
-                anywhere(EventFilter { actor: Some(Actor { actor }), ..none() })
-            }
+            "actor (service)" => anywhere(EventFilter { actor: service, ..none() }),
             "action" => anywhere(EventFilter { action: events::action(subject.action), ..none() }),
             "outcome" => in_category(EventFilter { outcome: Outcome::Denied as i32, ..none() }),
             "severity" => {
@@ -312,8 +310,9 @@ impl Asking {
             "oldest first" => {
                 ListEventsRequest { order: EventOrder::OldestFirst as i32, ..in_category(none()) }
             }
+            // Of a service: of one person's actions a small ledger holds less than a page.
             "actor and action" => anywhere(EventFilter {
-                actor: person,
+                actor: service,
                 action: events::action(subject.action),
                 ..none()
             }),
