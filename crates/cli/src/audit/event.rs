@@ -77,6 +77,9 @@ fn detail(event: &AuditEvent) -> String {
         named("", &event.method),
         named("", &event.permission).map(|p| format!("{p} on {}", event.resource)),
         recorded(event),
+        searched(event),
+        named("asked ", &event.asked),
+        event.returned.map(|events| format!("{events} events given")),
         event.body.as_ref().and_then(|body| body.kind.as_ref()).and_then(about),
         named("for ", &owner(event.owner.as_ref())),
         named("to ", &event.purpose),
@@ -89,8 +92,21 @@ fn detail(event: &AuditEvent) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
+fn is_use(event: &AuditEvent) -> bool {
+    event.decision != Decision::Unspecified as i32
+}
+
+/// Whose events somebody looked for who read the log.
+fn searched(event: &AuditEvent) -> Option<String> {
+    let person = event.actor.as_ref().filter(|_| is_use(event))?;
+    Some(format!("about {}", actor(person)))
+}
+
 /// What another service says: who did what on what, what came of it, and on whose behalf.
 fn recorded(event: &AuditEvent) -> Option<String> {
+    if is_use(event) {
+        return None;
+    }
     let actor = actor(event.actor.as_ref()?);
     let on = if event.resource.is_empty() { "" } else { " on " };
     let outcome = match Outcome::try_from(event.outcome) {
@@ -161,6 +177,23 @@ mod tests {
     use keyledger_proto::entry::DecisionReason;
 
     use super::*;
+
+    #[test]
+    fn a_read_of_the_log_tells_what_was_asked_and_given() {
+        let person = Actor { actor: Some(actor::Actor::User("alice".into())) };
+        let event = AuditEvent {
+            decision: Decision::Allow as i32,
+            method: "AuditService/ListEvents".into(),
+            permission: "audit.read".into(),
+            resource: "logs/login".into(),
+            asked: r#"category:"login""#.into(),
+            returned: Some(3),
+            actor: Some(person),
+            ..AuditEvent::default()
+        };
+        let expected = r#"AuditService/ListEvents, audit.read on logs/login, about alice, asked category:"login", 3 events given"#;
+        assert_eq!(detail(&event), expected);
+    }
 
     #[test]
     fn what_another_service_says_reads_as_who_did_what() {
