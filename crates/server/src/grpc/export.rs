@@ -56,20 +56,6 @@ pub(super) async fn export_events(
     call: CallContext,
     r: ExportEvents,
 ) -> Result<ReceiverStream<Result<ExportEventsResponse, Status>>, Failure> {
-    let recorder = call.again();
-    match begin(call, r).await {
-        Ok(replies) => Ok(replies),
-        Err(failure) => {
-            recorder.refuse(failure.recorded_reason()).await?;
-            Err(failure)
-        }
-    }
-}
-
-async fn begin(
-    call: CallContext,
-    r: ExportEvents,
-) -> Result<ReceiverStream<Result<ExportEventsResponse, Status>>, Failure> {
     let place = call.ledger.open_stream()?;
     let mut open = call.replica.streams.open();
     let export = Export::begin(call, r).await?;
@@ -370,9 +356,7 @@ async fn positions(
     size: u64,
 ) -> Result<Range<u64>, Failure> {
     let client = ledger.database.client().await?;
-    // The first position at a time or later: as many entries are older.
-    let first =
-        async |time: Time| entries::size_at(&client, ledger.id, size, time.plus_micros(-1)).await;
+    let first = async |time: Time| entries::first_at(&client, ledger.id, size, time).await;
     let start = match filter.start {
         Some(time) => first(time).await?,
         None => 0,

@@ -12,7 +12,6 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
@@ -34,6 +33,7 @@ use tonic_prost::ProstCodec;
 use tracing::Instrument;
 
 use super::call::CallContext;
+use super::deadline::deadline;
 use super::status::Failure;
 use crate::replica::{Replica, own_clock};
 use crate::sealing::{About, random};
@@ -49,8 +49,6 @@ const MAX_MESSAGE: usize = 1 << 20;
 const MAX_IN_FLIGHT: usize = 4_096;
 /// Most calls at once of callers that it doesn't: they can't take the places of those it does.
 const MAX_STRANGERS: usize = 512;
-/// How long a call may take whose caller sets no deadline.
-const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest token text that is looked at.
 const MAX_BEARER: usize = 512;
 
@@ -140,18 +138,41 @@ where
         async move {
             let mut recorder = context.again();
             recorder.refuse_early().await?;
-            match run(context, checked).await {
-                Ok(reply) => {
-                    recorder.record_access(Some(reply.events_given())).await?;
-                    Ok(reply)
-                }
-                Err(failure) => {
-                    recorder.refuse(failure.recorded_reason()).await?;
-                    Err(failure)
-                }
-            }
+            let reply = or_recorded(&recorder, run(context, checked).await).await?;
+            recorder.record_access(Some(reply.events_given())).await?;
+            Ok(reply)
         }
     })
+}
+
+/// A method with a stream of replies that gives events of the log. Its handler records the end of the stream.
+pub(crate) fn opening<Req, Checked, Resp, Run, Fut, Replies>(
+    check: fn(Req) -> Result<Checked, Vec<Violation>>,
+    run: Run,
+) -> Route
+where
+    Req: Message + Default + 'static,
+    Resp: Message + Default + 'static,
+    Checked: Send + 'static,
+    Run: Fn(CallContext, Checked) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<Replies, Failure>> + Send + 'static,
+    Replies: tokio_stream::Stream<Item = Result<Resp, Status>> + Send + 'static,
+{
+    streaming(Recorded::Opened, check, move |context: CallContext, checked| {
+        let run = run.clone();
+        async move {
+            let recorder = context.again();
+            or_recorded(&recorder, run(context, checked).await).await
+        }
+    })
+}
+
+/// That a read of the log failed after it was let in is recorded as a refusal.
+async fn or_recorded<T>(recorder: &CallContext, result: Result<T, Failure>) -> Result<T, Failure> {
+    if let Err(failure) = &result {
+        recorder.refuse(failure.recorded_reason()).await?;
+    }
+    result
 }
 
 /// A method with a stream of replies. The handler's stream begins after the call is recorded.
@@ -509,47 +530,9 @@ fn peer(request: &Parts) -> Option<IpAddr> {
     plain.or_else(tls).map(|address| address.ip())
 }
 
-/// The caller's deadline less a little, so that our answer comes before its own.
-fn deadline(headers: &HeaderMap) -> Duration {
-    let Some(asked) =
-        headers.get("grpc-timeout").and_then(|v| v.to_str().ok()).and_then(parse_timeout)
-    else {
-        return DEFAULT_DEADLINE;
-    };
-    let margin = (asked / 10).clamp(Duration::from_millis(5), Duration::from_millis(250));
-    asked.saturating_sub(margin).min(DEFAULT_DEADLINE)
-}
-
-/// gRPC over HTTP/2: up to eight digits and a unit.
-fn parse_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 {
-        return None;
-    }
-    let value: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(value * 3600),
-        "M" => Duration::from_secs(value * 60),
-        "S" => Duration::from_secs(value),
-        "m" => Duration::from_millis(value),
-        "u" => Duration::from_micros(value),
-        "n" => Duration::from_nanos(value),
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_timeout_is_read_as_grpc_writes_it() {
-        assert_eq!(parse_timeout("2S"), Some(Duration::from_secs(2)));
-        assert_eq!(parse_timeout("150m"), Some(Duration::from_millis(150)));
-        for bad in ["", "S", "123456789S", "1x", "é", "-1S"] {
-            assert_eq!(parse_timeout(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn a_header_that_is_no_bearer_token_is_malformed_and_none_is_missing() {

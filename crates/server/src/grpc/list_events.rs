@@ -114,10 +114,7 @@ async fn positions_of(call: &CallContext, filter: &EventFilter) -> Result<Range<
     }
     let client = call.ledger.database.client().await?;
     let size = entries::size(&client, call.ledger.id).await?;
-    // The first position at a time or later: as many entries are older.
-    let first = async |time: Time| {
-        entries::size_at(&client, call.ledger.id, size, time.plus_micros(-1)).await
-    };
+    let first = async |time: Time| entries::first_at(&client, call.ledger.id, size, time).await;
     let start = match filter.start {
         Some(time) => first(time).await?,
         None => 0,

@@ -1,6 +1,7 @@
 //! The gRPC side: one gate for all methods, a table of handlers, health and reflection.
 //!
 //! - `gate`: the one place through which every call goes.
+//! - `deadline`: how long a call may take.
 //! - `routes`: which handler answers which method.
 //! - `call`: what a handler can ask of the ledger.
 //! - `keys`, `lists`, `checks`, `roles`, `permissions`, `audit`, `list_events`, `count_events`, `stream`, `export`, `watch`: the
@@ -17,6 +18,7 @@ mod candidates;
 mod checks;
 mod count_events;
 mod counts;
+mod deadline;
 mod events;
 mod export;
 mod follow;

@@ -7,8 +7,8 @@ use keyledger_proto::methods::{self, Method};
 use keyledger_proto::parse::{self, Violation};
 use keyledger_proto::{GetEventRequest, VerifyKeyRequest, WatchKeysRequest};
 
-use super::gate::Recorded::{Before, Change, Opened, Verdict};
-use super::gate::{Route, exchanging, reading, streaming, unary};
+use super::gate::Recorded::{Before, Change, Verdict};
+use super::gate::{Route, exchanging, opening, reading, streaming, unary};
 use super::{
     audit, checks, count_events, counts, export, forwarders, import, keys, ledgers, list_events,
     lists, permissions, producers, record, roles, stream, watch,
@@ -109,10 +109,7 @@ fn table() -> Vec<(&'static str, Route)> {
         ("AuditService/ListEvents", reading(parse::list_events, list_events::list_events)),
         ("AuditService/CountEvents", reading(parse::count_events, count_events::count_events)),
         ("AuditService/GetEvent", reading(get_event, audit::get_event)),
-        (
-            "AuditService/StreamEvents",
-            streaming(Opened, parse::stream_events, stream::stream_events),
-        ),
+        ("AuditService/StreamEvents", opening(parse::stream_events, stream::stream_events)),
         (
             "AuditService/GetCategoryCounts",
             reading(
@@ -120,10 +117,7 @@ fn table() -> Vec<(&'static str, Route)> {
                 counts::get_category_counts,
             ),
         ),
-        (
-            "AuditService/ExportEvents",
-            streaming(Opened, parse::export_events, export::export_events),
-        ),
+        ("AuditService/ExportEvents", opening(parse::export_events, export::export_events)),
         (
             "AuditService/GetCheckpoint",
             unary(Before, |_: keyledger_proto::GetCheckpointRequest| Ok(()), audit::get_checkpoint),

@@ -16,20 +16,6 @@ pub(super) async fn stream_events(
     call: CallContext,
     r: StreamEvents,
 ) -> Result<Replies<StreamEventsResponse>, Failure> {
-    let recorder = call.again();
-    match open(call, r).await {
-        Ok(replies) => Ok(replies),
-        Err(failure) => {
-            recorder.refuse(failure.recorded_reason()).await?;
-            Err(failure)
-        }
-    }
-}
-
-async fn open(
-    call: CallContext,
-    r: StreamEvents,
-) -> Result<Replies<StreamEventsResponse>, Failure> {
     let (replica, ledger) = (call.replica.clone(), call.ledger.clone());
     let size = call.head().state.next_position;
     let next = first_position(&call, r.begin, size).await?;
@@ -56,10 +42,9 @@ async fn first_position(call: &CallContext, begin: Begin, size: u64) -> Result<u
     Ok(begin.position.max(at_time).unwrap_or(size))
 }
 
-/// The position of the first entry recorded at a time or later: as many are older. The size if there is none yet.
 async fn position_at(call: &CallContext, time: Time, size: u64) -> Result<u64, Failure> {
     let client = call.ledger.database.client().await?;
-    Ok(entries::size_at(&client, call.ledger.id, size, time.plus_micros(-1)).await?)
+    Ok(entries::first_at(&client, call.ledger.id, size, time).await?)
 }
 
 struct Events {

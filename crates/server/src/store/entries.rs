@@ -229,6 +229,16 @@ pub(crate) async fn time_of(
     Ok(Time(row.get(0)))
 }
 
+/// The first position among the first `size` entries at a time or later: as many are older. `size` if there is none.
+pub(crate) async fn first_at(
+    client: &Client,
+    ledger_id: Uuid,
+    size: u64,
+    time: Time,
+) -> Result<u64, StoreError> {
+    size_at(client, ledger_id, size, time.plus_micros(-1)).await
+}
+
 /// How many of the first `size` entries were written up to a time. Times never run backwards, so halving finds it.
 pub(crate) async fn size_at(
     client: &Client,
