@@ -1,6 +1,7 @@
 //! Applying an entry to the state. Pure, and strict: an entry that doesn't fit the state stops whoever reads it.
 
 mod keys;
+mod noticed;
 mod permissions;
 mod producers;
 
@@ -165,6 +166,13 @@ fn apply_kind(state: &mut State, at: &At, kind: &Kind) -> Result<(), ApplyError>
         Kind::ProducerKeysRegistered(e) => producers::register(state, at, e),
         Kind::CategoryCounted(e) => tell_counts(state, at, e),
         Kind::UsePage(e) => count_page(state, at, e),
+        Kind::AnomalyRaised(e) => noticed::raise(state, at, e),
+        Kind::AnomalyEnded(e) => noticed::end(state, at, e),
+        Kind::AnomalyAcknowledged(e) => noticed::acknowledge(at, e),
+        Kind::OwnerStatusSet(e) => noticed::set_owner_status(state, at, e),
+        Kind::ReviewSigned(e) => noticed::sign_review(at, e),
+        Kind::NoticeDelivered(e) => noticed::deliver(at, e),
+        Kind::FindingsDigested(e) => noticed::digest_findings(state, at, e),
     }
 }
 

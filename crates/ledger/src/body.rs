@@ -5,8 +5,10 @@
 
 mod counted;
 mod import;
+mod noticed;
 mod policies;
 mod recorded;
+mod reviews;
 mod texts;
 mod uses;
 
@@ -14,11 +16,16 @@ use prost::{Enumeration, Message, Oneof};
 
 pub use counted::{CategoryCount, CategoryCounted, CountColumn, CountRecord};
 pub use import::{ImportAlgorithm, ImportedVerifier, KeyImported, VerifierMigrated};
+pub use noticed::{
+    AnomalyAcknowledged, AnomalyEnded, AnomalyRaised, AnomalyResponse, AnomalySubject,
+    AnomalyVerdict, Measure, MonitoringRule, RuleSetting, SubjectKind,
+};
 pub use policies::{LedgerLimits, LedgerPolicy, LedgerPolicyUpdated, Rotation};
 pub use recorded::{
     Actor, ActorKind, Attribute, AttributeValue, EventRecorded, Outcome, ProducerKeysRegistered,
     ProducerSignature, Severity,
 };
+pub use reviews::{FindingCount, FindingsDigested, NoticeDelivered, OwnerStatusSet, ReviewSigned};
 pub use texts::{SealedColumn, SealedText, Texts};
 pub use uses::{
     Bounded, BoundedServingEnded, BoundedServingStarted, BoundedUses, Decision, DecisionReason,
@@ -50,7 +57,7 @@ pub struct Event {
     pub approval_ref: String,
     #[prost(
         oneof = "Kind",
-        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41"
+        tags = "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48"
     )]
     pub kind: Option<Kind>,
 }
@@ -109,6 +116,20 @@ pub enum Kind {
     CategoryCounted(CategoryCounted),
     #[prost(message, tag = "41")]
     ProducerKeysRegistered(ProducerKeysRegistered),
+    #[prost(message, tag = "42")]
+    AnomalyRaised(AnomalyRaised),
+    #[prost(message, tag = "43")]
+    AnomalyEnded(AnomalyEnded),
+    #[prost(message, tag = "44")]
+    AnomalyAcknowledged(AnomalyAcknowledged),
+    #[prost(message, tag = "45")]
+    OwnerStatusSet(OwnerStatusSet),
+    #[prost(message, tag = "46")]
+    ReviewSigned(ReviewSigned),
+    #[prost(message, tag = "47")]
+    NoticeDelivered(NoticeDelivered),
+    #[prost(message, tag = "48")]
+    FindingsDigested(FindingsDigested),
 }
 
 impl Kind {
@@ -141,6 +162,13 @@ impl Kind {
             Kind::EventRecorded(_) => 39,
             Kind::CategoryCounted(_) => 40,
             Kind::ProducerKeysRegistered(_) => 41,
+            Kind::AnomalyRaised(_) => 42,
+            Kind::AnomalyEnded(_) => 43,
+            Kind::AnomalyAcknowledged(_) => 44,
+            Kind::OwnerStatusSet(_) => 45,
+            Kind::ReviewSigned(_) => 46,
+            Kind::NoticeDelivered(_) => 47,
+            Kind::FindingsDigested(_) => 48,
         }
     }
 
@@ -173,6 +201,13 @@ impl Kind {
             Kind::EventRecorded(_) => "event.recorded",
             Kind::CategoryCounted(_) => "category.counted",
             Kind::ProducerKeysRegistered(_) => "producer.keys-registered",
+            Kind::AnomalyRaised(_) => "anomaly.raised",
+            Kind::AnomalyEnded(_) => "anomaly.ended",
+            Kind::AnomalyAcknowledged(_) => "anomaly.acknowledged",
+            Kind::OwnerStatusSet(_) => "owner.status-set",
+            Kind::ReviewSigned(_) => "review.signed",
+            Kind::NoticeDelivered(_) => "notice.delivered",
+            Kind::FindingsDigested(_) => "findings.digested",
         }
     }
 
@@ -208,6 +243,13 @@ impl Kind {
             | Kind::EventRecorded(_)
             | Kind::CategoryCounted(_)
             | Kind::ProducerKeysRegistered(_)
+            | Kind::AnomalyRaised(_)
+            | Kind::AnomalyEnded(_)
+            | Kind::AnomalyAcknowledged(_)
+            | Kind::OwnerStatusSet(_)
+            | Kind::ReviewSigned(_)
+            | Kind::NoticeDelivered(_)
+            | Kind::FindingsDigested(_)
             | Kind::ServerStarted(_)
             | Kind::UsePage(_) => None,
         }
@@ -372,6 +414,10 @@ pub struct KeySuspended {
     pub link: Option<KeyLink>,
     #[prost(uint32, tag = "2")]
     pub overdue_version: u32,
+    #[prost(int64, tag = "3")]
+    pub idle_since_us: i64,
+    #[prost(uint64, optional, tag = "4")]
+    pub anomaly_position: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -440,6 +486,8 @@ pub struct KeyRevoked {
     pub link: Option<KeyLink>,
     #[prost(enumeration = "RevocationKind", tag = "2")]
     pub kind: i32,
+    #[prost(int64, tag = "3")]
+    pub idle_since_us: i64,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]

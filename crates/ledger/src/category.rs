@@ -23,8 +23,15 @@ pub const USE: &str = "keyledger/use";
 /// Every use of a key by which the log was read.
 pub const ACCESS: &str = "keyledger/access";
 
+/// Unusual use that was noticed, and what became of it.
+pub const ANOMALY: &str = "keyledger/anomaly";
+
 /// Methods that write to the log. All others of their service read it.
-const WRITES: [&str; 2] = ["AuditService/RecordEvents", "AuditService/RecordEventStream"];
+const WRITES: [&str; 3] = [
+    "AuditService/RecordEvents",
+    "AuditService/RecordEventStream",
+    "AuditService/AcknowledgeAnomaly",
+];
 
 /// Whether a use was made to read the log.
 pub fn is_access(u: &Use) -> bool {
@@ -40,6 +47,9 @@ pub fn of_use(page: &UsePage, u: &Use) -> &'static str {
 pub fn of_entry(event: &Event) -> &str {
     match &event.kind {
         Some(Kind::EventRecorded(recorded)) => &recorded.category,
+        Some(Kind::AnomalyRaised(_) | Kind::AnomalyEnded(_) | Kind::AnomalyAcknowledged(_)) => {
+            ANOMALY
+        }
         _ => LIFECYCLE,
     }
 }

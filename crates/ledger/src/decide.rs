@@ -229,13 +229,18 @@ fn revoke_key(state: &State, key_id: KeyId, kind: body::RevocationKind) -> Resul
     if key.revoked.is_some() {
         return Err(Refusal::KeyState { state: KeyStatus::Revoked });
     }
-    Ok(Kind::KeyRevoked(body::KeyRevoked { link: Some(next_link(key)), kind: kind as i32 }))
+    Ok(Kind::KeyRevoked(body::KeyRevoked {
+        link: Some(next_link(key)),
+        kind: kind as i32,
+        idle_since_us: 0,
+    }))
 }
 
 fn suspend_key(state: &State, key_id: KeyId, now: Time) -> Result<Kind, Refusal> {
     let key = find(state, key_id)?;
     require_active(key, now)?;
-    Ok(Kind::KeySuspended(body::KeySuspended { link: Some(next_link(key)), overdue_version: 0 }))
+    let link = Some(next_link(key));
+    Ok(Kind::KeySuspended(body::KeySuspended { link, ..body::KeySuspended::default() }))
 }
 
 /// Every replica looks for what is due; the first one notes it.
@@ -246,9 +251,11 @@ fn note_due(state: &State, key_id: KeyId, now: Time) -> Result<Kind, Refusal> {
         DueNote::Expired => Kind::KeyExpired(body::KeyExpired { link }),
         DueNote::Expiring { days } => Kind::KeyExpiring(body::KeyExpiring { link, days }),
         DueNote::RotationDue { version } => Kind::RotationDue(body::RotationDue { link, version }),
-        DueNote::Overdue { version } => {
-            Kind::KeySuspended(body::KeySuspended { link, overdue_version: version })
-        }
+        DueNote::Overdue { version } => Kind::KeySuspended(body::KeySuspended {
+            link,
+            overdue_version: version,
+            ..body::KeySuspended::default()
+        }),
     })
 }
 
@@ -362,9 +369,5 @@ pub fn next_link(key: &Key) -> body::KeyLink {
 }
 
 fn owner(owner: &Owner) -> body::Owner {
-    let owner = match owner {
-        Owner::User(reference) => OwnerKind::UserRef(reference.to_vec()),
-        Owner::Service(name) => OwnerKind::Service(name.to_string()),
-    };
-    body::Owner { owner: Some(owner) }
+    body::Owner { owner: Some(OwnerKind::from(owner)) }
 }

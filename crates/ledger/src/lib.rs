@@ -6,6 +6,7 @@
 //! Read it in this order: [`body`] (what is signed), [`entry`] (how), [`state`] and [`apply`] (what it means),
 //! [`decide`] (what is allowed), [`batch`] (how a batch of commands becomes entries), [`verify`] (how anyone checks it).
 
+pub mod anomaly;
 pub mod apply;
 pub mod batch;
 pub mod body;

@@ -3,7 +3,7 @@
 //! Whoever administers the ledger sets the policy. Limits are there so that one tenant can't fill every replica: only
 //! callers of the system ledger set them.
 
-use crate::body;
+use crate::body::{self, AnomalyResponse, MonitoringRule, RuleSetting};
 use crate::command::{DAY, Refusal, SECOND};
 use crate::grant::check_pattern;
 use crate::id::Time;
@@ -37,6 +37,14 @@ pub struct Policy {
     /// How old an answer from memory may be; 0 if there must be none.
     pub max_staleness: i64,
     pub limits: Limits,
+    /// What is done otherwise than by default about unusual use. In the order of the rules, each once.
+    pub rules: Vec<RuleSetting>,
+    /// How long a key may be unused before it is suspended; 0: for ever.
+    pub idle_suspend_after: i64,
+    /// How much later it is revoked; 0: never.
+    pub idle_revoke_after: i64,
+    /// Every how many days findings are counted; 0: never.
+    pub digest_days: u32,
 }
 
 /// How much of each replica a ledger may take.
@@ -78,6 +86,10 @@ impl Default for Policy {
             approvals: vec![],
             max_staleness: 0,
             limits: Limits::default(),
+            rules: vec![],
+            idle_suspend_after: 0,
+            idle_revoke_after: 0,
+            digest_days: 0,
         }
     }
 }
@@ -104,6 +116,10 @@ impl Policy {
                 streams: limits.max_streams,
                 bytes_per_second: limits.max_bytes_per_second,
             },
+            rules: policy.rules.clone(),
+            idle_suspend_after: policy.idle_suspend_after_us,
+            idle_revoke_after: policy.idle_revoke_after_us,
+            digest_days: policy.digest_days,
         };
         policy.check()?;
         Ok(policy)
@@ -123,6 +139,10 @@ impl Policy {
                 max_streams: self.limits.streams,
                 max_bytes_per_second: self.limits.bytes_per_second,
             }),
+            rules: self.rules.clone(),
+            idle_suspend_after_us: self.idle_suspend_after,
+            idle_revoke_after_us: self.idle_revoke_after,
+            digest_days: self.digest_days,
         }
     }
 
@@ -169,6 +189,25 @@ impl Policy {
                 "limits",
                 "must all be at least 1, and bytes per second at least 1,024",
             ),
+            (
+                self.rules.is_sorted_by(|a, b| a.rule < b.rule) && self.rules.iter().all(good_rule),
+                "rules",
+                "must name each rule at most once, in order, each with a response and a threshold of at most 1,000,000",
+            ),
+            (
+                self.idle_suspend_after == 0
+                    || (DAY..=LONGEST_LIFE).contains(&self.idle_suspend_after),
+                "idle_suspend_after",
+                "must be 0 or 1 to 3,660 days",
+            ),
+            (
+                self.idle_revoke_after == 0
+                    || self.idle_suspend_after != 0
+                        && (DAY..=LONGEST_LIFE).contains(&self.idle_revoke_after),
+                "idle_revoke_after",
+                "must be 0 or 1 to 3,660 days, and needs idle_suspend_after",
+            ),
+            (self.digest_days <= 366, "digest_days", "must be 0 to 366"),
         ];
         match good.iter().find(|(good, ..)| !good) {
             Some((_, field, problem)) => Err(PolicyError { field, problem: problem.to_string() }),
@@ -184,6 +223,17 @@ impl Policy {
             false => Ok(()),
         }
     }
+}
+
+/// Largest threshold that a rule may be given.
+pub const MAX_THRESHOLD: u32 = 1_000_000;
+
+fn good_rule(setting: &RuleSetting) -> bool {
+    let known =
+        MonitoringRule::try_from(setting.rule).is_ok_and(|r| r != MonitoringRule::Unspecified);
+    known
+        && AnomalyResponse::try_from(setting.response).is_ok()
+        && setting.threshold <= MAX_THRESHOLD
 }
 
 impl CurrentPolicy {
@@ -236,7 +286,7 @@ mod tests {
     #[test]
     fn a_policy_is_refused_with_the_field_that_is_wrong() {
         type Change = fn(&mut Policy);
-        let table: [(Change, &str); 12] = [
+        let table: [(Change, &str); 15] = [
             (|_| {}, ""),
             (|p| p.max_life = LONGEST_LIFE + 1, "max_life"),
             (|p| p.max_life = 0, "max_life"),
@@ -249,6 +299,9 @@ mod tests {
             (|p| p.max_staleness = -1, "max_staleness"),
             (|p| p.limits.keys = 0, "limits"),
             (|p| p.notice_days = vec![], ""),
+            (|p| p.idle_suspend_after = 5, "idle_suspend_after"),
+            (|p| p.idle_revoke_after = DAY, "idle_revoke_after"),
+            (|p| p.rules = vec![RuleSetting { rule: 99, response: 2, threshold: 0 }], "rules"),
         ];
         for (i, (change, field)) in table.into_iter().enumerate() {
             let mut policy = Policy::default();

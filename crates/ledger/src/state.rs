@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ed25519_dalek::VerifyingKey;
 use imbl::{OrdMap, OrdSet};
 
+use crate::anomaly::Anomalies;
 use crate::body::{self, RevocationKind};
 use crate::bounded::Serving;
 use crate::category::CategoryCounts;
@@ -53,6 +54,12 @@ pub struct State {
     pub permissions: OrdMap<Arc<str>, Arc<RegisteredPermissions>>,
     /// The public keys by which those who record events sign them, by the key that registered them.
     pub producers: OrdMap<KeyId, Arc<Producer>>,
+    /// Unusual use that goes on.
+    pub anomalies: Anomalies,
+    /// Owners who have left, and since when that is known.
+    pub left: OrdMap<Owner, Time>,
+    /// When findings were last counted.
+    pub digested: Option<Time>,
     /// Ledgers that were promised; only in the system ledger.
     pub registered: OrdMap<LedgerNumber, Arc<RegisteredLedger>>,
     /// What secrets are checked against. Not from the entries: they hold commitments to these.
@@ -87,7 +94,7 @@ pub struct RegisteredLedger {
     pub position: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Owner {
     /// Random reference to a person.
     User([u8; 16]),

@@ -132,7 +132,7 @@ pub(crate) mod sample {
 
     pub(crate) fn change() -> AuditEvent {
         let link = Some(KeyLink { key_id: vec![1; 16], ..KeyLink::default() });
-        let revoked = Kind::KeyRevoked(KeyRevoked { link, kind: 2 });
+        let revoked = Kind::KeyRevoked(KeyRevoked { link, kind: 2, idle_since_us: 0 });
         AuditEvent {
             r#type: "key.revoked".into(),
             category: "keyledger/lifecycle".into(),

@@ -210,6 +210,10 @@ pub fn policy(policy: &Policy) -> LedgerPolicy {
         notice_days: policy.notice_days.clone(),
         approval_permissions: policy.approvals.clone(),
         max_staleness: Some(duration(policy.max_staleness)),
+        rules: policy.rules.clone(),
+        idle_suspend_after: Some(duration(policy.idle_suspend_after)),
+        idle_revoke_after: Some(duration(policy.idle_revoke_after)),
+        digest_days: policy.digest_days,
     }
 }
 

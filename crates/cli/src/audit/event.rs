@@ -164,7 +164,14 @@ fn about(kind: &Kind) -> Option<String> {
         | Kind::BoundedServingStarted(_)
         | Kind::BoundedServingEnded(_)
         | Kind::UsePage(_) => None,
-        Kind::EventRecorded(_) => None,
+        Kind::EventRecorded(_) | Kind::AnomalyEnded(_) | Kind::AnomalyAcknowledged(_) => None,
+        Kind::AnomalyRaised(raised) => Some(raised.rule().as_str_name().into()),
+        Kind::OwnerStatusSet(set) => Some(if set.left { "left" } else { "is back" }.into()),
+        Kind::ReviewSigned(signed) => {
+            Some(if signed.approved { "approved" } else { "not approved" }.into())
+        }
+        Kind::NoticeDelivered(delivered) => Some(format!("to {}", delivered.receiver)),
+        Kind::FindingsDigested(digest) => Some(format!("{} kinds", digest.findings.len())),
         Kind::ProducerKeysRegistered(registered) => {
             Some(format!("{} public keys", registered.public_keys.len()))
         }

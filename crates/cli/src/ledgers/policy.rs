@@ -1,5 +1,6 @@
 //! `keyledger ledgers get` and `keyledger ledgers policy`.
 
+use keyledger_ledger::body::{AnomalyResponse, MonitoringRule, RuleSetting};
 use keyledger_proto::{GetLedgerRequest, LedgerLimits, LedgerPolicy, UpdateLedgerPolicyRequest};
 use prost_types::{Duration, FieldMask};
 
@@ -47,6 +48,19 @@ pub(super) struct Update {
     /// How old an answer from memory may be: 0s (none may be) to 60s.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     max_staleness: Option<Duration>,
+    /// What is done about unusual use by a rule, such as `spike=suspend`, `new-network=off` or `refusal-burst=note:50` (with a
+    /// threshold of its own). May be repeated; all are replaced.
+    #[arg(long = "rule", value_name = "RULE=RESPONSE[:THRESHOLD]", value_parser = parse_rule)]
+    rules: Vec<RuleSetting>,
+    /// How long a key may be unused before it is suspended; 0s: for ever.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    idle_suspend_after: Option<Duration>,
+    /// How much later it is revoked; 0s: never.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    idle_revoke_after: Option<Duration>,
+    /// Every how many days it is counted what is to be tidied up; 0: never.
+    #[arg(long, value_name = "DAYS")]
+    digest_days: Option<u32>,
     /// Keys that the ledger may hold, those that have ended included. Only for keys of the system ledger, like all limits.
     #[arg(long, value_name = "NUMBER")]
     max_keys: Option<u64>,
@@ -60,7 +74,7 @@ pub(super) struct Update {
     #[arg(long, value_name = "NUMBER")]
     max_bytes_per_second: Option<u64>,
     /// What is taken away altogether. May be repeated.
-    #[arg(long, value_name = "FIELD", value_parser = ["notice_days", "approval_permissions"])]
+    #[arg(long, value_name = "FIELD", value_parser = ["notice_days", "approval_permissions", "rules"])]
     clear: Vec<String>,
     /// Change the policy only if it is still as it was seen, by the etag that `ledgers get -o json` shows.
     #[arg(long, value_name = "ETAG", default_value = "", hide_default_value = true)]
@@ -119,6 +133,10 @@ impl Update {
             ("notice_days", !self.notice_days.is_empty()),
             ("approval_permissions", !self.approvals.is_empty()),
             ("max_staleness", self.max_staleness.is_some()),
+            ("rules", !self.rules.is_empty()),
+            ("idle_suspend_after", self.idle_suspend_after.is_some()),
+            ("idle_revoke_after", self.idle_revoke_after.is_some()),
+            ("digest_days", self.digest_days.is_some()),
             ("limits.max_keys", self.max_keys.is_some()),
             ("limits.max_roles", self.max_roles.is_some()),
             ("limits.max_streams", self.max_streams.is_some()),
@@ -137,6 +155,10 @@ impl Update {
                 notice_days: self.notice_days,
                 approval_permissions: self.approvals,
                 max_staleness: self.max_staleness,
+                rules: self.rules,
+                idle_suspend_after: self.idle_suspend_after,
+                idle_revoke_after: self.idle_revoke_after,
+                digest_days: self.digest_days.unwrap_or_default(),
             }),
             limits: Some(LedgerLimits {
                 max_keys: self.max_keys.unwrap_or_default(),
@@ -164,6 +186,11 @@ fn add_policy(facts: &mut Facts<'_>, policy: &LedgerPolicy) {
     facts.add("notice days", &none(days.join(", ")));
     facts.add("needs approval", &none(approvals));
     facts.add("max staleness", &life(&policy.max_staleness));
+    let rules: Vec<String> = policy.rules.iter().map(show_rule).collect();
+    facts.add("rules", &if rules.is_empty() { "all note".into() } else { rules.join(", ") });
+    facts.add("idle suspend", &life(&policy.idle_suspend_after));
+    facts.add("idle revoke", &life(&policy.idle_revoke_after));
+    facts.add("digest days", &policy.digest_days.to_string());
 }
 
 fn add_limits(facts: &mut Facts<'_>, limits: &LedgerLimits) {
@@ -171,4 +198,50 @@ fn add_limits(facts: &mut Facts<'_>, limits: &LedgerLimits) {
     facts.add("max roles", &limits.max_roles.to_string());
     facts.add("max streams", &limits.max_streams.to_string());
     facts.add("max bytes/s", &limits.max_bytes_per_second.to_string());
+}
+
+/// `spike=suspend`, `refusal-burst=note:50`.
+fn parse_rule(text: &str) -> Result<RuleSetting, String> {
+    let wrong =
+        || format!("{text:?} is no rule such as `spike=suspend` or `refusal-burst=note:50`");
+    let (rule, setting) = text.split_once('=').ok_or_else(wrong)?;
+    let (response, threshold) = setting.split_once(':').unwrap_or((setting, "0"));
+    let rule = (1..).map_while(|n| MonitoringRule::try_from(n).ok()).find(|r| name(*r) == rule);
+    let response = match response {
+        "off" => AnomalyResponse::Off,
+        "note" => AnomalyResponse::Note,
+        "suspend" => AnomalyResponse::Suspend,
+        _ => return Err(wrong()),
+    };
+    let threshold = threshold.parse().map_err(|_| wrong())?;
+    Ok(RuleSetting { rule: rule.ok_or_else(wrong)? as i32, response: response as i32, threshold })
+}
+
+/// `new-network`
+fn name(rule: MonitoringRule) -> String {
+    rule.as_str_name().trim_start_matches("MONITORING_RULE_").to_lowercase().replace('_', "-")
+}
+
+fn show_rule(setting: &RuleSetting) -> String {
+    let response = setting.response().as_str_name().trim_start_matches("ANOMALY_RESPONSE_");
+    let threshold = match setting.threshold {
+        0 => String::new(),
+        threshold => format!(":{threshold}"),
+    };
+    format!("{}={}{threshold}", name(setting.rule()), response.to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_rule_does_is_written_as_it_is_shown() {
+        for text in ["spike=suspend", "new-network=off", "refusal-burst=note:50"] {
+            assert_eq!(show_rule(&parse_rule(text).unwrap()), text);
+        }
+        for text in ["spike", "spike=", "spike=stop", "spikes=note", "spike=note:x"] {
+            parse_rule(text).unwrap_err();
+        }
+    }
 }

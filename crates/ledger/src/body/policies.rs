@@ -2,6 +2,8 @@
 
 use prost::Message;
 
+use super::RuleSetting;
+
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
 pub struct LedgerPolicyUpdated {
     #[prost(message, optional, tag = "1")]
@@ -26,6 +28,14 @@ pub struct LedgerPolicy {
     pub max_staleness_us: i64,
     #[prost(message, optional, tag = "7")]
     pub limits: Option<LedgerLimits>,
+    #[prost(message, repeated, tag = "8")]
+    pub rules: Vec<RuleSetting>,
+    #[prost(int64, tag = "9")]
+    pub idle_suspend_after_us: i64,
+    #[prost(int64, tag = "10")]
+    pub idle_revoke_after_us: i64,
+    #[prost(uint32, tag = "11")]
+    pub digest_days: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Message)]

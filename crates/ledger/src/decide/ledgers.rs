@@ -66,6 +66,16 @@ pub(super) fn update_policy(
                 false => old.limits.bytes_per_second,
             },
         },
+        rules: if has("rules") { &to.rules } else { &old.rules }.clone(),
+        idle_suspend_after: match has("idle_suspend_after") {
+            true => to.idle_suspend_after,
+            false => old.idle_suspend_after,
+        },
+        idle_revoke_after: match has("idle_revoke_after") {
+            true => to.idle_revoke_after,
+            false => old.idle_revoke_after,
+        },
+        digest_days: if has("digest_days") { to.digest_days } else { old.digest_days },
     };
     policy.check().map_err(|e| super::wrong(e.field, e.problem))?;
     Ok(Kind::LedgerPolicyUpdated(body::LedgerPolicyUpdated {

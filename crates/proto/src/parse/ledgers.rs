@@ -1,5 +1,6 @@
 //! Requests that change a role, or what holds for a whole ledger.
 
+use keyledger_ledger::body::RuleSetting;
 use keyledger_ledger::grant::Grant;
 use keyledger_ledger::policy::{LONGEST_STALENESS, Limits, Policy, Rotation};
 use keyledger_ledger::text::{MAX_TEXT, check_line};
@@ -114,13 +115,17 @@ pub struct UpdatePolicy {
 }
 
 /// What can be changed of a policy, in the order of the message.
-const POLICY_FIELDS: [&str; 11] = [
+const POLICY_FIELDS: [&str; 15] = [
     "default_life",
     "max_life",
     "max_overlap",
     "notice_days",
     "approval_permissions",
     "max_staleness",
+    "rules",
+    "idle_suspend_after",
+    "idle_revoke_after",
+    "digest_days",
     "limits",
     "limits.max_keys",
     "limits.max_roles",
@@ -147,6 +152,10 @@ pub fn update_policy(r: crate::UpdateLedgerPolicyRequest) -> Result<UpdatePolicy
         max_life: life("max_life", policy.max_life),
         max_overlap: life("max_overlap", policy.max_overlap),
         max_staleness: life("max_staleness", policy.max_staleness),
+        rules: in_order(policy.rules),
+        idle_suspend_after: life("idle_suspend_after", policy.idle_suspend_after),
+        idle_revoke_after: life("idle_revoke_after", policy.idle_revoke_after),
+        digest_days: policy.digest_days,
         notice_days: policy.notice_days,
         approvals: policy.approval_permissions,
         limits: Limits {
@@ -158,6 +167,12 @@ pub fn update_policy(r: crate::UpdateLedgerPolicyRequest) -> Result<UpdatePolicy
     };
     let common = parse_common(&mut v, r.reason, &r.request_id, r.validate_only, r.approval_ref);
     v.finish(Some(UpdatePolicy { name: r.name, etag: r.etag, changed, to, common }))
+}
+
+/// What is signed has an order.
+fn in_order(mut rules: Vec<RuleSetting>) -> Vec<RuleSetting> {
+    rules.sort_by_key(|setting| setting.rule);
+    rules
 }
 
 /// How old an answer may be; absent for none.
