@@ -22,6 +22,7 @@ pub mod id;
 pub mod imported;
 pub mod judge;
 pub mod merkle;
+pub mod monitor;
 pub mod note;
 pub mod page;
 pub mod permissions;
