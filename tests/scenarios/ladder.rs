@@ -39,6 +39,7 @@ pub(crate) fn key(number: u64, grants: Vec<Grant>) -> Key {
         rotation: None,
         rotation_noted: 0,
         rotation_suspended: 0,
+        anomaly_suspended: 0,
         until_first_use: false,
         suspended: None,
         revoked: None,

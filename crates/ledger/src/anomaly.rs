@@ -1,12 +1,14 @@
 //! Anomalies: unusual use that was noticed, and is still going on. What they were is for ever in their entries; the state holds
 //! only what is needed so that each is raised once, whatever the number of replicas that look.
 
+use std::sync::Arc;
+
 use imbl::OrdMap;
 
 use crate::body::{self, AnomalyResponse, MonitoringRule, OwnerKind, SubjectKind};
 use crate::id::{KeyId, Time};
 use crate::refusals::Network;
-use crate::state::Owner;
+use crate::state::{Key, KeyStatus, Owner, State};
 
 /// Most anomalies of a ledger that go on at once. Beyond this none is raised; those that are there go on being counted.
 pub const MAX_OPEN: usize = 1_000;
@@ -26,13 +28,18 @@ pub struct OpenAnomaly {
     /// Position of the entry that raised it: by this it is known.
     pub position: u64,
     pub raised: Time,
+    /// The position at which it was noticed. What was over by then is another one.
+    pub observed: u64,
+    /// How many uses led to it, and when the last of them happened.
+    pub occurrences: u64,
+    pub last: Time,
     pub response: AnomalyResponse,
     /// The key that is to be suspended if the response says so.
     pub key: Option<KeyId>,
 }
 
 /// What goes on, and how far it was looked.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Anomalies {
     pub open: OrdMap<(MonitoringRule, Subject), OpenAnomaly>,
     /// The newest position at which one was noticed, or found to be over. Whoever looks again at what lies before raises nothing.
@@ -50,6 +57,18 @@ impl Anomalies {
         observed >= self.observed
             && self.open.len() < MAX_OPEN
             && !self.open.contains_key(&(rule, subject.clone()))
+    }
+}
+
+impl State {
+    /// The key that is to be suspended for an anomaly: while that goes on, and once. Whoever resumes the key afterwards is not
+    /// contradicted.
+    pub fn to_suspend(&self, open: &OpenAnomaly, now: Time) -> Option<&Arc<Key>> {
+        let key = self.keys.get(&open.key?)?;
+        let due = open.response == AnomalyResponse::Suspend
+            && key.status(now) == KeyStatus::Active
+            && key.anomaly_suspended < open.position;
+        due.then_some(key)
     }
 }
 

@@ -134,6 +134,9 @@ fn check(
     check_envelope(state, event)?;
     let at = At { position, time: Time(event.time_us), leaf_hash, caller: caller_id(event)? };
     check_due(state, &at, kind)?;
+    if let Kind::KeySuspended(e) = kind {
+        noticed::check_suspended(state, &at, e)?;
+    }
     Ok(at)
 }
 

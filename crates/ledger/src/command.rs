@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use crate::body::{DecisionReason, EventRecorded, RevocationKind};
+use crate::anomaly::Subject;
+use crate::body::{AnomalyVerdict, DecisionReason, EventRecorded, MonitoringRule, RevocationKind};
 use crate::bounded::BoundedUse;
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time, Trace};
 use crate::imported::NewImport;
 use crate::judge::Credential;
+use crate::monitor::Raise;
 use crate::page::UseSalt;
 use crate::policy::{CurrentPolicy, Policy, Rotation};
 use crate::restrict::{RestrictionChange, Restrictions};
@@ -153,6 +155,25 @@ pub enum ChangeKind {
     /// Keyledger itself: notes what is due of a key, such as its end.
     NoteDue {
         key_id: KeyId,
+    },
+    /// Keyledger itself: unusual use was noticed.
+    RaiseAnomaly(Box<Raise>),
+    /// Keyledger itself: what was unusual is over, as of what stands before the position `observed`.
+    EndAnomaly {
+        rule: MonitoringRule,
+        subject: Subject,
+        observed: u64,
+        last: Time,
+        occurrences: u64,
+    },
+    /// Keyledger itself: suspends the key of an anomaly whose response says so.
+    SuspendForAnomaly {
+        position: u64,
+    },
+    /// Somebody looked at what was noticed. Whether something was, at this position, has been checked before.
+    AcknowledgeAnomaly {
+        position: u64,
+        verdict: AnomalyVerdict,
     },
     /// Keyledger itself: tells how many events of each category there are. The salts are made from the seed.
     CountCategories {

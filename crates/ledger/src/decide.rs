@@ -3,6 +3,7 @@
 //! The ladder of each change goes from the cheapest, most specific refusal to the event. Who calls and whether they hold
 //! the permission that stands on the method has been judged before (see [`crate::batch`]).
 
+mod anomalies;
 mod gives;
 mod ledgers;
 mod permissions;
@@ -87,6 +88,16 @@ pub fn decide(
         ChangeKind::RevokeKey { key_id, kind } => revoke_key(state, *key_id, *kind).map(only),
         ChangeKind::UpdateKey(c) => update_key(state, by, c, now).map(only),
         ChangeKind::SuspendKey { key_id } => suspend_key(state, *key_id, now).map(only),
+        ChangeKind::RaiseAnomaly(raise) => anomalies::raise(state, raise, now).map(only),
+        ChangeKind::EndAnomaly { rule, subject, observed, last, occurrences } => {
+            anomalies::end(state, (*rule, subject), *observed, (*last, *occurrences)).map(only)
+        }
+        ChangeKind::SuspendForAnomaly { position } => {
+            anomalies::suspend(state, *position, now).map(only)
+        }
+        ChangeKind::AcknowledgeAnomaly { position, verdict } => {
+            anomalies::acknowledge(state, *position, *verdict).map(only)
+        }
         ChangeKind::NoteDue { key_id } => note_due(state, *key_id, now).map(only),
         ChangeKind::ResumeKey { key_id } => resume_key(state, caller, *key_id, now).map(only),
         ChangeKind::CreateRole { name, grants, rotation, max_staleness } => {

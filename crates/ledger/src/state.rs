@@ -119,6 +119,8 @@ pub struct Key {
     /// The newest version of whose age was noted, and that for which it was suspended; 0 for none.
     pub rotation_noted: u32,
     pub rotation_suspended: u32,
+    /// Position of the newest anomaly for which it was suspended; 0 for none.
+    pub anomaly_suspended: u64,
     /// The version before the newest ends as soon as the newest is used.
     pub until_first_use: bool,
     /// Since when it is suspended, if it is.
@@ -417,6 +419,7 @@ impl State {
             && self.roles == other.roles
             && self.permissions == other.permissions
             && self.producers == other.producers
+            && self.anomalies == other.anomalies
             && self.registered == other.registered
     }
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use sha2::{Digest, Sha256};
 
 use crate::body::{ActorKind, Event, Kind, Outcome, Severity, Use};
+use crate::category::{self, ANOMALY};
 use crate::id::KeyId;
 use crate::state::Owner;
 
@@ -68,6 +69,11 @@ impl Term {
         Term::of("caller", Some(category), id.as_bytes())
     }
 
+    /// An anomaly of this key.
+    pub fn anomaly_of(id: KeyId) -> Term {
+        Term::of("anomaly of key", None, id.as_bytes())
+    }
+
     /// A resource below this folder, which ends with `/`.
     pub fn folder(folder: &str) -> Term {
         Term::of("folder", None, folder.as_bytes())
@@ -110,8 +116,13 @@ pub fn of_entry(event: &Event, owner_of: impl Fn(KeyId) -> Option<Owner>) -> BTr
     let link = event.kind.as_ref().and_then(Kind::key_link);
     let about = link.and_then(|link| KeyId::from_slice(&link.key_id));
     let caller = event.caller.as_ref().and_then(|c| KeyId::from_slice(&c.key_id));
-    let owners = [about, caller].into_iter().flatten().filter_map(owner_of);
+    let unusual = event.kind.as_ref().and_then(Kind::key_of_anomaly);
+    let owners = [about, caller, unusual].into_iter().flatten().filter_map(owner_of);
     let mut terms: BTreeSet<Term> = owners.map(|owner| Term::owner(&owner)).collect();
+    terms.extend(unusual.map(Term::anomaly_of));
+    if category::of_entry(event) == ANOMALY {
+        terms.extend(caller.map(|id| Term::caller(ANOMALY, id)));
+    }
     if let Some(Kind::EventRecorded(recorded)) = &event.kind {
         let category = recorded.category.as_str();
         terms.extend(caller.map(|id| Term::caller(category, id)));

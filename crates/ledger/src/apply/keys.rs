@@ -95,6 +95,7 @@ fn new_key(
         rotation: rotation(e.rotation.as_ref())?,
         rotation_noted: 0,
         rotation_suspended: 0,
+        anomaly_suspended: 0,
         until_first_use: false,
         suspended: None,
         revoked: None,
@@ -255,6 +256,9 @@ pub(super) fn suspend_key(
             return Err(ApplyError::Field("overdue_version"));
         }
         key.rotation_suspended = e.overdue_version;
+    }
+    if let Some(position) = e.anomaly_position {
+        key.anomaly_suspended = position;
     }
     state.put_key(key);
     Ok(())

@@ -271,6 +271,10 @@ fn changed(state: &State, kind: &ChangeKind) -> Changed {
         | ChangeKind::ResumeKey { key_id }
         | ChangeKind::NoteDue { key_id }
         | ChangeKind::RevokeKey { key_id, .. } => key(key_id),
+        ChangeKind::SuspendForAnomaly { position } => {
+            let open = state.anomalies.at(*position).and_then(|(_, open)| open.key.as_ref());
+            key(open.expect("the key was just suspended for what goes on"))
+        }
         ChangeKind::CreateRole { name, .. }
         | ChangeKind::UpdateRole(UpdateRole { name, .. })
         | ChangeKind::RetireRole { name, .. } => role(name),
@@ -283,6 +287,9 @@ fn changed(state: &State, kind: &ChangeKind) -> Changed {
         ),
         ChangeKind::UpdatePolicy(_) => Changed::Policy(state.policy.clone()),
         ChangeKind::RecordEvent(_)
+        | ChangeKind::RaiseAnomaly(_)
+        | ChangeKind::EndAnomaly { .. }
+        | ChangeKind::AcknowledgeAnomaly { .. }
         | ChangeKind::CountCategories { .. }
         | ChangeKind::RegisterProducerKeys { .. }
         | ChangeKind::StartBounded { .. }
