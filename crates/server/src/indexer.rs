@@ -72,12 +72,25 @@ fn add(run: &mut Run, state: &State, entry: &FullEntry) {
         Some(Kind::UsePage(_)) => terms::of_page(&uses),
         _ => terms::of_entry(&event, owner_of),
     };
+    note_anomaly(run, entry.position, &event);
     let position = entry.position as i64;
     for term in terms {
         run.terms.entry(term).or_default().push(position);
     }
     for term in terms::details_of_page(&uses) {
         run.details.entry(term).or_default().push(position);
+    }
+}
+
+/// What an entry says of an anomaly.
+fn note_anomaly(run: &mut Run, position: u64, event: &Event) {
+    match &event.kind {
+        Some(Kind::AnomalyRaised(e)) => run.anomalies.raised(position, e),
+        Some(Kind::AnomalyEnded(e)) => run.anomalies.ended(position, e),
+        Some(Kind::AnomalyAcknowledged(e)) => {
+            run.anomalies.acknowledged(position, e.anomaly_position)
+        }
+        _ => {}
     }
 }
 

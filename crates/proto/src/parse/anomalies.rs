@@ -101,7 +101,7 @@ mod tests {
         let wrong = ListAnomaliesRequest {
             rule: 99,
             state: 9,
-            start_time: Some(prost_types::Timestamp { seconds: 1, nanos: -5 }),
+            start_time: Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }),
             ..Default::default()
         };
         let fields = |v: Vec<Violation>| v.into_iter().map(|v| v.field).collect::<Vec<_>>();

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use deadpool_postgres::Client;
 use keyledger_ledger::body::Severity;
-use keyledger_ledger::category::LIFECYCLE;
+use keyledger_ledger::category::{ANOMALY, LIFECYCLE};
 use keyledger_ledger::id::KeyId;
 use keyledger_ledger::state::Owner;
 use keyledger_ledger::terms::{Term, folder_of_prefix};
@@ -72,10 +72,15 @@ fn of_entries(s: &Selection, who: &Who) -> Vec<Source> {
     if let Some(trace) = f.trace_id {
         vec![Source::Columns(Which::OfTrace(trace))]
     } else if let (Some(id), true) = (s.key_id, only_events) {
-        // A service's events are about no key.
-        vec![called_by(id)]
+        // A service's events are about no key. Anomalies may be.
+        let unusual = (s.category == ANOMALY).then_some(Term::anomaly_of(id));
+        unusual.map(|term| terms(vec![term])).into_iter().flatten().chain([called_by(id)]).collect()
     } else if let Some(id) = s.key_id {
-        vec![Source::Columns(Which::ChangesOf(id)), called_by(id)]
+        let mut sources = vec![Source::Columns(Which::ChangesOf(id)), called_by(id)];
+        if s.category.is_empty() {
+            sources.extend(terms(vec![Term::anomaly_of(id)]));
+        }
+        sources
     } else if let Some(actor) = &who.actor {
         terms(vec![match f.action.is_empty() {
             true => Term::actor(actor),

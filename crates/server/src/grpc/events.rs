@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use keyledger_ledger::body::{
     ActorKind, Event, Kind, SealedColumn, Texts, UsePage, decode_canonical,
 };
-use keyledger_ledger::category::{self, ACCESS, LIFECYCLE, USE};
+use keyledger_ledger::category::{self, ACCESS, ANOMALY, LIFECYCLE, USE};
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::page::{ReadUse, read_uses};
 use keyledger_ledger::state::Owner;
@@ -122,7 +122,7 @@ impl Selection {
         self.wants(viewer, USE) || self.wants(viewer, ACCESS)
     }
 
-    /// Whether only events of other services can be meant.
+    /// Whether only what has a category of its own can be meant: events of other services, or anomalies.
     pub(super) fn is_of_events(&self) -> bool {
         !matches!(self.category.as_str(), "" | LIFECYCLE | USE | ACCESS)
     }
@@ -148,8 +148,10 @@ impl Selection {
             _ => None,
         };
         let said = said.and_then(|a| a.actor.as_ref());
+        let unusual = || event.kind.as_ref().and_then(Kind::key_of_anomaly);
+        let about = entry.columns.key_id.or_else(unusual);
         self.filter.may_match_entry(event)
-            && self.wants_keys(viewer, who, [entry.columns.key_id, entry.columns.caller_key_id])
+            && self.wants_keys(viewer, who, [about, entry.columns.caller_key_id])
             && who.actor.as_ref().is_none_or(|actor| said == Some(actor))
     }
 
@@ -206,6 +208,7 @@ pub(super) async fn events_of_decoded(
             let leaf_hash = entry.entry.leaf_hash();
             let shown = match kind {
                 Some(Kind::EventRecorded(_)) => show::recorded_event,
+                _ if category::of_entry(event) == ANOMALY => show::anomaly_event,
                 _ => show::change_event,
             };
             vec![shown(entry.position, &leaf_hash, event, &texts)]
@@ -304,7 +307,7 @@ pub(super) async fn raw_event(
         Some(Kind::UsePage(_)) => USE,
         _ => category::of_entry(&event),
     };
-    let shown = show::change_event(entry.position, &leaf_hash, &event, &[]);
+    let shown = show::anomaly_event(entry.position, &leaf_hash, &event, &[]);
     Ok(AuditEvent { raw: Some(raw), category: category.into(), ..shown })
 }
 

@@ -12,6 +12,7 @@
 //! - `forwarders`: how far the server's own sending has come.
 //! - `status`: failures as statuses.
 
+mod anomalies;
 mod audit;
 mod call;
 mod candidates;

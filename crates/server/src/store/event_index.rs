@@ -12,6 +12,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::StoreError;
+use super::anomalies::Anomalies;
 use super::event_counts::Counts;
 
 /// Most positions of one row: few enough to lie in line, and enough that a frequent term has few rows.
@@ -37,6 +38,7 @@ pub(crate) struct Run {
     pub(crate) details: BTreeMap<Term, Vec<i64>>,
     pub(crate) counts: Counts,
     pub(crate) last_uses: LastUses,
+    pub(crate) anomalies: Anomalies,
 }
 
 /// In which order positions are read.
@@ -104,7 +106,22 @@ pub(crate) async fn advance(
             SELECT $1, a.* FROM unnest($10::smallint[], $11::smallint[], $12::bigint[], $13::text[], $14::text[], $15::bigint[])
                 AS a, moved
             ON CONFLICT (ledger_id, hours, dimension, start_hour, category, value) DO UPDATE
-            SET events = c.events + excluded.events)
+            SET events = c.events + excluded.events),
+        unusual AS (
+            SELECT a.* FROM unnest($16::bigint[], $17::smallint[], $18::uuid[], $19::bigint[], $20::bigint[], $21::bigint[], $22::text[])
+                AS a (position, rule, key_id, occurrences, last_us, ended, acknowledged), moved),
+        raised AS (
+            INSERT INTO anomalies (ledger_id, position, rule, key_id, occurrences, last_us, ended_position, acknowledged)
+            SELECT $1, position, rule, key_id, occurrences, last_us, ended, acknowledged::bigint[] FROM unusual
+            WHERE rule IS NOT NULL
+            ON CONFLICT DO NOTHING),
+        went_on AS (
+            UPDATE anomalies AS a
+            SET occurrences = GREATEST(a.occurrences, u.occurrences), last_us = GREATEST(a.last_us, u.last_us),
+                ended_position = coalesce(u.ended, a.ended_position),
+                acknowledged = (u.acknowledged::bigint[] || a.acknowledged)[1:4]
+            FROM unusual AS u
+            WHERE a.ledger_id = $1 AND a.position = u.position AND u.rule IS NULL)
         INSERT INTO event_terms (ledger_id, term, first_position, positions)
         SELECT $1, a.term, (a.positions::bigint[])[1], a.positions::bigint[]
         FROM unnest($4::uuid[], $5::text[]) AS a (term, positions), moved";
@@ -121,7 +138,8 @@ pub(crate) async fn advance(
     let used_at: Vec<i64> = run.last_uses.values().map(|last| last.position as i64).collect();
     let times: Vec<i64> = run.last_uses.values().map(|last| last.time.micros()).collect();
     let counts = run.counts.columns();
-    let params: [&(dyn ToSql + Sync); 15] = [
+    let anomalies = run.anomalies.columns();
+    let params: [&(dyn ToSql + Sync); 22] = [
         &ledger_id,
         &(range.start as i64),
         &(range.end as i64),
@@ -137,6 +155,13 @@ pub(crate) async fn advance(
         &counts.categories,
         &counts.values,
         &counts.events,
+        &anomalies.positions,
+        &anomalies.rules,
+        &anomalies.keys,
+        &anomalies.occurrences,
+        &anomalies.last_us,
+        &anomalies.ended,
+        &anomalies.acknowledged,
     ];
     client.execute(&client.prepare_cached(sql).await?, &params).await?;
     Ok(())
