@@ -54,7 +54,7 @@ pub fn acknowledgement(
 }
 
 /// What happened to an anomaly, as an event of the log.
-pub fn anomaly_event(
+pub(super) fn anomaly_event(
     position: u64,
     leaf_hash: &[u8],
     event: &Event,

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use keyledger_ledger::body::{
     ActorKind, Event, Kind, SealedColumn, Texts, UsePage, decode_canonical,
 };
-use keyledger_ledger::category::{self, ACCESS, ANOMALY, LIFECYCLE, USE};
+use keyledger_ledger::category::{self, ACCESS, LIFECYCLE, USE};
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::page::{ReadUse, read_uses};
 use keyledger_ledger::state::Owner;
@@ -203,15 +203,10 @@ pub(super) async fn events_of_decoded(
         Some(Kind::UsePage(page)) => uses_of(viewer, decoded, page, s, &who).await?,
         _ if !s.wants(viewer, category::of_entry(event)) => vec![],
         _ if !s.wants_entry(viewer, &who, entry, event) => vec![],
-        kind => {
+        _ => {
             let texts = viewer.texts_of(entry, event).await?;
             let leaf_hash = entry.entry.leaf_hash();
-            let shown = match kind {
-                Some(Kind::EventRecorded(_)) => show::recorded_event,
-                _ if category::of_entry(event) == ANOMALY => show::anomaly_event,
-                _ => show::change_event,
-            };
-            vec![shown(entry.position, &leaf_hash, event, &texts)]
+            vec![show::entry_event(entry.position, &leaf_hash, event, &texts)]
         }
     };
     events.retain(|event| s.filter.matches(event));
@@ -307,7 +302,7 @@ pub(super) async fn raw_event(
         Some(Kind::UsePage(_)) => USE,
         _ => category::of_entry(&event),
     };
-    let shown = show::anomaly_event(entry.position, &leaf_hash, &event, &[]);
+    let shown = show::entry_event(entry.position, &leaf_hash, &event, &[]);
     Ok(AuditEvent { raw: Some(raw), category: category.into(), ..shown })
 }
 
