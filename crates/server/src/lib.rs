@@ -15,8 +15,8 @@ pub mod streams;
 pub mod telemetry;
 
 mod grpc;
-mod indexer;
 mod last_uses;
+mod observer;
 mod recent;
 mod replica;
 mod sealing;

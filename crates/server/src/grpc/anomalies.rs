@@ -18,7 +18,7 @@ use super::gate::GivesEvents;
 use super::page_token;
 use super::replies::Replies;
 use super::status::Failure;
-use crate::indexer;
+use crate::observer;
 use crate::sealing::About;
 use crate::store::anomalies::{self, Row};
 use crate::store::entries::{self, FullEntry};
@@ -67,9 +67,9 @@ pub(super) async fn list_anomalies(
 async fn come_up(call: &CallContext) -> Result<(), Failure> {
     call.ledger.catch_up().await?;
     let before = call.head().state.next_position;
-    indexer::advance(&call.ledger).await?;
+    observer::advance(&call.ledger).await?;
     if call.head().state.next_position > before {
-        indexer::advance(&call.ledger).await?;
+        observer::advance(&call.ledger).await?;
     }
     Ok(())
 }

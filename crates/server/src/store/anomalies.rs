@@ -49,6 +49,11 @@ impl Anomalies {
         self.0.entry(anomaly).or_default().acknowledged.push(position);
     }
 
+    /// Whether something is said of it.
+    pub(crate) fn has(&self, anomaly: u64) -> bool {
+        self.0.contains_key(&anomaly)
+    }
+
     /// So many uses belong to it by now. What was counted is never less than before.
     pub(crate) fn counted(&mut self, anomaly: u64, occurrences: u64, last: Time) {
         let change = self.0.entry(anomaly).or_default();
