@@ -310,6 +310,15 @@ fn refused(refusal: Refusal) -> Status {
             &format!("the ledger holds as many {what} as it may: {most}"),
             [("limit", what.into()), ("most", most.to_string())],
         ),
+        Refusal::OwnerStatus { left } => status(
+            Code::FailedPrecondition,
+            R::OwnerStatus,
+            match left {
+                true => "the owner is marked as having left already",
+                false => "the owner is not marked as having left",
+            },
+            [],
+        ),
         Refusal::LedgerNotFound => {
             status(Code::NotFound, R::LedgerNotFound, "no such ledger, or not for this key", [])
         }
