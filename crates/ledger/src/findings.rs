@@ -132,7 +132,7 @@ impl UsedFor {
         let used_there = self.resources.iter().any(on);
         grant.only(|pattern| {
             let used = self.permissions.iter().any(|p| grant::pattern_matches(pattern, p));
-            !NEVER_COUNTED.contains(&pattern) && !(used && used_there)
+            !(NEVER_COUNTED.contains(&pattern) || used && used_there)
         })
     }
 }

@@ -27,6 +27,7 @@ pub(crate) enum Failure {
     ResumeToken,
     RightsChanged,
     EventNotFound,
+    OwnerNotFound,
     Sequencer(SequencerError),
     Deadline {
         changing: bool,
@@ -130,6 +131,12 @@ impl From<Failure> for Status {
                 Code::FailedPrecondition,
                 R::RightsChanged,
                 "what this key may read has changed since the export began: begin again",
+                [],
+            ),
+            Failure::OwnerNotFound => status(
+                Code::NotFound,
+                R::OwnerNotFound,
+                "no key is, or was, theirs, and none names them as responsible",
                 [],
             ),
             Failure::EventNotFound => {
