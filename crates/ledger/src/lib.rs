@@ -40,4 +40,5 @@ pub mod terms;
 pub mod text;
 pub mod token;
 pub mod tree;
+pub mod usage;
 pub mod verify;

@@ -16,8 +16,8 @@ pub mod telemetry;
 
 mod findings;
 mod grpc;
-mod indexer;
 mod last_uses;
+mod observer;
 mod recent;
 mod replica;
 mod sealing;

@@ -41,7 +41,9 @@ use uuid::Uuid;
 
 use crate::keydir::KeyDirectory;
 use crate::last_uses::NewestUses;
+use crate::observer::Observer;
 use crate::recent::Recent;
+use crate::sealing::Sealing;
 use crate::store::StoreError;
 use crate::store::connect::Database;
 
@@ -57,6 +59,7 @@ pub(crate) struct Ledger {
     /// For the sequencer alone: readers can't take its connections.
     writer: Database,
     pub(crate) keys: Arc<KeyDirectory>,
+    pub(crate) sealing: Arc<Sealing>,
     queue: mpsc::Sender<Waiting>,
     published: ArcSwap<Head>,
     size: watch::Sender<u64>,
@@ -66,6 +69,7 @@ pub(crate) struct Ledger {
     memory: memory::Memory,
     checkpoint: ArcSwapOption<SignedCheckpoint>,
     pub(crate) newest_uses: NewestUses,
+    pub(crate) observer: Observer,
     pub(crate) recent: Recent,
 }
 
@@ -118,6 +122,7 @@ impl Ledger {
         id: Uuid,
         number: u32,
         databases: &Connections,
+        sealing: Arc<Sealing>,
         keys: Arc<KeyDirectory>,
     ) -> Result<Arc<Ledger>, StoreError> {
         let Connections { readers: database, writers: writer } = databases.clone();
@@ -129,6 +134,7 @@ impl Ledger {
             database,
             writer,
             keys,
+            sealing,
             queue,
             size: watch::Sender::new(head.state.next_position),
             published: ArcSwap::from_pointee(head),
@@ -138,6 +144,7 @@ impl Ledger {
             memory: memory::Memory::default(),
             checkpoint: ArcSwapOption::empty(),
             newest_uses: NewestUses::default(),
+            observer: Observer::default(),
             recent: Recent::default(),
         });
         // The projection may stand a little behind the head, or was not believed at all.
