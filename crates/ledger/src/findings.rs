@@ -114,11 +114,14 @@ pub struct UsedFor {
 }
 
 impl UsedFor {
-    /// Counts in what one use asked for, as it is counted: for a change its kind, such as `key.created`.
-    pub fn add(&mut self, permission: &str, resource: &str) {
+    /// Counts in what some use asked for, as it is counted: for a change its kind, such as `key.created`.
+    pub fn add_permission(&mut self, permission: &str) {
         let name = PERMISSION_OF.iter().find(|(kind, _)| *kind == permission);
         self.permissions.insert(name.map_or(permission, |(_, permission)| permission).into());
-        // A key that is made has no id before: it is asked for on `keys`.
+    }
+
+    /// Counts in on what it was asked for. A key that is made has no id before: it is asked for on `keys`.
+    pub fn add_resource(&mut self, resource: &str) {
         let parent = resource.split_once('/').map(|(parent, _)| parent.to_string());
         self.resources.extend(parent.filter(|p| p == "keys"));
         self.resources.insert(resource.into());

@@ -8,10 +8,11 @@ use keyledger_ledger::command::DAY;
 use keyledger_ledger::findings::{self, Found, Kind, Thresholds, UsedFor};
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::state::{Key, KeyStatus, Owner, State};
+use keyledger_ledger::usage::{Dimension, Meter, Usage, Values, hour_of};
 
-use crate::last_uses;
 use crate::sequencer::Ledger;
-use crate::store::StoreError;
+use crate::store::{StoreError, usage};
+use crate::{last_uses, observer};
 
 /// How many keys are looked at in one step.
 const KEYS: usize = 1_000;
@@ -273,13 +274,43 @@ pub(crate) async fn count_all(
     Ok(counts)
 }
 
-/// What keys were used for since a time. A key that isn't named was used for what isn't known.
+/// Of how many keys the usage is read at once.
+const USAGES: usize = 100;
+
+/// What keys were used for since a time. The roll-ups are brought to the head first, so that no use is missed.
 async fn used_for_since(
-    _ledger: &Ledger,
-    _keys: &[KeyId],
-    _since: Time,
+    ledger: &Ledger,
+    keys: &[KeyId],
+    since: Time,
 ) -> Result<HashMap<KeyId, UsedFor>, StoreError> {
-    Ok(HashMap::new())
+    observer::advance(ledger).await?;
+    let mut used = HashMap::new();
+    for some in keys.chunks(USAGES) {
+        let meters: Vec<Meter> = some.iter().map(|id| Meter::key(*id)).collect();
+        let client = ledger.database.client().await?;
+        let since = hour_of(since);
+        let usages = usage::of_each_meter(&client, ledger.id, &meters, since).await?;
+        for (id, meter) in some.iter().zip(&meters) {
+            let usage = usages.get(meter);
+            used.insert(*id, usage.map(used_for).unwrap_or_default());
+        }
+    }
+    Ok(used)
+}
+
+/// What was allowed. Permissions and resources are counted each for itself.
+fn used_for(usage: &Usage) -> UsedFor {
+    let (permissions, resources) =
+        (usage.values(Dimension::Permission), usage.values(Dimension::Resource));
+    let allowed = |values: &Values| -> Vec<String> {
+        let told = values.told.iter().filter(|(_, tally)| tally.allowed > 0);
+        told.map(|(value, _)| String::from_utf8_lossy(value).into_owned()).collect()
+    };
+    let incomplete = permissions.others.allowed > 0 || resources.others.allowed > 0;
+    let mut used = UsedFor { incomplete, ..UsedFor::default() };
+    allowed(permissions).iter().for_each(|permission| used.add_permission(permission));
+    allowed(resources).iter().for_each(|resource| used.add_resource(resource));
+    used
 }
 
 #[cfg(test)]
