@@ -1,6 +1,7 @@
 //! Applying an entry to the state. Pure, and strict: an entry that doesn't fit the state stops whoever reads it.
 
 mod bounded;
+mod due;
 mod keys;
 mod noticed;
 mod permissions;
@@ -17,7 +18,7 @@ use crate::merkle::Hash;
 use crate::page;
 use crate::policy::{CurrentPolicy, Policy, PolicyError, Rotation};
 use crate::restrict::RestrictionError;
-use crate::state::{DueNote, Key, LedgerInfo, RegisteredLedger, Role, State};
+use crate::state::{Key, LedgerInfo, RegisteredLedger, Role, State};
 use crate::text::check_approval_ref;
 
 use bounded::{count_bounded, end_bounded, start_bounded};
@@ -133,7 +134,7 @@ fn check(
 ) -> Result<At, ApplyError> {
     check_envelope(state, event)?;
     let at = At { position, time: Time(event.time_us), leaf_hash, caller: caller_id(event)? };
-    check_due(state, &at, kind)?;
+    due::check(state, &at, kind)?;
     Ok(at)
 }
 
@@ -206,23 +207,6 @@ struct At {
     time: Time,
     leaf_hash: Hash,
     caller: Option<KeyId>,
-}
-
-/// What Keyledger notes of a key by itself is what was to be noted by then: neither too early nor twice.
-fn check_due(state: &State, at: &At, kind: &Kind) -> Result<(), ApplyError> {
-    let (link, note) = match kind {
-        Kind::KeyExpiring(e) => (&e.link, DueNote::Expiring { days: e.days }),
-        Kind::KeyExpired(e) => (&e.link, DueNote::Expired),
-        Kind::RotationDue(e) => (&e.link, DueNote::RotationDue { version: e.version }),
-        Kind::KeySuspended(e) if e.overdue_version != 0 => {
-            (&e.link, DueNote::Overdue { version: e.overdue_version })
-        }
-        _ => return Ok(()),
-    };
-    let id = link.as_ref().and_then(|l| KeyId::from_slice(&l.key_id));
-    let key = id.and_then(|id| state.keys.get(&id)).ok_or(ApplyError::NoSuchKey)?;
-    let due = state.due_note(key, at.time) == Some(note) && at.caller.is_none();
-    if due { Ok(()) } else { Err(ApplyError::KeyState) }
 }
 
 fn advance(state: &mut State, time: Time) -> Result<(), ApplyError> {

@@ -154,6 +154,17 @@ pub enum ChangeKind {
     NoteDue {
         key_id: KeyId,
     },
+    /// Keyledger itself: suspends or revokes a key that was not used since a time, as the policy asks.
+    NoteIdle {
+        key_id: KeyId,
+        idle_since: Time,
+    },
+    /// Owners of keys have left, or are back.
+    SetOwnerStatus {
+        owner: Owner,
+        left: bool,
+    },
+    SignReview(SignReview),
     /// Keyledger itself: tells how many events of each category there are. The salts are made from the seed.
     CountCategories {
         seed: [u8; 32],
@@ -249,6 +260,20 @@ pub struct UpdatePolicy {
     /// Field paths of the request: what of `to` is meant.
     pub changed: Vec<String>,
     pub to: Policy,
+}
+
+/// A reviewer's signature under a report of who held what.
+#[derive(Clone, Debug)]
+pub struct SignReview {
+    pub from: Time,
+    pub to: Time,
+    /// The report shows the ledger as of just before this position.
+    pub as_of_position: u64,
+    /// SHA-256 of the report as JSON.
+    pub report_sha256: [u8; 32],
+    pub approved: bool,
+    /// The one key that was looked at; `None` for all.
+    pub key_id: Option<KeyId>,
 }
 
 /// Position 0 of a ledger.
@@ -449,6 +474,10 @@ pub enum Refusal {
     },
     LedgerExists,
     LedgerNotFound,
+    /// The owner is marked so already.
+    OwnerStatus {
+        left: bool,
+    },
     /// Another replica has done it.
     AlreadyDone,
     /// It was changed since the caller looked.
@@ -503,6 +532,7 @@ impl Refusal {
             | Refusal::PrefixTaken { .. }
             | Refusal::LedgerExists
             | Refusal::LedgerNotFound
+            | Refusal::OwnerStatus { .. }
             | Refusal::AlreadyDone
             | Refusal::EtagMismatch
             | Refusal::RequestIdReused

@@ -7,6 +7,7 @@ mod gives;
 mod ledgers;
 mod permissions;
 mod producers;
+mod reviews;
 mod roles;
 
 use prost::Message;
@@ -19,6 +20,7 @@ use crate::command::{
 };
 use crate::grant::Grant;
 use crate::id::{KeyId, Time};
+use crate::idle;
 use crate::imported::{self, ImportedRow};
 use crate::policy::Rotation;
 use crate::restrict::Restrictions;
@@ -89,6 +91,13 @@ pub fn decide(
         ChangeKind::UpdateKey(c) => update_key(state, by, c, now).map(only),
         ChangeKind::SuspendKey { key_id } => suspend_key(state, *key_id, now).map(only),
         ChangeKind::NoteDue { key_id } => note_due(state, *key_id, now).map(only),
+        ChangeKind::NoteIdle { key_id, idle_since } => {
+            idle::decide(state, *key_id, *idle_since, now).map(only)
+        }
+        ChangeKind::SetOwnerStatus { owner, left } => {
+            reviews::set_owner_status(state, owner, *left).map(only)
+        }
+        ChangeKind::SignReview(c) => reviews::sign(state, c, now).map(only),
         ChangeKind::ResumeKey { key_id } => resume_key(state, caller, *key_id, now).map(only),
         ChangeKind::CreateRole { name, grants, rotation, max_staleness } => {
             create_role(state, caller, name, grants, *rotation, *max_staleness).map(only)

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::body::{ActorKind, Event, Kind, Outcome, Severity, Use};
 use crate::id::KeyId;
+use crate::page::ReadUse;
 use crate::state::Owner;
 
 /// Of how many segments of a path the index knows.
@@ -130,17 +131,18 @@ pub fn of_entry(event: &Event, owner_of: impl Fn(KeyId) -> Option<Owner>) -> BTr
 
 /// By what a page is found: the keys in it, and the people whose events were looked for. Whose the keys are would be a row
 /// more for each: who looks for an owner asks for the owner's keys.
-pub fn of_page(uses: &[Use]) -> BTreeSet<Term> {
-    let keys: BTreeSet<KeyId> = uses.iter().flat_map(keys_of_use).collect();
-    let people = uses.iter().flat_map(people_searched);
+pub fn of_page(uses: &[ReadUse]) -> BTreeSet<Term> {
+    let keys: BTreeSet<KeyId> = uses.iter().flat_map(|read| keys_of_use(&read.r#use)).collect();
+    let people = uses.iter().flat_map(|read| people_searched(&read.r#use));
     let people = people.map(|reference| Term::actor(&reference));
     keys.into_iter().map(Term::key).chain(people).collect()
 }
 
 /// By what else a page is found: the traces of its uses, and the folders of what was asked for. They may be as many as the uses.
-pub fn details_of_page(uses: &[Use]) -> BTreeSet<Term> {
-    let traces: BTreeSet<&[u8]> = uses.iter().map(|u| u.trace_id.as_slice()).collect();
-    let resources: BTreeSet<&str> = uses.iter().map(|u| u.resource.as_str()).collect();
+pub fn details_of_page(uses: &[ReadUse]) -> BTreeSet<Term> {
+    let uses = || uses.iter().map(|read| &read.r#use);
+    let traces: BTreeSet<&[u8]> = uses().map(|u| u.trace_id.as_slice()).collect();
+    let resources: BTreeSet<&str> = uses().map(|u| u.resource.as_str()).collect();
     let folders: BTreeSet<&str> = resources.into_iter().flat_map(folders).collect();
     let traces = traces.into_iter().filter(|id| !id.is_empty()).map(Term::trace);
     traces.chain(folders.into_iter().map(Term::folder)).collect()

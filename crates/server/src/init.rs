@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::config::{Databases, MAX_FOLDED};
 use crate::keydir::{KeyDirectory, write_private};
 use crate::replica::{self, Replica, SYSTEM, by_itself, create_admin};
+use crate::sealing::Sealing;
 use crate::sequencer::Ledger;
 use crate::serve::{ServeError, connect};
 use crate::store::{StoreError, ledgers};
@@ -78,7 +79,8 @@ pub async fn init(options: Init) -> Result<(), ServeError> {
     let keys = Arc::new(keys);
     let system_id = known.unwrap_or_else(Uuid::new_v4);
     ledgers::insert(&databases.readers.client().await?, system_id, 0).await?;
-    let system = Ledger::start(system_id, 0, &databases, keys.clone()).await?;
+    let seals = Arc::new(Sealing::new(sealing.clone(), &keys));
+    let system = Ledger::start(system_id, 0, &databases, seals, keys.clone()).await?;
     replica::open(&system, LedgerNumber::SYSTEM, SYSTEM, &format!("{}/{SYSTEM}", options.host))
         .await?;
     register(&system, &options.ledger, &origin).await?;

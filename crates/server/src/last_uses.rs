@@ -5,16 +5,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use keyledger_ledger::body::{Event, Use, UseColumn, decode_canonical};
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::page::used_with;
-use prost::Message;
 use tokio::sync::{Mutex, MutexGuard};
 
-use crate::indexer;
+use crate::observer;
+use crate::observer::seen::Seen;
 use crate::sequencer::Ledger;
 use crate::store::StoreError;
-use crate::store::entries::{self, FullEntry};
+use crate::store::entries;
 use crate::store::event_index::{self, LastUse, LastUses};
 
 /// Most entries that queries read beyond the index. Where there are more, they help it on first.
@@ -65,7 +64,7 @@ impl NewestUses {
         let head = ledger.snapshot().state.next_position;
         let mut indexed = progress(ledger).await?;
         if head.saturating_sub(indexed) > MAX_BEYOND {
-            indexer::advance(ledger).await?;
+            observer::advance(ledger).await?;
             indexed = progress(ledger).await?;
         }
         if indexed > beyond.indexed {
@@ -80,7 +79,7 @@ impl NewestUses {
                 entries::full_from_position(&client, ledger.id, from, CHUNK, CHUNK_BYTES).await?;
             let Some(newest) = entries.last() else { break };
             beyond.read = newest.position + 1;
-            add(&mut beyond.uses, &entries);
+            add(&mut beyond.uses, &entries.into_iter().map(Seen::of).collect::<Vec<_>>());
         }
         Ok(beyond)
     }
@@ -92,32 +91,19 @@ async fn progress(ledger: &Ledger) -> Result<u64, StoreError> {
 }
 
 /// Takes over what entries say, which come in order.
-pub(crate) fn add(uses: &mut LastUses, entries: &[FullEntry]) {
-    for entry in entries {
-        let (position, time) = (entry.position, Time(entry.columns.time_us));
-        let page = uses_of_page(entry);
-        for (r#use, secret) in page.iter().flat_map(|u| used_with(u).map(move |s| (u, s))) {
+pub(crate) fn add(uses: &mut LastUses, seen: &[Seen]) {
+    for Seen { position, time, event, uses: page, .. } in seen {
+        let (position, time) = (*position, *time);
+        for (r#use, secret) in
+            page.iter().flat_map(|read| used_with(&read.r#use).map(move |s| (&read.r#use, s)))
+        {
             let time = Time(r#use.last_time_us).max(time);
             uses.insert(secret, LastUse { position, time });
         }
-        if let Some(secret) = changed_with(entry) {
+        let caller = event.as_ref().and_then(|event| event.caller.as_ref());
+        let secret = caller.and_then(|c| Some((KeyId::from_slice(&c.key_id)?, c.version)));
+        if let Some(secret) = secret {
             uses.insert(secret, LastUse { position, time });
         }
     }
-}
-
-/// The uses of a page; none of a change, or if they can't be read, which verification will name.
-pub(crate) fn uses_of_page(entry: &FullEntry) -> Vec<Use> {
-    let column: UseColumn = decode_canonical(&entry.uses, "UseColumn").unwrap_or_default();
-    let decode = |record: &keyledger_ledger::body::UseRecord| {
-        Use::decode(record.r#use.as_slice()).unwrap_or_default()
-    };
-    column.uses.iter().map(decode).collect()
-}
-
-/// The secret that a change was made with.
-fn changed_with(entry: &FullEntry) -> Option<(KeyId, u32)> {
-    entry.columns.caller_key_id?;
-    let caller = Event::from_signed(&entry.entry.body).ok()?.caller?;
-    Some((KeyId::from_slice(&caller.key_id)?, caller.version))
 }

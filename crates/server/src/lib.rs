@@ -14,9 +14,10 @@ pub mod serve;
 pub mod streams;
 pub mod telemetry;
 
+mod findings;
 mod grpc;
-mod indexer;
 mod last_uses;
+mod observer;
 mod recent;
 mod replica;
 mod sealing;

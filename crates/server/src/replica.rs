@@ -31,7 +31,7 @@ pub(crate) const SYSTEM: &str = "system";
 pub(crate) struct Replica {
     pub(crate) databases: Connections,
     pub(crate) keys: Arc<KeyDirectory>,
-    pub(crate) sealing: Sealing,
+    pub(crate) sealing: Arc<Sealing>,
     pub(crate) system: Arc<Ledger>,
     pub(crate) history: History,
     pub(crate) slow_hashes: SlowHashes,
@@ -55,8 +55,8 @@ impl Replica {
         let id = id.ok_or(StoreError::Refused(
             "the database holds no ledgers: run `keyledger init`".into(),
         ))?;
-        let system = Ledger::start(id, 0, &databases, keys.clone()).await?;
-        let sealing = Sealing::new(sealing, &keys);
+        let sealing = Arc::new(Sealing::new(sealing, &keys));
+        let system = Ledger::start(id, 0, &databases, sealing.clone(), keys.clone()).await?;
         let replica = Replica {
             databases,
             keys,
@@ -124,7 +124,8 @@ impl Replica {
         let id = Uuid::from_bytes(registered.id);
         let number = registered.number.0;
         ledgers::insert(&self.databases.readers.client().await?, id, number).await?;
-        let ledger = Ledger::start(id, number, &self.databases, self.keys.clone()).await?;
+        let (sealing, keys) = (self.sealing.clone(), self.keys.clone());
+        let ledger = Ledger::start(id, number, &self.databases, sealing, keys).await?;
         open(&ledger, registered.number, &registered.name, &registered.origin).await?;
         self.ledgers.write().expect("no holder of this lock panics").insert(number, ledger.clone());
         Ok(ledger)

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic_health::server::HealthReporter;
+use uuid::Uuid;
 
 use crate::config::{Databases, Serve, Tls};
 use crate::forward::Forwarders;
@@ -21,7 +22,7 @@ use crate::sequencer::{Connections, RECORDED_WITHIN, SequencerError};
 use crate::store::connect::Database;
 use crate::store::{StoreError, migrate, settings};
 use crate::streams::Streams;
-use crate::{forward, indexer, sequencer};
+use crate::{forward, observer, sequencer};
 
 /// How often the database is asked whether it is there, and how long it may take to say so.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
@@ -89,7 +90,7 @@ pub async fn serve(
     let (health, health_service) = tonic_health::server::health_reporter();
     report_health(&health, true).await;
     tokio::spawn(watch_health(replica.clone(), health));
-    tokio::spawn(index_uses(replica.clone()));
+    tokio::spawn(observe(replica.clone()));
 
     let services = Services::new(replica.clone());
     let mut server = Server::builder();
@@ -209,15 +210,16 @@ async fn report_health(health: &HealthReporter, good: bool) {
     health.set_service_status(<AuditService as tonic::server::NamedService>::NAME, status).await;
 }
 
-/// Starts the indexer of each ledger, also of those that are opened later.
-async fn index_uses(replica: Arc<Replica>) {
+/// Starts the observer of each ledger, also of those that are opened later.
+async fn observe(replica: Arc<Replica>) {
+    let this = Uuid::new_v4();
     let mut known: Vec<Arc<sequencer::Ledger>> = vec![];
     let mut interval = tokio::time::interval(Duration::from_secs(1));
     loop {
         interval.tick().await;
         for ledger in replica.all() {
             if !known.iter().any(|k| k.id == ledger.id) {
-                tokio::spawn(indexer::run(Arc::downgrade(&ledger)));
+                tokio::spawn(observer::run(Arc::downgrade(&ledger), this));
                 known.push(ledger);
             }
         }

@@ -105,3 +105,35 @@ fn whoever_owns_a_key_or_its_label_is_told_until_they_have_it_and_the_ledger_say
         assert_eq!(said.iter().filter(|d| d.receiver == "alice").count(), 2);
     });
 }
+
+#[test]
+fn what_is_to_be_tidied_up_is_counted_once_by_two_replicas_and_told() {
+    scenario(async |d| {
+        let mut receiver = Receiver::new(false).await;
+        let configured =
+            Configured::new(&[notice("team", &receiver, "kinds = [\"findings.digested\"]")]);
+        let (a, b) = (configured.replica(d).await, configured.replica(d).await);
+        for name in ["invoices", "payments", "reports"] {
+            a.admin().call(service_key(name, vec![])).await.unwrap();
+        }
+        let policy = LedgerPolicy { digest_days: 1, ..Default::default() };
+        a.admin().call(update_policy(&["digest_days"], policy)).await.unwrap();
+        let told = receiver.next().await;
+        let [event] = &told.events()[..] else { panic!("one event is expected") };
+        let findings = event["body"]["findingsDigested"]["findings"].as_array().unwrap().clone();
+        let of = |name: &str| findings.iter().find(|f| f["finding"] == name).cloned();
+        // Theirs, and that of the admin.
+        let expected = serde_json::json!({"finding": "key-without-responsible", "count": "4"});
+        assert_eq!(of("key-without-responsible"), Some(expected), "{findings:?}");
+        delivered(&b.admin(), 1).await;
+        let digests = d.records(1).await;
+        let digests = digests.iter().filter(|record| match record {
+            Record::Change { event, .. } => {
+                matches!(event.kind, Some(Kind::FindingsDigested(_)))
+            }
+            _ => false,
+        });
+        assert_eq!(digests.count(), 1);
+        assert!(receiver.waiting().is_none());
+    });
+}

@@ -270,6 +270,7 @@ fn changed(state: &State, kind: &ChangeKind) -> Changed {
         | ChangeKind::SuspendKey { key_id }
         | ChangeKind::ResumeKey { key_id }
         | ChangeKind::NoteDue { key_id }
+        | ChangeKind::NoteIdle { key_id, .. }
         | ChangeKind::RevokeKey { key_id, .. } => key(key_id),
         ChangeKind::CreateRole { name, .. }
         | ChangeKind::UpdateRole(UpdateRole { name, .. })
@@ -287,6 +288,8 @@ fn changed(state: &State, kind: &ChangeKind) -> Changed {
         | ChangeKind::NoteDelivery(_)
         | ChangeKind::DigestFindings { .. }
         | ChangeKind::RegisterProducerKeys { .. }
+        | ChangeKind::SetOwnerStatus { .. }
+        | ChangeKind::SignReview(_)
         | ChangeKind::StartBounded { .. }
         | ChangeKind::EndBounded { .. }
         | ChangeKind::OpenLedger(_)

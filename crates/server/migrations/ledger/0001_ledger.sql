@@ -157,12 +157,30 @@ CREATE TABLE event_counts (
 );
 COMMENT ON TABLE event_counts IS
     'Filled behind the commit: how many events have which value. Whoever changes a row makes CountEvents wrong; the events themselves can be counted again.';
+CREATE TABLE usage_counts (
+    ledger_id uuid NOT NULL,
+    -- A key's id, the digest of an owner with more keys than one, or nil for the whole ledger.
+    meter uuid NOT NULL,
+    -- Length and beginning of the time over which was counted, in hours since 1970.
+    hours smallint NOT NULL CHECK (hours IN (1, 24)),
+    start_hour bigint NOT NULL,
+    -- Packed: allowed and refused, by hour, permission, resource, network (/24 or /48), version and reason; at most 64 values each.
+    counts bytea NOT NULL CHECK (octet_length(counts) BETWEEN 1 AND 131072),
+    PRIMARY KEY (ledger_id, meter, hours, start_hour)
+) WITH (fillfactor = 70);
+COMMENT ON TABLE usage_counts IS
+    'Filled behind the commit: how often keys were used, and for what. Whoever changes a row makes GetKeyUsage wrong, and the monitor blind to what was usual; the uses themselves can be counted again.';
 CREATE TABLE event_index_progress (
     ledger_id uuid PRIMARY KEY,
-    next_position bigint NOT NULL
+    next_position bigint NOT NULL,
+    -- The replica that looks at new entries for all others, and until when, by the clock of this database.
+    holder uuid,
+    lease_until timestamptz,
+    -- What the monitor must remember from one look to the next.
+    monitor bytea CHECK (octet_length(monitor) <= 2097152)
 );
 COMMENT ON TABLE event_index_progress IS
-    'How far event_terms, event_counts and key_last_uses have come; newer entries are read by the queries themselves.';
+    'How far event_terms, event_counts, usage_counts and key_last_uses have come; newer entries are read by the queries themselves. Whoever takes the lease makes others wait for its end, and nothing is lost.';
 CREATE TABLE key_last_uses (
     ledger_id uuid NOT NULL,
     key_id uuid NOT NULL,
@@ -218,7 +236,8 @@ GRANT SELECT, INSERT, DELETE ON imported_secrets TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (lock_only) ON ledgers TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, state, mac) ON keys TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, next_page, next_start, next_event, servings, counts, mac) ON projections TO keyledger_app;
-GRANT SELECT, INSERT, UPDATE (next_position) ON event_index_progress TO keyledger_app;
+GRANT SELECT, INSERT, UPDATE (next_position, holder, lease_until, monitor) ON event_index_progress TO keyledger_app;
+GRANT SELECT, INSERT, UPDATE (counts) ON usage_counts TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (events) ON event_counts TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, time_us) ON key_last_uses TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (kind, next_position, next_index, batch_position, batch_index, holder, lease_until, failures, last_error, failed_at, sent_at) ON forwarders TO keyledger_app;

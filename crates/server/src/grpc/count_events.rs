@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use keyledger_ledger::body::Event;
 use keyledger_ledger::facets::Dimension;
 use keyledger_ledger::id::Time;
+use keyledger_ledger::usage::hour_of;
 use keyledger_proto::parse::{CountEvents, Group};
 use keyledger_proto::{CountEventsResponse, EventCount, show};
 
@@ -13,9 +13,10 @@ use super::call::CallContext;
 use super::events::Selection;
 use super::gate::GivesEvents;
 use super::status::Failure;
-use crate::indexer;
-use crate::store::entries::{self, FullEntry};
-use crate::store::event_counts::{Counts, Snapshot, hour_of};
+use crate::observer;
+use crate::observer::seen::Seen;
+use crate::store::entries;
+use crate::store::event_counts::{Counts, Snapshot};
 use crate::store::event_index;
 
 /// Most values that are told one by one.
@@ -72,23 +73,20 @@ pub(super) async fn count_events(
 }
 
 /// The entries that the index hasn't come to: the first of them, if they are very many.
-async fn newest(call: &CallContext) -> Result<Vec<FullEntry>, Failure> {
+async fn newest(call: &CallContext) -> Result<Vec<Seen>, Failure> {
     let (client, id) = (call.ledger.database.client().await?, call.ledger.id);
     let from = event_index::progress(&client, id).await?;
-    Ok(entries::full_from_position(&client, id, from, MAX_BEYOND, MAX_BEYOND_BYTES).await?)
+    let read = entries::full_from_position(&client, id, from, MAX_BEYOND, MAX_BEYOND_BYTES).await?;
+    Ok(read.into_iter().map(Seen::of).collect())
 }
 
-fn count_newest(
-    entries: &[FullEntry],
-    indexed: u64,
-    hours: &Range<i64>,
-) -> Result<Counts, Failure> {
+fn count_newest(entries: &[Seen], indexed: u64, hours: &Range<i64>) -> Result<Counts, Failure> {
     let mut counts = Counts::default();
-    for entry in entries.iter().filter(|e| e.position >= indexed) {
-        let event = Event::from_signed(&entry.entry.body);
-        let event = event.map_err(|_| Failure::Internal("a stored entry can't be read"))?;
+    for seen in entries.iter().filter(|e| e.position >= indexed) {
+        let event = seen.event.as_ref();
+        let event = event.ok_or(Failure::Internal("a stored entry can't be read"))?;
         if hours.contains(&hour_of(Time(event.time_us))) {
-            indexer::count_entry(&mut counts, entry, &event);
+            observer::count_entry(&mut counts, seen);
         }
     }
     Ok(counts)

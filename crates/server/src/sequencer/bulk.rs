@@ -19,8 +19,8 @@ use uuid::Uuid;
 use super::load::load;
 use super::{Connections, Ledger};
 use crate::config::Databases;
-use crate::indexer;
 use crate::keydir::KeyDirectory;
+use crate::observer;
 use crate::replica::own_clock;
 use crate::sealing::{About, DataKey, Sealing, random};
 use crate::serve::{ServeError, connect};
@@ -55,24 +55,26 @@ pub async fn record_in_bulk(
     let id = ledgers::find(&database.client().await?, 1).await?;
     let id = id.ok_or(StoreError::Refused("there is no ledger 1".into()))?;
     let head = load(&database, id, 1, &keys).await?;
-    let signing = Signing::new(id, keys.clone(), head, Sealing::new(sealing, &keys), cast).await?;
+    let seals = Arc::new(Sealing::new(sealing, &keys));
+    let signing = Signing::new(id, keys.clone(), head, seals.clone(), cast).await?;
     let (sender, mut ready) = mpsc::channel(AHEAD);
     let signer = tokio::task::spawn_blocking(move || signing.run(batches, &sender));
     while let Some(batch) = ready.recv().await {
         write(&database, id, &keys, batch).await?;
     }
     signer.await.map_err(|e| StoreError::Refused(format!("the batches were not signed: {e}")))?;
-    index(id, &connections, keys).await
+    index(id, &connections, seals, keys).await
 }
 
 /// Does at once what the server would do behind the commit.
 async fn index(
     id: Uuid,
     connections: &Connections,
+    sealing: Arc<Sealing>,
     keys: Arc<KeyDirectory>,
 ) -> Result<(), ServeError> {
-    let ledger = Ledger::start(id, 1, connections, keys).await?;
-    Ok(indexer::advance(&ledger).await?)
+    let ledger = Ledger::start(id, 1, connections, sealing, keys).await?;
+    Ok(observer::advance(&ledger).await?)
 }
 
 /// What Postgres does of itself in time: statistics, and which rows everybody sees. `url` is that of the tables' owner.
@@ -94,7 +96,7 @@ impl Signing {
         ledger_id: Uuid,
         keys: Arc<KeyDirectory>,
         head: Head,
-        sealing: Sealing,
+        sealing: Arc<Sealing>,
         cast: Cast,
     ) -> Result<Signing, StoreError> {
         let mut people = HashMap::new();

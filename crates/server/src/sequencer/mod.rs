@@ -5,6 +5,7 @@
 //! - `bulk`: very many events at once, for benches.
 //! - `checkpoint`: signs size and root at an interval.
 //! - `counts`: tells how many events of each category there are.
+//! - `digests`: counts what is to be tidied up.
 //! - `ends`: notes that keys end soon, or have ended.
 //! - `folding`: refusals beyond ten equal ones a second wait, and share a record.
 //! - `history`: its state as it was.
@@ -17,6 +18,7 @@ pub mod bulk;
 mod catch_up;
 mod checkpoint;
 mod counts;
+mod digests;
 mod ends;
 mod folding;
 mod history;
@@ -41,7 +43,9 @@ use uuid::Uuid;
 
 use crate::keydir::KeyDirectory;
 use crate::last_uses::NewestUses;
+use crate::observer::Observer;
 use crate::recent::Recent;
+use crate::sealing::Sealing;
 use crate::store::StoreError;
 use crate::store::connect::Database;
 
@@ -57,6 +61,7 @@ pub(crate) struct Ledger {
     /// For the sequencer alone: readers can't take its connections.
     writer: Database,
     pub(crate) keys: Arc<KeyDirectory>,
+    pub(crate) sealing: Arc<Sealing>,
     queue: mpsc::Sender<Waiting>,
     published: ArcSwap<Head>,
     size: watch::Sender<u64>,
@@ -66,6 +71,7 @@ pub(crate) struct Ledger {
     memory: memory::Memory,
     checkpoint: ArcSwapOption<SignedCheckpoint>,
     pub(crate) newest_uses: NewestUses,
+    pub(crate) observer: Observer,
     pub(crate) recent: Recent,
 }
 
@@ -118,6 +124,7 @@ impl Ledger {
         id: Uuid,
         number: u32,
         databases: &Connections,
+        sealing: Arc<Sealing>,
         keys: Arc<KeyDirectory>,
     ) -> Result<Arc<Ledger>, StoreError> {
         let Connections { readers: database, writers: writer } = databases.clone();
@@ -129,6 +136,7 @@ impl Ledger {
             database,
             writer,
             keys,
+            sealing,
             queue,
             size: watch::Sender::new(head.state.next_position),
             published: ArcSwap::from_pointee(head),
@@ -138,6 +146,7 @@ impl Ledger {
             memory: memory::Memory::default(),
             checkpoint: ArcSwapOption::empty(),
             newest_uses: NewestUses::default(),
+            observer: Observer::default(),
             recent: Recent::default(),
         });
         // The projection may stand a little behind the head, or was not believed at all.
@@ -154,6 +163,7 @@ impl Ledger {
         });
         tokio::spawn(checkpoint::run(Arc::downgrade(&ledger)));
         tokio::spawn(counts::run(Arc::downgrade(&ledger)));
+        tokio::spawn(digests::run(Arc::downgrade(&ledger)));
         tokio::spawn(ends::run(Arc::downgrade(&ledger)));
         tokio::spawn(memory::run(Arc::downgrade(&ledger)));
         Ok(ledger)

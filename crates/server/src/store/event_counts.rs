@@ -6,19 +6,14 @@ use std::ops::Range;
 use deadpool_postgres::{Client, Transaction};
 use keyledger_ledger::facets::{Dimension, Facets};
 use keyledger_ledger::id::Time;
+use keyledger_ledger::usage::hour_of;
 use tokio_postgres::IsolationLevel;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::StoreError;
 
-const HOUR: i64 = 3_600 * Time::MICROS_PER_SECOND;
 const DAY_HOURS: i64 = 24;
-
-/// Whole hours since 1970, of a time.
-pub(crate) fn hour_of(time: Time) -> i64 {
-    time.micros().div_euclid(HOUR)
-}
 
 /// What is counted: over how many hours, in which dimension, from which hour on, in which category, of which value.
 type Slot = (i16, Dimension, i64, String, String);
@@ -49,6 +44,11 @@ impl Counts {
                     events;
             }
         }
+    }
+
+    /// How many rows it is.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Events of each category.
@@ -194,7 +194,7 @@ impl<'a> Snapshot<'a> {
 }
 
 /// How hours are counted with the fewest rows: whole days by the day, what is left at both ends by the hour.
-fn spans(hours: &Range<i64>) -> Vec<(i16, Range<i64>)> {
+pub(super) fn spans(hours: &Range<i64>) -> Vec<(i16, Range<i64>)> {
     let first_day = -(-hours.start).div_euclid(DAY_HOURS) * DAY_HOURS;
     let last_day = hours.end.div_euclid(DAY_HOURS) * DAY_HOURS;
     if first_day >= last_day {

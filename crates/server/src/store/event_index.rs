@@ -1,5 +1,5 @@
-//! The index of events by terms, their counts, and when each secret was last used: filled behind the commit, all together, in
-//! one statement. Queries read newer entries themselves.
+//! What the observer keeps: the index of events by terms, their counts, when each secret was last used, usage by hour and day,
+//! and what the monitor remembers. Filled behind the commit, all together, in one statement. Queries read newer entries themselves.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,12 +7,14 @@ use std::ops::Range;
 use deadpool_postgres::Client;
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::terms::Term;
+use keyledger_ledger::usage::Slot;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::StoreError;
 use super::event_counts::Counts;
+use super::usage;
 
 /// Most positions of one row: few enough to lie in line, and enough that a frequent term has few rows.
 const MAX_POSITIONS: usize = 128;
@@ -37,6 +39,17 @@ pub(crate) struct Run {
     pub(crate) details: BTreeMap<Term, Vec<i64>>,
     pub(crate) counts: Counts,
     pub(crate) last_uses: LastUses,
+    /// Rows of usage as they are with this run, packed.
+    pub(crate) usage: BTreeMap<Slot, Vec<u8>>,
+    /// What the monitor remembers from now on; `None` leaves what was there.
+    pub(crate) monitor: Option<Vec<u8>>,
+}
+
+impl Run {
+    /// About how many rows it writes.
+    pub(crate) fn rows(&self) -> usize {
+        self.terms.len() + self.counts.len() + self.last_uses.len() + self.usage.len()
+    }
 }
 
 /// In which order positions are read.
@@ -79,20 +92,52 @@ pub(crate) async fn progress(client: &Client, ledger_id: Uuid) -> Result<u64, St
     Ok(row.map_or(0, |r| r.get::<_, i64>(0) as u64))
 }
 
-/// Adds a run of entries and moves on, unless another replica did it first. All in one statement: all or nothing.
+/// What the monitor remembers, and up to which entry it has looked.
+#[expect(dead_code, reason = "the monitor begins with it")]
+pub(crate) async fn monitor(
+    client: &Client,
+    ledger_id: Uuid,
+) -> Result<(u64, Option<Vec<u8>>), StoreError> {
+    let sql = "/* event_index::monitor */ SELECT next_position, monitor FROM event_index_progress WHERE ledger_id = $1";
+    let row = client.query_opt(&client.prepare_cached(sql).await?, &[&ledger_id]).await?;
+    Ok(row.map_or((0, None), |r| (r.get::<_, i64>(0) as u64, r.get(1))))
+}
+
+/// Lets a replica look at new entries for all others, for so long, unless another one does. Says whether it may.
+pub(crate) async fn take_lease(
+    client: &Client,
+    ledger_id: Uuid,
+    replica: Uuid,
+    lease_ms: i64,
+) -> Result<bool, StoreError> {
+    begin(client, ledger_id).await?;
+    let sql = "/* event_index::take_lease */
+        UPDATE event_index_progress SET holder = $2, lease_until = clock_timestamp() + $3 * interval '1 ms'
+        WHERE ledger_id = $1 AND (holder IS NULL OR holder = $2 OR lease_until <= clock_timestamp())";
+    let params: [&(dyn ToSql + Sync); 3] = [&ledger_id, &replica, &(lease_ms as f64)];
+    Ok(client.execute(&client.prepare_cached(sql).await?, &params).await? == 1)
+}
+
+async fn begin(client: &Client, ledger_id: Uuid) -> Result<(), StoreError> {
+    let sql = "/* event_index::begin */ INSERT INTO event_index_progress (ledger_id, next_position) VALUES ($1, 0)
+               ON CONFLICT DO NOTHING";
+    client.execute(&client.prepare_cached(sql).await?, &[&ledger_id]).await?;
+    Ok(())
+}
+
+/// Adds a run of entries and moves on, unless somebody else did it first: then it says `false`. All in one statement: all or
+/// nothing.
 pub(crate) async fn advance(
     client: &Client,
     ledger_id: Uuid,
     range: Range<u64>,
     run: &Run,
-) -> Result<(), StoreError> {
-    let insert = "/* event_index::advance */ INSERT INTO event_index_progress (ledger_id, next_position) VALUES ($1, 0)
-                  ON CONFLICT DO NOTHING";
-    client.execute(insert, &[&ledger_id]).await?;
+) -> Result<bool, StoreError> {
+    begin(client, ledger_id).await?;
     // A row holds its positions as text, since arrays of arrays must be rectangular.
     let sql = "/* event_index::advance */
         WITH moved AS (
-            UPDATE event_index_progress SET next_position = $3
+            UPDATE event_index_progress SET next_position = $3, monitor = coalesce($20, monitor)
             WHERE ledger_id = $1 AND next_position = $2 RETURNING 1),
         used AS (
             INSERT INTO key_last_uses AS l (ledger_id, key_id, version, position, time_us)
@@ -104,10 +149,16 @@ pub(crate) async fn advance(
             SELECT $1, a.* FROM unnest($10::smallint[], $11::smallint[], $12::bigint[], $13::text[], $14::text[], $15::bigint[])
                 AS a, moved
             ON CONFLICT (ledger_id, hours, dimension, start_hour, category, value) DO UPDATE
-            SET events = c.events + excluded.events)
-        INSERT INTO event_terms (ledger_id, term, first_position, positions)
-        SELECT $1, a.term, (a.positions::bigint[])[1], a.positions::bigint[]
-        FROM unnest($4::uuid[], $5::text[]) AS a (term, positions), moved";
+            SET events = c.events + excluded.events),
+        metered AS (
+            INSERT INTO usage_counts (ledger_id, meter, hours, start_hour, counts)
+            SELECT $1, a.* FROM unnest($16::uuid[], $17::smallint[], $18::bigint[], $19::bytea[]) AS a, moved
+            ON CONFLICT (ledger_id, meter, hours, start_hour) DO UPDATE SET counts = excluded.counts),
+        found AS (
+            INSERT INTO event_terms (ledger_id, term, first_position, positions)
+            SELECT $1, a.term, (a.positions::bigint[])[1], a.positions::bigint[]
+            FROM unnest($4::uuid[], $5::text[]) AS a (term, positions), moved)
+        SELECT count(*) FROM moved";
     let (mut terms, mut positions) = (vec![], vec![]);
     for (term, found) in &run.terms {
         for row in found.chunks(MAX_POSITIONS) {
@@ -121,7 +172,9 @@ pub(crate) async fn advance(
     let used_at: Vec<i64> = run.last_uses.values().map(|last| last.position as i64).collect();
     let times: Vec<i64> = run.last_uses.values().map(|last| last.time.micros()).collect();
     let counts = run.counts.columns();
-    let params: [&(dyn ToSql + Sync); 15] = [
+    let metered = usage::Columns::of(run.usage.keys());
+    let usage: Vec<&[u8]> = run.usage.values().map(Vec::as_slice).collect();
+    let params: [&(dyn ToSql + Sync); 20] = [
         &ledger_id,
         &(range.start as i64),
         &(range.end as i64),
@@ -137,9 +190,14 @@ pub(crate) async fn advance(
         &counts.categories,
         &counts.values,
         &counts.events,
+        &metered.meters,
+        &metered.hours,
+        &metered.start_hours,
+        &usage,
+        &run.monitor,
     ];
-    client.execute(&client.prepare_cached(sql).await?, &params).await?;
-    Ok(())
+    let row = client.query_one(&client.prepare_cached(sql).await?, &params).await?;
+    Ok(row.get::<_, i64>(0) == 1)
 }
 
 /// Positions in order, each once.

@@ -17,6 +17,7 @@ pub(crate) mod provision;
 pub(crate) mod requests;
 pub(crate) mod settings;
 pub(crate) mod tiles;
+pub(crate) mod usage;
 
 use tokio_postgres::error::SqlState;
 

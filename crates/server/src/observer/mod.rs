@@ -1,0 +1,178 @@
+//! The observer: reads each new entry once, behind the commit, and keeps what is derived from it.
+//!
+//! - [`seen`]: an entry with what is read out of it, and its observations.
+//! - `index`: at which positions something is found by a term, and how many events have which value.
+//! - `usage`: how often keys were used, by hour and by day.
+//! - `first_keys`: the first key of each owner.
+//! - `histories`: how keys and owners were used before.
+//!
+//! A pass reads a run of entries, folds them, and saves all of it in one statement that also moves the progress on, if it still
+//! stands where the pass began: so all that is kept belongs to one position, whoever wrote it, and a pass that was lost is made
+//! again. One replica at a time makes the passes, by a lease, so that others don't do the same work; nothing rests on it. A query
+//! that needs what isn't there yet makes a pass itself.
+
+mod first_keys;
+mod histories;
+mod index;
+pub(crate) mod seen;
+mod usage;
+
+use std::sync::Weak;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use deadpool_postgres::Client;
+use keyledger_ledger::anomaly::Observation;
+use keyledger_ledger::state::State;
+use keyledger_ledger::usage::Added;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+use crate::last_uses;
+use crate::sequencer::Ledger;
+use crate::store::{StoreError, entries, event_index};
+pub(crate) use first_keys::FirstKeys;
+pub(crate) use index::count_entry;
+use seen::Seen;
+use usage::Rows;
+
+/// How long it waits after a look at new entries: longer if it had much to write, so that callers don't feel it.
+const SHORT_PAUSE: Duration = Duration::from_secs(1);
+const LONG_PAUSE: Duration = Duration::from_secs(5);
+/// So many rows are much.
+const MANY_ROWS: usize = 4_096;
+/// How long others wait for a replica that is gone.
+const LEASE: Duration = Duration::from_secs(8);
+/// Most entries and bytes of one run.
+const RUN_ENTRIES: i64 = 8_192;
+const RUN_BYTES: usize = 16 << 20;
+/// So many observations are folded before others have a turn.
+const TURN: usize = 1_024;
+
+/// What is known of a ledger from one pass to the next.
+#[derive(Default)]
+pub(crate) struct Observer {
+    /// How far the passes are known to have come, whoever made them.
+    known: AtomicU64,
+    /// One pass at a time.
+    kept: Mutex<Kept>,
+}
+
+/// What needs not be read again. All of it follows from the database.
+#[derive(Default)]
+struct Kept {
+    usage: Rows,
+    first_keys: FirstKeys,
+}
+
+/// Runs until the ledger is dropped. `replica` is this process.
+pub(crate) async fn run(ledger: Weak<Ledger>, replica: Uuid) {
+    let mut pause = SHORT_PAUSE;
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(ledger) = ledger.upgrade() else { return };
+        pause = match look(&ledger, replica).await {
+            Ok(rows) => pause_after(rows),
+            Err(error) => {
+                tracing::warn!(%error, "new entries could not be looked at");
+                LONG_PAUSE
+            }
+        };
+    }
+}
+
+fn pause_after(rows: usize) -> Duration {
+    let share = rows.min(MANY_ROWS) as f64 / MANY_ROWS as f64;
+    SHORT_PAUSE + (LONG_PAUSE - SHORT_PAUSE).mul_f64(share)
+}
+
+/// Makes passes up to the newest entry, if this replica is the one to do so. Says how many rows were written.
+async fn look(ledger: &Ledger, replica: Uuid) -> Result<usize, StoreError> {
+    let mut rows = 0;
+    let size = ledger.snapshot().state.next_position;
+    while ledger.observer.known.load(Ordering::Relaxed) < size {
+        let client = ledger.database.client().await?;
+        let known = event_index::progress(&client, ledger.id).await?;
+        ledger.observer.known.store(known, Ordering::Relaxed);
+        let lease = LEASE.as_millis() as i64;
+        if known >= size || !event_index::take_lease(&client, ledger.id, replica, lease).await? {
+            break;
+        }
+        drop(client);
+        rows += pass(ledger, size).await?.unwrap_or_default();
+    }
+    Ok(rows)
+}
+
+/// Comes up to the newest entry that this replica knows, whoever has the lease.
+pub(crate) async fn advance(ledger: &Ledger) -> Result<(), StoreError> {
+    let size = ledger.snapshot().state.next_position;
+    while pass(ledger, size).await?.is_some() {}
+    Ok(())
+}
+
+/// Makes one pass, over entries before `size`. Says how many rows it wrote; `None`: there was nothing to do.
+async fn pass(ledger: &Ledger, size: u64) -> Result<Option<usize>, StoreError> {
+    let mut kept = ledger.observer.kept.lock().await;
+    let client = ledger.database.client().await?;
+    let from = event_index::progress(&client, ledger.id).await?;
+    ledger.observer.known.store(from, Ordering::Relaxed);
+    let seen = read(&client, ledger, from, size).await?;
+    let Some(to) = seen.last().map(|last| last.position + 1) else { return Ok(None) };
+    let state = &ledger.snapshot().state;
+    let observations = seen::observations(ledger, &seen).await?;
+    kept.first_keys.follow(state, from, &seen);
+    let mut run = index::run_of(state, &seen);
+    last_uses::add(&mut run.last_uses, &seen);
+    let mut added = Added::default();
+    for some in observations.chunks(TURN) {
+        add(&mut added, state, &kept.first_keys, some);
+        tokio::task::yield_now().await;
+    }
+    run.usage = kept.usage.with(&client, ledger.id, from, added).await?;
+    // All is folded, nothing is saved: whoever watches the observations does it here, and gives `run.monitor` what is to be
+    // remembered. A pass that isn't saved is made again from the same entries.
+    let rows = run.rows();
+    if event_index::advance(&client, ledger.id, from..to, &run).await? {
+        kept.usage.saved(to, run.usage);
+        ledger.observer.known.store(to, Ordering::Relaxed);
+    }
+    Ok(Some(rows))
+}
+
+/// Entries from a position on, before `size`.
+async fn read(
+    client: &Client,
+    ledger: &Ledger,
+    from: u64,
+    size: u64,
+) -> Result<Vec<Seen>, StoreError> {
+    if from >= size {
+        return Ok(vec![]);
+    }
+    let limit = RUN_ENTRIES.min((size - from) as i64);
+    let entries = entries::full_from_position(client, ledger.id, from, limit, RUN_BYTES).await?;
+    Ok(entries.into_iter().map(Seen::of).collect())
+}
+
+/// What observations add to the usage of keys, of owners with more keys than one, and of the ledger.
+fn add(added: &mut Added, state: &State, first_keys: &FirstKeys, observations: &[Observation]) {
+    for observation in observations {
+        // A key of another ledger may have asked.
+        let key = observation.key.and_then(|(id, _)| state.keys.get(&id));
+        let further = key.and_then(|key| first_keys.is_further(key));
+        added.add(observation, key.map(|key| key.id), further);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_had_much_to_write_waits_longer() {
+        assert_eq!(pause_after(0), Duration::from_secs(1));
+        assert_eq!(pause_after(MANY_ROWS / 2), Duration::from_secs(3));
+        assert_eq!(pause_after(1_000_000), Duration::from_secs(5));
+    }
+}
