@@ -6,9 +6,9 @@ use keyledger_proto::{
     Actor, Argon2idHash, Client, CreateKeyRequest, CreateRoleRequest, EventClient,
     ImportKeysRequest, KeyToImport, LedgerPolicy, NewEvent, NewPermission, Owner,
     PermissionOnResource, RecordEventsRequest, RegisterPermissionsRequest, ResumeKeyRequest,
-    RetireRoleRequest, RevokeKeyRequest, RotateKeyRequest, SuspendKeyRequest,
-    TestPermissionsRequest, UpdateKeyRequest, UpdateLedgerPolicyRequest, UpdateRoleRequest,
-    VerifyKeyRequest, actor, create_key_request, key_to_import, owner,
+    RetireRoleRequest, RevokeKeyRequest, RotateKeyRequest, SetOwnerStatusRequest,
+    SuspendKeyRequest, TestPermissionsRequest, UpdateKeyRequest, UpdateLedgerPolicyRequest,
+    UpdateRoleRequest, VerifyKeyRequest, actor, create_key_request, key_to_import, owner,
 };
 use prost_types::Duration;
 use sha2::{Digest, Sha256};
@@ -123,6 +123,16 @@ pub(crate) fn revoke(key_id: &str) -> RevokeKeyRequest {
         kind: keyledger_proto::entry::RevocationKind::OwnerLeft as i32,
         reason: "left the company".into(),
         ..RevokeKeyRequest::default()
+    }
+}
+
+/// A person has left.
+pub(crate) fn owner_left(name: &str) -> SetOwnerStatusRequest {
+    SetOwnerStatusRequest {
+        owner: Some(Owner { owner: Some(owner::Owner::User(name.into())) }),
+        left: true,
+        reason: "the last day was Friday".into(),
+        ..SetOwnerStatusRequest::default()
     }
 }
 

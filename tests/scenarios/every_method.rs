@@ -59,6 +59,8 @@ pub(crate) fn leaves(method: &Method) -> usize {
         "AuditService/StreamEvents"
         | "AuditService/ExportEvents"
         | "AuditService/WatchAnomalies" => 2,
+        // It reads keys, and the log.
+        "KeyService/GetAccessReview" => 2,
         _ => 1,
     }
 }
@@ -112,6 +114,31 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
             (Does::Read, request.encode_to_vec())
         }
         "KeyService/ListOwners" => (Does::Read, ListOwnersRequest::default().encode_to_vec()),
+        "KeyService/SetOwnerStatus" => {
+            let request = owner_left("target@example.com");
+            (Does::Change, request.encode_to_vec())
+        }
+        "KeyService/ListFindings" => (Does::Read, ListFindingsRequest::default().encode_to_vec()),
+        "KeyService/GetAccessReview" => {
+            let request = GetAccessReviewRequest {
+                from_time: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
+                to_time: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
+                ..Default::default()
+            };
+            (Does::Read, request.encode_to_vec())
+        }
+        "KeyService/SignAccessReview" => {
+            let request = SignAccessReviewRequest {
+                from_time: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
+                to_time: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
+                as_of_position: Some(0),
+                report_sha256: vec![7; 32],
+                approved: true,
+                reason: "nothing was there yet".into(),
+                ..Default::default()
+            };
+            (Does::Change, request.encode_to_vec())
+        }
         "KeyService/ListPermissions" => {
             (Does::Read, ListPermissionsRequest::default().encode_to_vec())
         }

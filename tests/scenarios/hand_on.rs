@@ -15,7 +15,7 @@ use keyledger_ledger::imported::{NewImport, TokenHash};
 use keyledger_ledger::restrict::{RestrictionChange, Restrictions};
 use keyledger_ledger::roles;
 use keyledger_ledger::secret::{Pepper, Peppers};
-use keyledger_ledger::state::{Key, Owner, Role, State};
+use keyledger_ledger::state::{Key, Owner, Role, State, Suspension};
 use keyledger_ledger::token::Secret;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -146,7 +146,7 @@ proptest! {
                 create(FirstSecret::Imported(NewImport { hash, salt: [4; 32] }))
             }
             2 => {
-                state.put_key(Key { suspended: Some(NOW), ..wanted.clone() });
+                state.put_key(Key { suspension: Suspension::Since { time: NOW, idle: false }, ..wanted.clone() });
                 ChangeKind::ResumeKey { key_id: wanted.id }
             }
             3 => {

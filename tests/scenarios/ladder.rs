@@ -18,13 +18,15 @@ use keyledger_ledger::policy::{CurrentPolicy, Policy};
 use keyledger_ledger::restrict::{Circumstances, Restrictions, Source, Used};
 use keyledger_ledger::secret::{Pepper, Peppers};
 use keyledger_ledger::state::{
-    Key, KeyStatus, LedgerInfo, Owner, RegisteredPermissions, Revoked, Role, State, Version,
+    Key, KeyStatus, LedgerInfo, Owner, RegisteredPermissions, Revoked, Role, State, Suspension,
+    Version,
 };
 use keyledger_ledger::token::Secret;
 
 use crate::world::grant;
 
 pub(crate) const NOW: Time = Time(1_800_000_000_000_000);
+const SUSPENDED: Suspension = Suspension::Since { time: NOW, idle: false };
 
 pub(crate) fn key(number: u64, grants: Vec<Grant>) -> Key {
     Key {
@@ -39,9 +41,8 @@ pub(crate) fn key(number: u64, grants: Vec<Grant>) -> Key {
         rotation: None,
         rotation_noted: 0,
         rotation_suspended: 0,
-        anomaly_suspended: 0,
         until_first_use: false,
-        suspended: None,
+        suspension: Suspension::Never,
         revoked: None,
         restrictions: None,
         used: None,
@@ -79,7 +80,7 @@ fn a_use_is_refused_for_the_first_reason_of_the_ladder() {
     let mut subject = key(1, vec![]);
     subject.revoked = Some(Revoked { kind: RevocationKind::Unused, time: NOW });
     subject.expires = Some(NOW);
-    subject.suspended = Some(NOW);
+    subject.suspension = SUSPENDED;
     subject.versions[0].expires = Some(NOW);
     subject.restrictions = Some(Box::new(restrictions(5)));
     let window = NOW.micros() - NOW.micros().rem_euclid(SECOND);
@@ -90,7 +91,7 @@ fn a_use_is_refused_for_the_first_reason_of_the_ladder() {
     let fixes: [(DecisionReason, Fix<'_>); 10] = [
         (DecisionReason::Revoked, &|k, _, _| k.revoked = None),
         (DecisionReason::Expired, &|k, _, _| k.expires = Some(NOW.plus_micros(1))),
-        (DecisionReason::Suspended, &|k, _, _| k.suspended = None),
+        (DecisionReason::Suspended, &|k, _, _| k.suspension = Suspension::Never),
         (DecisionReason::Superseded, &|k, _, _| k.versions[0].expires = None),
         (DecisionReason::Network, &|_, f, _| *f = Source::Address("203.0.113.7".parse().unwrap())),
         (DecisionReason::Audience, &|_, _, a| *a = "billing"),
@@ -314,7 +315,7 @@ fn an_update_is_refused_for_the_first_reason_of_the_ladder() {
             (in_state(KeyStatus::Expired), &|d| {
                 put(d, &|k| {
                     k.expires = Some(NOW.plus_micros(2 * DAY));
-                    k.suspended = Some(NOW);
+                    k.suspension = SUSPENDED;
                 });
             }),
             (Refusal::EtagMismatch, &|d| update(d).etag = "0707070707070707".into()),
@@ -351,7 +352,7 @@ fn a_rotation_a_suspension_and_a_resumption_are_refused_for_the_first_reason_of_
         change(&mut key);
         d.state.put_key(key);
     };
-    let suspended = |k: &mut Key| k.suspended = Some(NOW);
+    let suspended = |k: &mut Key| k.suspension = SUSPENDED;
     let revoked =
         |k: &mut Key| k.revoked = Some(Revoked { kind: RevocationKind::Unused, time: NOW });
     let rotate = |overlap_micros| {

@@ -250,7 +250,7 @@ pub(crate) fn summary(key: &Key) -> Value {
         let lookup = hex::encode(imported.lookup);
         add("imported", json!([how, lookup, imported.migrated]));
     }
-    if let Some(since) = key.suspended {
+    if let Some(since) = key.suspended() {
         add("suspended_us", since.micros().into());
     }
     summary

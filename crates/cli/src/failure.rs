@@ -172,6 +172,9 @@ fn advice(code: Code, details: &ErrorDetails, about: &Circumstances) -> Option<S
             "register under another prefix, or with a key of the owner of this one; `keyledger roles permissions` shows it"
                 .into()
         }
+        "OWNER_NOT_FOUND" | "OWNER_STATUS" => {
+            "`keyledger keys owners` shows who owns keys, and who has left".into()
+        }
         "KEY_STATE" => "`keyledger keys get KEY_ID` shows its state".into(),
         "REQUEST_ID_REUSED" => "leave out --request-id, or give a new one".into(),
         "SYSTEM_LEDGER_ONLY" => {

@@ -9,7 +9,7 @@ use imbl::OrdMap;
 use crate::body::{self, AnomalyResponse, MonitoringRule, OwnerKind, SubjectKind};
 use crate::id::{KeyId, Time};
 use crate::refusals::Network;
-use crate::state::{Key, KeyStatus, Owner, State};
+use crate::state::{Key, KeyStatus, Owner, State, Suspension};
 
 /// Most anomalies of a ledger that go on at once. Beyond this none is raised; those that are there go on being counted.
 pub const MAX_OPEN: usize = 1_000;
@@ -62,13 +62,14 @@ impl Anomalies {
 }
 
 impl State {
-    /// The key that is to be suspended for an anomaly: while that goes on, and once. Whoever resumes the key afterwards is not
-    /// contradicted.
+    /// The key that is to be suspended for an anomaly: while that goes on, and once. Whoever resumes the key after it was raised
+    /// is not contradicted.
     pub fn to_suspend(&self, open: &OpenAnomaly, now: Time) -> Option<&Arc<Key>> {
         let key = self.keys.get(&open.key?)?;
+        let resumed = matches!(key.suspension, Suspension::Resumed(at) if at >= open.raised);
         let due = open.response == AnomalyResponse::Suspend
             && key.status(now) == KeyStatus::Active
-            && key.anomaly_suspended < open.position;
+            && !resumed;
         due.then_some(key)
     }
 }

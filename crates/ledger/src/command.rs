@@ -7,7 +7,9 @@ use std::sync::Arc;
 use prost::Message;
 
 use crate::anomaly::Subject;
-use crate::body::{AnomalyVerdict, DecisionReason, EventRecorded, MonitoringRule, RevocationKind};
+use crate::body::{
+    AnomalyVerdict, DecisionReason, EventRecorded, FindingCount, MonitoringRule, RevocationKind,
+};
 use crate::bounded::BoundedUse;
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time, Trace};
@@ -175,10 +177,28 @@ pub enum ChangeKind {
         position: u64,
         verdict: AnomalyVerdict,
     },
+    /// Keyledger itself: suspends or revokes a key that was not used since a time, as the policy asks.
+    NoteIdle {
+        key_id: KeyId,
+        idle_since: Time,
+    },
+    /// Owners of keys have left, or are back.
+    SetOwnerStatus {
+        owner: Owner,
+        left: bool,
+    },
+    SignReview(SignReview),
     /// Keyledger itself: tells how many events of each category there are. The salts are made from the seed.
     CountCategories {
         seed: [u8; 32],
     },
+    /// Keyledger itself: counts what is to be tidied up, as of just before a position. In the order of their names, each once.
+    DigestFindings {
+        findings: Vec<FindingCount>,
+        as_of: u64,
+    },
+    /// Keyledger itself: a receiver of notices has them.
+    NoteDelivery(NoteDelivery),
     CreateRole {
         name: String,
         grants: Vec<Grant>,
@@ -202,6 +222,17 @@ pub enum ChangeKind {
         prefix: String,
         names: Vec<String>,
     },
+}
+
+/// What a receiver of notices has.
+#[derive(Clone, Debug)]
+pub struct NoteDelivery {
+    pub receiver: String,
+    /// Rising.
+    pub positions: Vec<u64>,
+    /// How often sending had failed before.
+    pub failures: u32,
+    pub body_sha256: [u8; 32],
 }
 
 /// A new secret for a key.
@@ -252,6 +283,20 @@ pub struct UpdatePolicy {
     /// Field paths of the request: what of `to` is meant.
     pub changed: Vec<String>,
     pub to: Policy,
+}
+
+/// A reviewer's signature under a report of who held what.
+#[derive(Clone, Debug)]
+pub struct SignReview {
+    pub from: Time,
+    pub to: Time,
+    /// The report shows the ledger as of just before this position.
+    pub as_of_position: u64,
+    /// SHA-256 of the report as JSON.
+    pub report_sha256: [u8; 32],
+    pub approved: bool,
+    /// The one key that was looked at; `None` for all.
+    pub key_id: Option<KeyId>,
 }
 
 /// Position 0 of a ledger.
@@ -452,6 +497,10 @@ pub enum Refusal {
     },
     LedgerExists,
     LedgerNotFound,
+    /// The owner is marked so already.
+    OwnerStatus {
+        left: bool,
+    },
     /// Another replica has done it.
     AlreadyDone,
     /// It was changed since the caller looked.
@@ -506,6 +555,7 @@ impl Refusal {
             | Refusal::PrefixTaken { .. }
             | Refusal::LedgerExists
             | Refusal::LedgerNotFound
+            | Refusal::OwnerStatus { .. }
             | Refusal::AlreadyDone
             | Refusal::EtagMismatch
             | Refusal::RequestIdReused

@@ -98,6 +98,21 @@ impl Grant {
             && resource_covers(&self.resource, &other.resource)
     }
 
+    pub fn permissions(&self) -> impl Iterator<Item = &str> {
+        self.permissions.iter().map(|p| &**p)
+    }
+
+    pub fn resource(&self) -> &str {
+        &self.resource
+    }
+
+    /// The same grant with only those of its permissions that are to be kept; `None` if there is none.
+    pub fn only(&self, keep: impl Fn(&str) -> bool) -> Option<Grant> {
+        let permissions: Box<[Box<str>]> =
+            self.permissions.iter().filter(|p| keep(p)).cloned().collect();
+        (!permissions.is_empty()).then(|| Grant { permissions, ..self.clone() })
+    }
+
     /// May be handed on, not used.
     pub fn is_give_only(&self) -> bool {
         self.give_only
@@ -130,6 +145,11 @@ pub fn check_pattern(pattern: &str) -> Result<(), PatternError> {
 /// Whether a pattern of permissions matches a permission.
 pub fn pattern_matches(pattern: &str, permission: &str) -> bool {
     permission_matches(pattern, permission)
+}
+
+/// Whether a pattern of resources matches a resource.
+pub fn resource_matches(pattern: &str, resource: &str) -> bool {
+    resource_covers(pattern, resource)
 }
 
 /// Checks the path of one resource: no pattern.

@@ -5,7 +5,8 @@
 use crate::grant::check_permission;
 
 /// First segments of what Keyledger asks for itself, or keeps for what it may ask for one day. Nobody registers them.
-pub const RESERVED: &[&str] = &["audit", "keyledger", "keys", "ledgers", "permissions", "roles"];
+pub const RESERVED: &[&str] =
+    &["audit", "keyledger", "keys", "ledgers", "owners", "permissions", "reviews", "roles"];
 /// Most prefixes of one ledger.
 pub const MAX_PREFIXES: usize = 100;
 /// Most permissions under one prefix.

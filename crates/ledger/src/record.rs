@@ -26,7 +26,9 @@ use crate::merkle::Hash;
 use crate::policy::Rotation;
 use crate::producer::Producer;
 use crate::restrict::{Restrictions, Used};
-use crate::state::{Key, Label, Owner, RegisteredPermissions, Revoked, Role, State, Version};
+use crate::state::{
+    Key, Label, Owner, RegisteredPermissions, Revoked, Role, State, Suspension, Version,
+};
 
 /// The columns of an entry that serve queries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -335,8 +337,12 @@ struct KeyRecord {
     until_first_use: bool,
     #[prost(message, optional, tag = "28")]
     imported: Option<ImportedRecord>,
-    #[prost(uint64, tag = "31")]
-    anomaly_suspended: u64,
+    /// It is suspended for not having been used.
+    #[prost(bool, tag = "29")]
+    idle: bool,
+    /// Since when it is accepted again, if it was suspended and isn't any more.
+    #[prost(int64, optional, tag = "30")]
+    resumed_us: Option<i64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -398,7 +404,12 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
         leaf_hash: key.leaf_hash.to_vec(),
         position: key.position,
         created_position: key.created_position,
-        suspended_us: key.suspended.map(Time::micros),
+        suspended_us: key.suspended().map(Time::micros),
+        idle: matches!(key.suspension, Suspension::Since { idle: true, .. }),
+        resumed_us: match key.suspension {
+            Suspension::Resumed(time) => Some(time.micros()),
+            Suspension::Never | Suspension::Since { .. } => None,
+        },
         restrictions: key.restrictions.as_ref().and_then(|r| r.to_body()),
         labels: key.labels.iter().map(Label::to_body).collect(),
         responsible: key.responsible.map_or(vec![], |r| r.to_vec()),
@@ -415,7 +426,6 @@ pub fn encode_key(key: &Key) -> Vec<u8> {
             in_window: u.in_window,
         }),
         imported: key.imported.as_deref().map(encode_imported),
-        anomaly_suspended: key.anomaly_suspended,
     }
     .encode_to_vec()
 }
@@ -488,7 +498,11 @@ pub fn decode_key(bytes: &[u8], intern: impl Fn(&str) -> Arc<str>) -> Option<Key
         leaf_hash: record.leaf_hash.try_into().ok()?,
         position: record.position,
         created_position: record.created_position,
-        suspended: record.suspended_us.map(Time),
+        suspension: match (record.suspended_us, record.resumed_us) {
+            (Some(since), _) => Suspension::Since { time: Time(since), idle: record.idle },
+            (None, Some(resumed)) => Suspension::Resumed(Time(resumed)),
+            (None, None) => Suspension::Never,
+        },
         restrictions: match Restrictions::from_body(record.restrictions.as_ref()).ok()? {
             r if r.is_empty() => None,
             r => Some(Box::new(r)),
@@ -500,7 +514,6 @@ pub fn decode_key(bytes: &[u8], intern: impl Fn(&str) -> Arc<str>) -> Option<Key
         },
         rotation_noted: record.rotation_noted,
         rotation_suspended: record.rotation_suspended,
-        anomaly_suspended: record.anomaly_suspended,
         until_first_use: record.until_first_use,
         used: record
             .used

@@ -119,12 +119,9 @@ pub struct Key {
     /// The newest version of whose age was noted, and that for which it was suspended; 0 for none.
     pub rotation_noted: u32,
     pub rotation_suspended: u32,
-    /// Position of the newest anomaly for which it was suspended; 0 for none.
-    pub anomaly_suspended: u64,
     /// The version before the newest ends as soon as the newest is used.
     pub until_first_use: bool,
-    /// Since when it is suspended, if it is.
-    pub suspended: Option<Time>,
+    pub suspension: Suspension,
     pub revoked: Option<Revoked>,
     /// `None` where nothing is restricted: most keys.
     pub restrictions: Option<Box<Restrictions>>,
@@ -149,6 +146,17 @@ pub struct Key {
     pub purpose_position: u64,
     /// Position of the entry in whose texts the name of the responsible person lies.
     pub responsible_position: u64,
+}
+
+/// Whether a key is suspended, or was. As large as a time that may be absent: there are very many keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Suspension {
+    #[default]
+    Never,
+    /// It is, since then; for not having been used, if `idle`.
+    Since { time: Time, idle: bool },
+    /// It was, and is accepted again since then.
+    Resumed(Time),
 }
 
 /// A name and a value by which people find keys.
@@ -268,8 +276,16 @@ impl Key {
         match (self.revoked, self.expires) {
             (Some(_), _) => KeyStatus::Revoked,
             (None, Some(end)) if end <= now => KeyStatus::Expired,
-            (None, _) if self.suspended.is_some() => KeyStatus::Suspended,
+            (None, _) if self.suspended().is_some() => KeyStatus::Suspended,
             (None, _) => KeyStatus::Active,
+        }
+    }
+
+    /// Since when it is suspended, if it is.
+    pub fn suspended(&self) -> Option<Time> {
+        match self.suspension {
+            Suspension::Since { time, .. } => Some(time),
+            Suspension::Never | Suspension::Resumed(_) => None,
         }
     }
 
@@ -306,6 +322,12 @@ impl State {
         self.next_position - self.next_page - self.next_event - self.counts.next_number
     }
 
+    /// Whether findings are to be counted, as the policy says.
+    pub fn digest_is_due(&self, now: Time) -> bool {
+        let interval = i64::from(self.policy.policy.digest_days) * DAY;
+        interval != 0 && self.digested.is_none_or(|last| last.plus_micros(interval) <= now)
+    }
+
     /// When the next thing is to be noted of a key.
     pub fn next_due(&self, key: &Key) -> Option<Time> {
         let end = key.next_end_note(&self.policy.policy.notice_days);
@@ -329,7 +351,7 @@ impl State {
     /// What is next to be noted of the age of a key's secret, and when. The strictest policy counts, of its own and its
     /// roles'; nothing is noted of a key that isn't accepted anyway.
     fn next_rotation_note(&self, key: &Key) -> Option<(Time, DueNote)> {
-        if key.revoked.is_some() || key.suspended.is_some() {
+        if key.revoked.is_some() || key.suspended().is_some() {
             return None;
         }
         let Version { number: version, created: made, .. } = *key.newest_version();
@@ -420,6 +442,8 @@ impl State {
             && self.permissions == other.permissions
             && self.producers == other.producers
             && self.anomalies == other.anomalies
+            && self.left == other.left
+            && self.digested == other.digested
             && self.registered == other.registered
     }
 }

@@ -9,6 +9,7 @@ pub use generated::*;
 pub use keyledger_ledger::body as entry;
 
 pub mod export;
+pub mod findings;
 pub mod json;
 pub mod methods;
 pub mod parse;

@@ -10,6 +10,7 @@ mod filters;
 mod import;
 mod ledgers;
 mod permissions;
+mod reviews;
 mod streams;
 
 use std::net::IpAddr;
@@ -48,6 +49,10 @@ pub use export::{ExportEvents, export_events};
 pub use filters::{KeyFilter, ListKeys, RevokeKeys, list_keys, revoke_keys};
 
 pub use permissions::{RegisterPermissions, register_permissions};
+pub use reviews::{
+    GetAccessReview, ListFindings, SetOwnerStatus, SignAccessReview, get_access_review,
+    list_findings, set_owner_status, sign_access_review,
+};
 pub use streams::{Begin, StreamEvents, stream_events};
 
 /// Most questions of one call.

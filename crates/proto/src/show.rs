@@ -71,7 +71,7 @@ pub fn key(ledger: &State, key: &Key, texts: &Texts, now: Time) -> crate::Key {
         restrictions: key.restrictions.as_ref().and_then(|r| r.to_body()),
         labels: key.labels.iter().map(|l| l.to_body()).collect(),
         responsible: texts.responsible.clone(),
-        suspend_time: key.suspended.map(timestamp),
+        suspend_time: key.suspended().map(timestamp),
         etag: key.etag(),
         uses_left: key
             .restrictions
@@ -81,6 +81,12 @@ pub fn key(ledger: &State, key: &Key, texts: &Texts, now: Time) -> crate::Key {
         rotation: key.rotation.as_deref().copied().map(rotation),
         rotation_due_time: ledger.rotation_due(key).map(timestamp),
         last_use_time: None,
+        owner_left_time: ledger.left.get(&key.owner).copied().map(timestamp),
+        responsible_left_time: key
+            .responsible
+            .and_then(|reference| ledger.left.get(&state::Owner::User(reference)))
+            .copied()
+            .map(timestamp),
     }
 }
 
@@ -332,6 +338,7 @@ fn change_event(position: u64, leaf_hash: &[u8], event: &Event, texts: &[Texts])
     let created = match kind {
         Some(Kind::KeyCreated(created)) => created.owner.as_ref().and_then(|o| o.owner.as_ref()),
         Some(Kind::KeyImported(key)) => key.owner.as_ref().and_then(|o| o.owner.as_ref()),
+        Some(Kind::OwnerStatusSet(status)) => status.owner.as_ref().and_then(|o| o.owner.as_ref()),
         _ => None,
     };
     let about = merged(texts);

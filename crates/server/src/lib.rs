@@ -14,6 +14,7 @@ pub mod serve;
 pub mod streams;
 pub mod telemetry;
 
+mod findings;
 mod grpc;
 mod last_uses;
 mod observer;

@@ -37,12 +37,13 @@ impl Owners {
 }
 
 fn print(screen: &Screen, owners: &[OwnerHoldings]) -> std::io::Result<()> {
-    let headers = ["OWNER", "KEYS", "FIRST TO END", "ROLES", "GRANTS"];
-    let mut list = List::new(screen, &headers, &[1, 2]);
+    let headers = ["OWNER", "LEFT", "KEYS", "FIRST TO END", "ROLES", "GRANTS"];
+    let mut list = List::new(screen, &headers, &[1, 2, 3]);
     for one in owners {
         let grants: Vec<String> = one.grants.iter().map(show_grant).collect();
         list.row(&[
             (&owner(one.owner.as_ref()), Tone::Plain),
+            (&one.left_time.as_ref().map_or(String::new(), show_second), Tone::Bad),
             (&one.keys.to_string(), Tone::Plain),
             (&one.next_expire_time.as_ref().map_or("never".into(), show_second), Tone::Plain),
             (&one.roles.join(", "), Tone::Plain),

@@ -9,7 +9,7 @@ use crate::imported::{self, Imported};
 use crate::policy::Rotation;
 use crate::restrict::{Restrictions, Used};
 use crate::roles;
-use crate::state::{Key, KeyStatus, Label, Owner, Revoked, State, Version};
+use crate::state::{Key, KeyStatus, Label, Owner, Revoked, State, Suspension, Version};
 
 pub(super) fn create_key(
     state: &mut State,
@@ -95,9 +95,8 @@ fn new_key(
         rotation: rotation(e.rotation.as_ref())?,
         rotation_noted: 0,
         rotation_suspended: 0,
-        anomaly_suspended: 0,
         until_first_use: false,
-        suspended: None,
+        suspension: Suspension::Never,
         revoked: None,
         restrictions: restrictions(e.restrictions.as_ref())?,
         used: None,
@@ -250,15 +249,12 @@ pub(super) fn suspend_key(
     if key.status(at.time) != KeyStatus::Active {
         return Err(ApplyError::KeyState);
     }
-    key.suspended = Some(at.time);
+    key.suspension = Suspension::Since { time: at.time, idle: e.idle_since_us != 0 };
     if e.overdue_version != 0 {
         if e.overdue_version != key.newest_version().number {
             return Err(ApplyError::Field("overdue_version"));
         }
         key.rotation_suspended = e.overdue_version;
-    }
-    if let Some(position) = e.anomaly_position {
-        key.anomaly_suspended = position;
     }
     state.put_key(key);
     Ok(())
@@ -273,7 +269,7 @@ pub(super) fn resume_key(
     if key.status(at.time) != KeyStatus::Suspended {
         return Err(ApplyError::KeyState);
     }
-    key.suspended = None;
+    key.suspension = Suspension::Resumed(at.time);
     state.put_key(key);
     Ok(())
 }

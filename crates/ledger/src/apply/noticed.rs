@@ -63,24 +63,6 @@ pub(super) fn end(state: &mut State, at: &At, e: &body::AnomalyEnded) -> Result<
     Ok(())
 }
 
-/// A key is suspended only for what goes on, only if that says so, and only once for it.
-pub(super) fn check_suspended(
-    state: &State,
-    at: &At,
-    e: &body::KeySuspended,
-) -> Result<(), ApplyError> {
-    let Some(position) = e.anomaly_position else { return Ok(()) };
-    by_keyledger(at)?;
-    let open = state.anomalies.at(position).map(|(_, open)| open);
-    let key = open.and_then(|open| state.to_suspend(open, at.time));
-    let link = e.link.as_ref().and_then(|link| KeyId::from_slice(&link.key_id));
-    let other_cause = e.overdue_version != 0 || e.idle_since_us != 0;
-    match key.is_some_and(|key| Some(key.id) == link) && !other_cause {
-        true => Ok(()),
-        false => Err(ApplyError::Field("anomaly_position")),
-    }
-}
-
 /// Whether there is such an anomaly is seen by whoever reads the entry that it names.
 pub(super) fn acknowledge(at: &At, e: &body::AnomalyAcknowledged) -> Result<(), ApplyError> {
     let verdict = AnomalyVerdict::try_from(e.verdict).ok();
@@ -136,7 +118,8 @@ pub(super) fn digest_findings(
     by_keyledger(at)?;
     let good = e.findings.len() <= MAX_FINDINGS
         && e.findings.is_sorted_by(|a, b| a.finding < b.finding)
-        && e.as_of_position <= at.position;
+        && e.as_of_position <= at.position
+        && state.digest_is_due(at.time);
     if !good {
         return Err(ApplyError::Field("findings"));
     }

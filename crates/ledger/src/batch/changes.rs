@@ -270,6 +270,7 @@ fn changed(state: &State, kind: &ChangeKind) -> Changed {
         | ChangeKind::SuspendKey { key_id }
         | ChangeKind::ResumeKey { key_id }
         | ChangeKind::NoteDue { key_id }
+        | ChangeKind::NoteIdle { key_id, .. }
         | ChangeKind::RevokeKey { key_id, .. } => key(key_id),
         ChangeKind::SuspendForAnomaly { position } => {
             let open = state.anomalies.at(*position).and_then(|(_, open)| open.key.as_ref());
@@ -291,7 +292,11 @@ fn changed(state: &State, kind: &ChangeKind) -> Changed {
         | ChangeKind::EndAnomaly { .. }
         | ChangeKind::AcknowledgeAnomaly { .. }
         | ChangeKind::CountCategories { .. }
+        | ChangeKind::NoteDelivery(_)
+        | ChangeKind::DigestFindings { .. }
         | ChangeKind::RegisterProducerKeys { .. }
+        | ChangeKind::SetOwnerStatus { .. }
+        | ChangeKind::SignReview(_)
         | ChangeKind::StartBounded { .. }
         | ChangeKind::EndBounded { .. }
         | ChangeKind::OpenLedger(_)

@@ -232,7 +232,7 @@ mod tests {
         event.reason = "a \"quoted\", text; with = signs".into();
         event.resource = "\",=cmd(),\"".into();
         let others = [sample::a_use(), sample::change(), sample::anomaly()];
-        let text = [header(), line(&event), others.each_ref().map(|e| line(e)).concat()];
+        let text = [header(), line(&event), others.each_ref().map(line).concat()];
         let records = parse(&String::from_utf8(text.concat()).unwrap());
         assert!(records.iter().all(|r| r.len() == COLUMNS.len()));
         let cell = |row: usize, name: &str| {

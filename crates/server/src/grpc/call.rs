@@ -238,6 +238,11 @@ impl CallContext {
         CallContext { call: Call { resource, ..again.call }, ..again }
     }
 
+    /// The same call, where it needs another permission besides the method's.
+    pub(crate) fn with_permission(self, permission: &'static str) -> CallContext {
+        CallContext { call: Call { permission, ..self.call }, ..self }
+    }
+
     /// Whether the caller holds a permission besides the method's.
     pub(crate) fn holds(&self, permission: &str, resource: &str) -> bool {
         let head = self.head();

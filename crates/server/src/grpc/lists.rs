@@ -366,13 +366,17 @@ pub(super) async fn list_owners(
     let texts = key_texts(&call, &firsts).await?;
     let owners = owners.values().zip(&texts);
     Ok(ListOwnersResponse {
-        owners: owners.map(|(keys, texts)| holdings(keys, texts)).collect(),
+        owners: owners.map(|(keys, texts)| holdings(&head.state, keys, texts)).collect(),
         next_page_token: next.unwrap_or_default(),
         position: Some(head.state.next_position),
     })
 }
 
-fn holdings(keys: &[Arc<Key>], texts: &keyledger_ledger::body::Texts) -> OwnerHoldings {
+fn holdings(
+    state: &State,
+    keys: &[Arc<Key>],
+    texts: &keyledger_ledger::body::Texts,
+) -> OwnerHoldings {
     let mut grants = vec![];
     let mut roles: Vec<String> = vec![];
     for key in keys {
@@ -391,5 +395,6 @@ fn holdings(keys: &[Arc<Key>], texts: &keyledger_ledger::body::Texts) -> OwnerHo
         grants,
         roles,
         next_expire_time: keys.iter().filter_map(|k| k.expires).min().map(show::timestamp),
+        left_time: state.left.get(&keys[0].owner).copied().map(show::timestamp),
     }
 }

@@ -12,6 +12,7 @@
 //! - `forwarders`: how far the server's own sending has come.
 //! - `status`: failures as statuses.
 
+mod access_review;
 mod anomalies;
 mod audit;
 mod call;
@@ -22,6 +23,7 @@ mod counts;
 mod deadline;
 mod events;
 mod export;
+mod findings;
 mod follow;
 mod forwarders;
 mod gate;
@@ -37,6 +39,7 @@ mod permissions;
 mod producers;
 mod record;
 mod replies;
+mod reviews;
 mod roles;
 mod routes;
 mod status;

@@ -10,8 +10,9 @@ use keyledger_proto::{GetEventRequest, VerifyKeyRequest, WatchKeysRequest};
 use super::gate::Recorded::{Before, Change, Verdict};
 use super::gate::{Route, exchanging, opening, reading, streaming, unary};
 use super::{
-    anomalies, audit, checks, count_events, counts, export, forwarders, import, keys, ledgers,
-    list_events, lists, permissions, producers, record, roles, stream, watch,
+    access_review, anomalies, audit, checks, count_events, counts, export, findings, forwarders,
+    import, keys, ledgers, list_events, lists, permissions, producers, record, reviews, roles,
+    stream, watch,
 };
 
 type Checked<T> = Result<T, Vec<Violation>>;
@@ -56,6 +57,19 @@ fn table() -> Vec<(&'static str, Route)> {
             unary(Before, |r: keyledger_proto::LookupKeyRequest| Ok(r), checks::lookup_key),
         ),
         ("KeyService/WhoHasAccess", unary(Before, parse::who_has_access, lists::who_has_access)),
+        (
+            "KeyService/SetOwnerStatus",
+            unary(Change, parse::set_owner_status, reviews::set_owner_status),
+        ),
+        ("KeyService/ListFindings", unary(Before, parse::list_findings, findings::list_findings)),
+        (
+            "KeyService/GetAccessReview",
+            streaming(Before, parse::get_access_review, access_review::get_access_review),
+        ),
+        (
+            "KeyService/SignAccessReview",
+            unary(Change, parse::sign_access_review, reviews::sign_access_review),
+        ),
         (
             "KeyService/ListPermissions",
             unary(

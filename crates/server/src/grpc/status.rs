@@ -28,6 +28,7 @@ pub(crate) enum Failure {
     RightsChanged,
     EventNotFound,
     AnomalyNotFound,
+    OwnerNotFound,
     Sequencer(SequencerError),
     Deadline {
         changing: bool,
@@ -131,6 +132,12 @@ impl From<Failure> for Status {
                 Code::FailedPrecondition,
                 R::RightsChanged,
                 "what this key may read has changed since the export began: begin again",
+                [],
+            ),
+            Failure::OwnerNotFound => status(
+                Code::NotFound,
+                R::OwnerNotFound,
+                "no key is, or was, theirs, and none names them as responsible",
                 [],
             ),
             Failure::EventNotFound => {
@@ -316,6 +323,15 @@ fn refused(refusal: Refusal) -> Status {
             R::LedgerLimit,
             &format!("the ledger holds as many {what} as it may: {most}"),
             [("limit", what.into()), ("most", most.to_string())],
+        ),
+        Refusal::OwnerStatus { left } => status(
+            Code::FailedPrecondition,
+            R::OwnerStatus,
+            match left {
+                true => "the owner is marked as having left already",
+                false => "the owner is not marked as having left",
+            },
+            [],
         ),
         Refusal::LedgerNotFound => {
             status(Code::NotFound, R::LedgerNotFound, "no such ledger, or not for this key", [])

@@ -22,6 +22,8 @@ pub(crate) enum Which {
     Counts,
     /// Events of other services, of a category.
     OfCategory(String),
+    /// Reviews that were signed off.
+    SignOffs,
     /// Of a trace; pages have none.
     OfTrace([u8; 16]),
     /// Called by a key.
@@ -46,6 +48,10 @@ pub(crate) async fn of(
         Which::Pages => ("kind = 23", "position"),
         Which::Changes => ("kind NOT IN (23, 39, 40)", "position"),
         Which::Counts => ("kind = 40", "position"),
+        // Found among the few changes that are about no key.
+        Which::SignOffs => {
+            ("kind = 46 AND key_id IS NULL AND kind NOT IN (23, 39, 40)", "position")
+        }
         Which::OfCategory(_) => ("category = $5", "position"),
         Which::OfTrace(_) => ("trace_id = $5", "position"),
         Which::CalledBy(_) => ("caller_key_id = $5", "position"),
@@ -61,7 +67,7 @@ pub(crate) async fn of(
     let mut params: Vec<&(dyn ToSql + Sync)> = vec![&ledger_id, &start, &end, &limit];
     let (category, trace, key): (&str, &[u8], Uuid);
     match which {
-        Which::NoPages | Which::Pages | Which::Changes | Which::Counts => {}
+        Which::NoPages | Which::Pages | Which::Changes | Which::Counts | Which::SignOffs => {}
         Which::OfCategory(of) => {
             category = of;
             params.push(&category);

@@ -92,8 +92,28 @@ pub(crate) async fn of_meters(
     Ok(usage)
 }
 
-/// How some meters were used before, with success: in each hour from `since_hour` on, from which networks since when, first and last. A meter that was never
-/// used has no history. Read from daily rows alone, as far as the observer has come.
+/// The usage of each of some meters from a day on, as far as the observer has come.
+pub(crate) async fn of_each_meter(
+    client: &Client,
+    ledger_id: Uuid,
+    meters: &[Meter],
+    since_hour: i64,
+) -> Result<HashMap<Meter, Usage>, StoreError> {
+    let sql = "/* usage::of_each_meter */ SELECT meter, hours, start_hour, counts FROM usage_counts
+        WHERE ledger_id = $1 AND meter = ANY($2) AND hours = 24 AND start_hour >= $3";
+    let meters: Vec<Uuid> = meters.iter().map(uuid).collect();
+    let since = Span::Day.start(since_hour);
+    let params: [&(dyn ToSql + Sync); 3] = [&ledger_id, &meters, &since];
+    let rows = client.query(&client.prepare_cached(sql).await?, &params).await?;
+    let mut usage: HashMap<Meter, Usage> = HashMap::new();
+    for row in &rows {
+        usage.entry(slot(row).0).or_default().merge(&unpack(row)?);
+    }
+    Ok(usage)
+}
+
+/// How some meters were used before, with success: in each hour from `since_hour` on, from which networks since when, first and
+/// last. A meter that was never used has no history. Read from daily rows alone, as far as the observer has come.
 pub(crate) async fn histories(
     client: &Client,
     ledger_id: Uuid,
