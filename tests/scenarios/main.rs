@@ -58,6 +58,7 @@ mod tail;
 mod tampering;
 mod tidy;
 mod together;
+mod usage;
 mod watch_keys;
 mod watched;
 mod world;

@@ -136,6 +136,11 @@ pub(crate) fn anomaly_verdicts() -> impl TypedValueParser<Value = i32> {
     names_of("keyledger.entry.v1.AnomalyVerdict")
 }
 
+/// Over how long uses are counted together: `hour` and `day`.
+pub(crate) fn usage_intervals() -> impl TypedValueParser<Value = i32> {
+    names_of("keyledger.v1.UsageInterval")
+}
+
 /// The verdicts: `allow` and `deny`.
 pub(crate) fn decisions() -> impl TypedValueParser<Value = i32> {
     names_of("keyledger.entry.v1.Decision")

@@ -1,6 +1,7 @@
 //! To the wire: values of the core become replies.
 
 mod anomalies;
+mod usage;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,7 @@ use crate::{
 
 use anomalies::anomaly_event;
 pub use anomalies::{acknowledgement, raised_anomaly};
+pub use usage::{network, usage};
 
 pub fn timestamp(time: Time) -> prost_types::Timestamp {
     let micros = time.micros();
