@@ -1,7 +1,6 @@
 //! Anomalies: unusual use that was noticed, and is still going on. What they were is for ever in their entries; the state holds
 //! only what is needed so that each is raised once, whatever the number of replicas that look.
 
-use core::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -119,18 +118,6 @@ pub struct Observation {
     pub count: u32,
 }
 
-/// A network as people write it, such as `192.0.2.0/24`; empty if it isn't known.
-pub fn network_text(network: &Network) -> String {
-    match *network {
-        [4, a, b, c, ..] => format!("{}/24", Ipv4Addr::new(a, b, c, 0)),
-        [6, a, b, c, d, e, f] => {
-            let part = |high, low| u16::from_be_bytes([high, low]);
-            format!("{}/48", Ipv6Addr::new(part(a, b), part(c, d), part(e, f), 0, 0, 0, 0, 0))
-        }
-        _ => String::new(),
-    }
-}
-
 /// Where a call came from, out of its sealed texts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
@@ -208,24 +195,5 @@ impl From<&Owner> for OwnerKind {
             Owner::User(reference) => OwnerKind::UserRef(reference.to_vec()),
             Owner::Service(name) => OwnerKind::Service(name.to_string()),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::refusals::network_of;
-
-    #[test]
-    fn a_network_is_written_as_people_write_it() {
-        for (address, network) in [
-            ("192.0.2.77", "192.0.2.0/24"),
-            ("::ffff:192.0.2.77", "192.0.2.0/24"),
-            ("2001:db8:1:2::3", "2001:db8:1::/48"),
-        ] {
-            let of = network_of(Some(address.parse().unwrap()));
-            assert_eq!(network_text(&of), network);
-        }
-        assert_eq!(network_text(&network_of(None)), "");
     }
 }

@@ -38,8 +38,8 @@ use crate::sequencer::Ledger;
 use crate::store::{StoreError, entries, event_index};
 pub(crate) use first_keys::FirstKeys;
 pub(crate) use index::count_entry;
-use notice::Noticing;
 pub(crate) use newest::usage_of;
+use notice::Noticing;
 use seen::Seen;
 use usage::Rows;
 

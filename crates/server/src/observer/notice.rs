@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use deadpool_postgres::Client;
-use keyledger_ledger::anomaly::{Observation, Subject, network_text};
+use keyledger_ledger::anomaly::{Observation, Subject};
 use keyledger_ledger::body::{Event, MonitoringRule, SealedColumn, Texts, decode_canonical};
 use keyledger_ledger::command::{Answer, Change, ChangeKind, Refusal};
 use keyledger_ledger::id::Time;
@@ -13,6 +13,7 @@ use keyledger_ledger::state::{Key, Owner, State};
 use keyledger_ledger::text::Sealed;
 use keyledger_ledger::usage::hour_of;
 use keyledger_ledger::verify::Opening;
+use keyledger_proto::show;
 use prost::Message;
 
 use super::histories::histories;
@@ -208,7 +209,7 @@ impl<'a> Noticing<'a> {
             }
             _ => String::new(),
         };
-        let peer_address = raise.network.as_ref().map(network_text).unwrap_or_default();
+        let peer_address = raise.network.map(show::network).unwrap_or_default();
         let texts = Texts { peer_address, owner, ..Texts::default() };
         if texts == Texts::default() {
             return Ok(vec![]);
