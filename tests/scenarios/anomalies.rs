@@ -330,6 +330,75 @@ fn a_key_is_suspended_once_for_what_it_did_and_whoever_resumes_it_is_not_contrad
 }
 
 #[test]
+fn a_key_is_suspended_by_whoever_is_left_when_a_server_is_killed_between_noticing_and_suspending() {
+    scenario(async |d| {
+        let a = d.replica().await;
+        let admin = a.admin();
+        respond(&admin, AnomalyResponse::Suspend).await;
+        let (key_id, token) = reader(&admin, "curious", "error").await;
+        let superuser = d.superuser().await;
+        let refuse = "CREATE FUNCTION not_now() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN IF NEW.kind = 25 THEN RAISE EXCEPTION 'not now'; END IF; RETURN NEW; END $$;
+            CREATE TRIGGER not_now BEFORE INSERT ON entries FOR EACH ROW EXECUTE FUNCTION not_now()";
+        superuser.batch_execute(refuse).await.unwrap();
+        let mut watched = watch(&admin).await;
+        pry(&a.caller(&token), "security/login").await;
+        assert_eq!(next_change(&mut watched).await.r#type, "anomaly.raised");
+        assert_eq!(state_of(&admin, &key_id).await, KeyState::Active);
+        a.kill().await;
+        superuser.batch_execute("DROP TRIGGER not_now ON entries").await.unwrap();
+        // Nobody asks: it looks by itself.
+        let b = d.replica().await;
+        let mut changes =
+            b.admin().stream(WatchKeysRequest { from_position: Some(0) }).await.unwrap();
+        let is_it = |c: &KeyChange| c.r#type == "key.suspended" && c.key_id == key_id;
+        while let Some(reply) = changes.message().await.unwrap() {
+            if reply.change.as_ref().is_some_and(is_it) {
+                break;
+            }
+        }
+        assert_eq!(state_of(&b.admin(), &key_id).await, KeyState::Suspended);
+        assert_eq!((raised(d).await.len(), suspended(d).await), (1, 1));
+        assert_eq!(list(&b.admin(), of_key(&key_id)).await.len(), 1);
+    });
+}
+
+#[test]
+fn what_no_key_alone_does_is_noticed_of_its_owner_whose_name_lies_sealed() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let admin = replica.admin();
+        let mut number = 0;
+        for _ in 0..3 {
+            let key = admin.call(user_key("mallory@example.com")).await.unwrap();
+            for _ in 0..4 {
+                number += 1;
+                let resource = format!("invoices/{number}");
+                let permission = "invoices.read".into();
+                let asked = VerifyKeyRequest { permission, resource, ..check(&key.token) };
+                let verdict = admin.call(asked).await.unwrap();
+                assert_eq!(verdict.reason(), DecisionReason::NoGrant);
+            }
+        }
+        let [anomaly] = all(&admin).await.try_into().unwrap();
+        assert_eq!((anomaly.rule(), anomaly.occurrences), (MonitoringRule::Forbidden, 12));
+        let mallory = Owner { owner: Some(owner::Owner::User("mallory@example.com".into())) };
+        assert_eq!(anomaly.subject.unwrap().subject, Some(Subject::Owner(mallory.clone())));
+        assert_eq!(anomaly.key_id, "");
+        let filter = EventFilter { owner: Some(mallory), ..Default::default() };
+        let of_owner = ListEventsRequest {
+            category: "keyledger/anomaly".into(),
+            filter: Some(filter),
+            ..Default::default()
+        };
+        assert_eq!(admin.call(of_owner).await.unwrap().events.len(), 1);
+        for event in raised(d).await {
+            assert!(!format!("{event:?}").contains("mallory"), "{event:?}");
+        }
+    });
+}
+
+#[test]
 fn a_rule_that_is_off_notices_nothing_and_a_secret_that_was_rotated_away_is_noticed() {
     scenario(async |d| {
         let replica = d.replica().await;

@@ -1,7 +1,7 @@
 //! What was noticed is raised once and ended once, whatever the number of replicas that look and wherever they begin again; and
 //! a key is suspended for it once. The core alone, without a server.
 
-use keyledger_ledger::anomaly::Subject;
+use keyledger_ledger::anomaly::{AnomalyChange, Subject};
 use keyledger_ledger::batch::NewEntry;
 use keyledger_ledger::body::{AnomalyResponse, AnomalyVerdict, Kind, MonitoringRule, RuleSetting};
 use keyledger_ledger::command::{Answer, ChangeKind, Expiry, Refusal, SECOND, UpdatePolicy};
@@ -68,10 +68,20 @@ fn steps(world: &World, picks: &[(u8, u64)]) -> Vec<ChangeKind> {
         at = at.plus_micros(SECOND);
         *open = !*open;
         match *open {
-            true => ChangeKind::RaiseAnomaly(Box::new(raise(peer(*number), observed, at))),
+            true => ChangeKind::Anomaly(AnomalyChange::Raise(Box::new(raise(
+                peer(*number),
+                observed,
+                at,
+            )))),
             false => {
                 let (rule, subject) = (RULE, peer(*number));
-                ChangeKind::EndAnomaly { rule, subject, observed, last: at, occurrences: 30 }
+                ChangeKind::Anomaly(AnomalyChange::End {
+                    rule,
+                    subject,
+                    observed,
+                    last: at,
+                    occurrences: 30,
+                })
             }
         }
     };
@@ -88,8 +98,8 @@ fn told(entry: &NewEntry) -> Option<(bool, i64)> {
 
 fn asked(step: &ChangeKind) -> (bool, i64) {
     match step {
-        ChangeKind::RaiseAnomaly(raise) => (true, raise.last.micros()),
-        ChangeKind::EndAnomaly { last, .. } => (false, last.micros()),
+        ChangeKind::Anomaly(AnomalyChange::Raise(raise)) => (true, raise.last.micros()),
+        ChangeKind::Anomaly(AnomalyChange::End { last, .. }) => (false, last.micros()),
         other => panic!("{other:?} is no step"),
     }
 }
@@ -174,17 +184,21 @@ fn forbidden(world: &World, key: Option<KeyId>) -> ChangeKind {
     let subject = key.map_or(peer(1), Subject::Key);
     let observed = world.head.state.next_position - 1;
     let raise = raise(subject, observed, world.now);
-    ChangeKind::RaiseAnomaly(Box::new(Raise { rule: MonitoringRule::Forbidden, key, ..raise }))
+    ChangeKind::Anomaly(AnomalyChange::Raise(Box::new(Raise {
+        rule: MonitoringRule::Forbidden,
+        key,
+        ..raise
+    })))
 }
 
 fn end(world: &World, key: KeyId) -> ChangeKind {
-    ChangeKind::EndAnomaly {
+    ChangeKind::Anomaly(AnomalyChange::End {
         rule: MonitoringRule::Forbidden,
         subject: Subject::Key(key),
         observed: world.head.state.next_position,
         last: world.now,
         occurrences: 30,
-    }
+    })
 }
 
 #[test]
@@ -197,17 +211,20 @@ fn a_key_is_suspended_once_for_each_anomaly_and_stays_resumed() {
         assert!(!does(&mut world, raised), "it goes on already");
         let position = world.entries.last().unwrap().position;
         assert_eq!(status(&world), KeyStatus::Active);
-        assert!(does(&mut world, ChangeKind::SuspendForAnomaly { position }));
+        assert!(does(&mut world, ChangeKind::Anomaly(AnomalyChange::Suspend { position })));
         assert_eq!(status(&world), KeyStatus::Suspended);
-        assert!(!does(&mut world, ChangeKind::SuspendForAnomaly { position }));
+        assert!(!does(&mut world, ChangeKind::Anomaly(AnomalyChange::Suspend { position })));
         assert!(does(&mut world, ChangeKind::ResumeKey { key_id: key }));
-        assert!(!does(&mut world, ChangeKind::SuspendForAnomaly { position }));
+        assert!(!does(&mut world, ChangeKind::Anomaly(AnomalyChange::Suspend { position })));
         let row = encode_key(&world.head.state.keys[&key]);
         let read = decode_key(&row, |name| name.into());
         assert_eq!(read.as_ref(), Some(&*world.head.state.keys[&key]));
         let ended = end(&world, key);
         assert!(does(&mut world, ended));
-        assert!(!does(&mut world, ChangeKind::SuspendForAnomaly { position }), "it is over");
+        assert!(
+            !does(&mut world, ChangeKind::Anomaly(AnomalyChange::Suspend { position })),
+            "it is over"
+        );
     }
     check_entries(&world);
 }
@@ -241,7 +258,10 @@ fn what_no_rule_is_to_notice_is_not_raised_and_what_is_over_may_be_looked_at() {
     let raised = forbidden(&world, Some(key));
     assert!(!does(&mut world, raised));
     for verdict in [AnomalyVerdict::Unclear, AnomalyVerdict::Misuse] {
-        assert!(does(&mut world, ChangeKind::AcknowledgeAnomaly { position, verdict }));
+        assert!(does(
+            &mut world,
+            ChangeKind::Anomaly(AnomalyChange::Acknowledge { position, verdict })
+        ));
     }
     check_entries(&world);
 }

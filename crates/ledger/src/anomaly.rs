@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::body::{self, AnomalyResponse, MonitoringRule, OwnerKind, SubjectKind};
+use crate::body::{self, AnomalyResponse, AnomalyVerdict, MonitoringRule, OwnerKind, SubjectKind};
 use crate::id::{KeyId, Time};
+use crate::monitor::Raise;
 use crate::refusals::Network;
 use crate::state::{Key, KeyStatus, Owner, State, Suspension};
 
@@ -46,6 +47,19 @@ pub struct Anomalies {
     pub observed: u64,
 }
 
+/// What becomes of unusual use. All but the last is Keyledger's own.
+#[derive(Clone, Debug)]
+pub enum AnomalyChange {
+    /// It was noticed.
+    Raise(Box<Raise>),
+    /// It is over, as of what stands before the position `observed`.
+    End { rule: MonitoringRule, subject: Subject, observed: u64, last: Time, occurrences: u64 },
+    /// Suspends the key of one whose response says so.
+    Suspend { position: u64 },
+    /// Somebody looked at it. Whether something was raised at this position has been checked before.
+    Acknowledge { position: u64, verdict: AnomalyVerdict },
+}
+
 impl Anomalies {
     /// The one that was raised at a position, if it goes on.
     pub fn at(&self, position: u64) -> Option<(&(MonitoringRule, Subject), &OpenAnomaly)> {
@@ -70,6 +84,17 @@ impl State {
             && key.status(now) == KeyStatus::Active
             && !resumed;
         due.then_some(key)
+    }
+}
+
+/// Whose use an entry calls unusual, if that is all keys of an owner together.
+pub fn owner_of(kind: &body::Kind) -> Option<Owner> {
+    match kind {
+        body::Kind::AnomalyRaised(e) => match Subject::from_body(e.subject.as_ref()?)? {
+            Subject::Owner(owner) => Some(owner),
+            Subject::Key(_) | Subject::Peer(_) => None,
+        },
+        _ => None,
     }
 }
 

@@ -6,16 +6,13 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use crate::anomaly::Subject;
-use crate::body::{
-    AnomalyVerdict, DecisionReason, EventRecorded, FindingCount, MonitoringRule, RevocationKind,
-};
+use crate::anomaly::AnomalyChange;
+use crate::body::{DecisionReason, EventRecorded, FindingCount, RevocationKind};
 use crate::bounded::BoundedUse;
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time, Trace};
 use crate::imported::NewImport;
 use crate::judge::Credential;
-use crate::monitor::Raise;
 use crate::page::UseSalt;
 use crate::policy::{CurrentPolicy, Policy, Rotation};
 use crate::restrict::{RestrictionChange, Restrictions};
@@ -158,25 +155,8 @@ pub enum ChangeKind {
     NoteDue {
         key_id: KeyId,
     },
-    /// Keyledger itself: unusual use was noticed.
-    RaiseAnomaly(Box<Raise>),
-    /// Keyledger itself: what was unusual is over, as of what stands before the position `observed`.
-    EndAnomaly {
-        rule: MonitoringRule,
-        subject: Subject,
-        observed: u64,
-        last: Time,
-        occurrences: u64,
-    },
-    /// Keyledger itself: suspends the key of an anomaly whose response says so.
-    SuspendForAnomaly {
-        position: u64,
-    },
-    /// Somebody looked at what was noticed. Whether something was, at this position, has been checked before.
-    AcknowledgeAnomaly {
-        position: u64,
-        verdict: AnomalyVerdict,
-    },
+    /// What becomes of unusual use.
+    Anomaly(AnomalyChange),
     /// Keyledger itself: suspends or revokes a key that was not used since a time, as the policy asks.
     NoteIdle {
         key_id: KeyId,

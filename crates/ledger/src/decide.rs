@@ -91,16 +91,7 @@ pub fn decide(
         ChangeKind::RevokeKey { key_id, kind } => revoke_key(state, *key_id, *kind).map(only),
         ChangeKind::UpdateKey(c) => update_key(state, by, c, now).map(only),
         ChangeKind::SuspendKey { key_id } => suspend_key(state, *key_id, now).map(only),
-        ChangeKind::RaiseAnomaly(raise) => anomalies::raise(state, raise, now).map(only),
-        ChangeKind::EndAnomaly { rule, subject, observed, last, occurrences } => {
-            anomalies::end(state, (*rule, subject), *observed, (*last, *occurrences)).map(only)
-        }
-        ChangeKind::SuspendForAnomaly { position } => {
-            anomalies::suspend(state, *position, now).map(only)
-        }
-        ChangeKind::AcknowledgeAnomaly { position, verdict } => {
-            anomalies::acknowledge(state, *position, *verdict).map(only)
-        }
+        ChangeKind::Anomaly(change) => anomalies::decide(state, change, now).map(only),
         ChangeKind::NoteDue { key_id } => note_due(state, *key_id, now).map(only),
         ChangeKind::NoteIdle { key_id, idle_since } => {
             idle::decide(state, *key_id, *idle_since, now).map(only)

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
+use crate::anomaly;
 use crate::body::{ActorKind, Event, Kind, Outcome, Severity, Use};
 use crate::category::{self, ANOMALY};
 use crate::id::KeyId;
@@ -119,10 +120,14 @@ pub fn of_entry(event: &Event, owner_of: impl Fn(KeyId) -> Option<Owner>) -> BTr
     let caller = event.caller.as_ref().and_then(|c| KeyId::from_slice(&c.key_id));
     let unusual = event.kind.as_ref().and_then(Kind::key_of_anomaly);
     let owners = [about, caller, unusual].into_iter().flatten().filter_map(owner_of);
+    let owners = owners.chain(event.kind.as_ref().and_then(anomaly::owner_of));
     let mut terms: BTreeSet<Term> = owners.map(|owner| Term::owner(&owner)).collect();
     terms.extend(unusual.map(Term::anomaly_of));
     if category::of_entry(event) == ANOMALY {
         terms.extend(caller.map(|id| Term::caller(ANOMALY, id)));
+    }
+    if let Some(Kind::AnomalyRaised(raised)) = &event.kind {
+        terms.extend(folders(&raised.resource).map(Term::folder));
     }
     if let Some(Kind::EventRecorded(recorded)) = &event.kind {
         let category = recorded.category.as_str();

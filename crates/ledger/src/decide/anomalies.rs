@@ -1,15 +1,26 @@
 //! Unusual use: raised, ended and answered once, whatever the number of replicas that notice it; and looked at by people.
 
 use super::next_link;
-use crate::anomaly::{OpenAnomaly, Subject};
+use crate::anomaly::{AnomalyChange, OpenAnomaly, Subject};
 use crate::body::{self, AnomalyResponse, AnomalyVerdict, Kind, MonitoringRule};
 use crate::command::Refusal;
 use crate::id::Time;
 use crate::monitor::Raise;
 use crate::state::State;
 
+pub(super) fn decide(state: &State, change: &AnomalyChange, now: Time) -> Result<Kind, Refusal> {
+    match change {
+        AnomalyChange::Raise(noticed) => raise(state, noticed, now),
+        AnomalyChange::End { rule, subject, observed, last, occurrences } => {
+            end(state, (*rule, subject), *observed, (*last, *occurrences))
+        }
+        AnomalyChange::Suspend { position } => suspend(state, *position, now),
+        AnomalyChange::Acknowledge { position, verdict } => acknowledge(state, *position, *verdict),
+    }
+}
+
 /// Whoever looks again at what was looked at raises nothing.
-pub(super) fn raise(state: &State, raise: &Raise, now: Time) -> Result<Kind, Refusal> {
+fn raise(state: &State, raise: &Raise, now: Time) -> Result<Kind, Refusal> {
     let response = match response_to(state, raise.rule) {
         AnomalyResponse::Off => return Err(Refusal::AlreadyDone),
         // Only a key can be suspended.
@@ -36,7 +47,7 @@ pub(super) fn raise(state: &State, raise: &Raise, now: Time) -> Result<Kind, Ref
 }
 
 /// What was over when the one that goes on was noticed is another one, which somebody has ended already.
-pub(super) fn end(
+fn end(
     state: &State,
     (rule, subject): (MonitoringRule, &Subject),
     observed: u64,
@@ -55,7 +66,7 @@ pub(super) fn end(
     }))
 }
 
-pub(super) fn suspend(state: &State, position: u64, now: Time) -> Result<Kind, Refusal> {
+fn suspend(state: &State, position: u64, now: Time) -> Result<Kind, Refusal> {
     let open = state.anomalies.at(position).map(|(_, open)| open);
     let key = open.and_then(|open| state.to_suspend(open, now)).ok_or(Refusal::AlreadyDone)?;
     Ok(Kind::KeySuspended(body::KeySuspended {
@@ -65,11 +76,7 @@ pub(super) fn suspend(state: &State, position: u64, now: Time) -> Result<Kind, R
     }))
 }
 
-pub(super) fn acknowledge(
-    state: &State,
-    position: u64,
-    verdict: AnomalyVerdict,
-) -> Result<Kind, Refusal> {
+fn acknowledge(state: &State, position: u64, verdict: AnomalyVerdict) -> Result<Kind, Refusal> {
     if position >= state.next_position || verdict == AnomalyVerdict::Unspecified {
         return Err(Refusal::Internal);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use keyledger_ledger::anomaly::AnomalyChange;
 use keyledger_ledger::body::{AnomalyRaised, DecisionReason, Event, Kind, Texts};
 use keyledger_ledger::category::ANOMALY;
 use keyledger_ledger::command::ChangeKind;
@@ -276,7 +277,10 @@ pub(super) async fn acknowledge_anomaly(
     }
     let texts = Texts { reason: r.common.reason.clone(), ..Texts::default() };
     let sealed = call.seal(About::Nobody, &texts).await?;
-    let kind = ChangeKind::AcknowledgeAnomaly { position: r.position, verdict: r.verdict };
+    let kind = ChangeKind::Anomaly(AnomalyChange::Acknowledge {
+        position: r.position,
+        verdict: r.verdict,
+    });
     let position = match call.change(kind, sealed, &r.common).await? {
         Outcome::Done { position, .. } | Outcome::Replayed { position } => Some(position),
         Outcome::Validated { .. } | Outcome::Seen => None,

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use keyledger_ledger::anomaly;
 use keyledger_ledger::body::{
     ActorKind, Event, Kind, SealedColumn, Texts, UsePage, decode_canonical,
 };
@@ -150,8 +151,10 @@ impl Selection {
         let said = said.and_then(|a| a.actor.as_ref());
         let unusual = || event.kind.as_ref().and_then(Kind::key_of_anomaly);
         let about = entry.columns.key_id.or_else(unusual);
+        let owner = || event.kind.as_ref().and_then(anomaly::owner_of);
+        let of_owner = self.key_id.is_none() && who.owner.is_some() && who.owner == owner();
         self.filter.may_match_entry(event)
-            && self.wants_keys(viewer, who, [about, entry.columns.caller_key_id])
+            && (of_owner || self.wants_keys(viewer, who, [about, entry.columns.caller_key_id]))
             && who.actor.as_ref().is_none_or(|actor| said == Some(actor))
     }
 

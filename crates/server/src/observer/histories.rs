@@ -13,7 +13,7 @@ use crate::store::StoreError;
 use crate::store::usage;
 
 /// Most subjects that are asked for at once.
-const AT_ONCE: usize = 1_000;
+const AT_ONCE: usize = 100;
 
 /// How each subject was used: hour by hour from `since_hour` on (hours since 1970), from which networks, first and last. One that was
 /// never used, and whoever calls without a key that is known, has an empty history.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use deadpool_postgres::Client;
-use keyledger_ledger::anomaly::{Observation, Subject};
+use keyledger_ledger::anomaly::{AnomalyChange, Observation, Subject};
 use keyledger_ledger::body::{Event, MonitoringRule, SealedColumn, Texts, decode_canonical};
 use keyledger_ledger::command::{Answer, Change, ChangeKind, Refusal};
 use keyledger_ledger::id::Time;
@@ -157,12 +157,12 @@ impl<'a> Noticing<'a> {
             match step {
                 Step::Raise(raise) => {
                     let texts = self.texts(&raise).await?;
-                    let raise = ChangeKind::RaiseAnomaly(Box::new(raise));
+                    let raise = AnomalyChange::Raise(Box::new(raise));
                     done(self.ledger, raise, texts).await?;
                     suspend(self.ledger).await?;
                 }
                 Step::End { rule, subject, last, occurrences } => {
-                    let end = ChangeKind::EndAnomaly { rule, subject, observed, last, occurrences };
+                    let end = AnomalyChange::End { rule, subject, observed, last, occurrences };
                     done(self.ledger, end, vec![]).await?;
                 }
             }
@@ -176,7 +176,7 @@ impl<'a> Noticing<'a> {
         for ((rule, subject), open) in &state.anomalies.open {
             let which = (*rule, subject.clone());
             if open.observed < from && !self.before.contains_key(&which) {
-                let end = ChangeKind::EndAnomaly {
+                let end = AnomalyChange::End {
                     rule: *rule,
                     subject: subject.clone(),
                     observed: from,
@@ -264,18 +264,22 @@ pub(super) async fn suspend(ledger: &Ledger) -> Result<(), StoreError> {
     let now = own_clock().max(state.newest_time);
     let due = state.anomalies.open.values().filter(|open| state.to_suspend(open, now).is_some());
     for position in due.map(|open| open.position) {
-        done(ledger, ChangeKind::SuspendForAnomaly { position }, vec![]).await?;
+        done(ledger, AnomalyChange::Suspend { position }, vec![]).await?;
     }
     Ok(())
 }
 
 /// Whether it is done now, or was done before, is the same. Only what isn't durable stops the pass.
-async fn done(ledger: &Ledger, kind: ChangeKind, texts: Vec<Sealed>) -> Result<(), StoreError> {
-    let answer =
-        by_itself(ledger, Change::new(kind, texts)).await.map_err(|error| match error {
-            SequencerError::OutcomeUnknown(text) => StoreError::OutcomeUnknown(text),
-            other => StoreError::Unavailable(other.to_string()),
-        })?;
+async fn done(
+    ledger: &Ledger,
+    change: AnomalyChange,
+    texts: Vec<Sealed>,
+) -> Result<(), StoreError> {
+    let change = Change::new(ChangeKind::Anomaly(change), texts);
+    let answer = by_itself(ledger, change).await.map_err(|error| match error {
+        SequencerError::OutcomeUnknown(text) => StoreError::OutcomeUnknown(text),
+        other => StoreError::Unavailable(other.to_string()),
+    })?;
     match answer {
         Answer::Changed { .. } | Answer::Refused { refusal: Refusal::AlreadyDone } => {}
         other => tracing::error!(?other, "what was noticed could not be written"),
