@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use keyledger_ledger::anomaly::AnomalyChange;
+use keyledger_ledger::anomaly;
 use keyledger_ledger::body::{AnomalyRaised, DecisionReason, Event, Kind, Texts};
 use keyledger_ledger::category::ANOMALY;
 use keyledger_ledger::command::ChangeKind;
@@ -277,7 +277,7 @@ pub(super) async fn acknowledge_anomaly(
     }
     let texts = Texts { reason: r.common.reason.clone(), ..Texts::default() };
     let sealed = call.seal(About::Nobody, &texts).await?;
-    let kind = ChangeKind::Anomaly(AnomalyChange::Acknowledge {
+    let kind = ChangeKind::Anomaly(anomaly::AnomalyChange::Acknowledge {
         position: r.position,
         verdict: r.verdict,
     });
