@@ -22,6 +22,7 @@ use crate::values::{anomaly_verdicts, monitoring_rules, parse_time, show_time, w
 
 /// See unusual use that was noticed, and say what it was.
 #[derive(clap::Args)]
+#[command(after_help = "Example: keyledger audit anomalies list --open")]
 pub(super) struct Anomalies {
     #[command(subcommand)]
     command: Command,
