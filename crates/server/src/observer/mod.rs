@@ -46,9 +46,9 @@ const LONG_PAUSE: Duration = Duration::from_secs(5);
 const MANY_ROWS: usize = 4_096;
 /// How long others wait for a replica that is gone.
 const LEASE: Duration = Duration::from_secs(8);
-/// Most entries and bytes of one run.
+/// Most entries and bytes of one run: as much as comes in between two looks, since each run writes a row for each key.
 const RUN_ENTRIES: i64 = 8_192;
-const RUN_BYTES: usize = 16 << 20;
+const RUN_BYTES: usize = 32 << 20;
 /// So many observations are folded before others have a turn.
 const TURN: usize = 1_024;
 

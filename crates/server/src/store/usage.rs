@@ -83,7 +83,7 @@ impl Snapshot<'_> {
         let statement = self.transaction.prepare_cached(sql).await?;
         let mut usage = Usage::default();
         for row in &self.transaction.query(&statement, &params).await? {
-            usage.merge(&unpack(row)?);
+            usage.merge_packed(row.get(3)).ok_or_else(unreadable)?;
         }
         Ok(usage)
     }
@@ -104,7 +104,8 @@ pub(crate) async fn of_each_meter(
     let rows = client.query(&client.prepare_cached(sql).await?, &params).await?;
     let mut usage: HashMap<Meter, Usage> = HashMap::new();
     for row in &rows {
-        usage.entry(slot(row).0).or_default().merge(&unpack(row)?);
+        let usage = usage.entry(slot(row).0).or_default();
+        usage.merge_packed(row.get(3)).ok_or_else(unreadable)?;
     }
     Ok(usage)
 }
@@ -162,6 +163,9 @@ fn slot(row: &Row) -> Slot {
 }
 
 fn unpack(row: &Row) -> Result<Usage, StoreError> {
-    let usage = Usage::decode(row.get::<_, &[u8]>(3));
-    usage.ok_or_else(|| StoreError::Damaged("a row of usage_counts can't be read".into()))
+    Usage::decode(row.get(3)).ok_or_else(unreadable)
+}
+
+fn unreadable() -> StoreError {
+    StoreError::Damaged("a row of usage_counts can't be read".into())
 }
