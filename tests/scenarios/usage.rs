@@ -355,6 +355,25 @@ fn another_replica_looks_at_new_entries_when_the_one_that_did_is_killed_or_froze
     });
 }
 
+#[test]
+fn a_damaged_row_begins_anew_and_stops_nothing() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let made = replica.admin().call(user_key("alice@example.com")).await.unwrap();
+        let key_id = made.key.unwrap().key_id;
+        replica.admin().call(check(&made.token)).await.unwrap();
+        until_indexed(d).await;
+        replica.kill().await;
+        let damage = "UPDATE usage_counts SET counts = '\\x00'";
+        d.superuser().await.batch_execute(damage).await.unwrap();
+        let again = d.replica().await;
+        again.admin().call(check(&made.token)).await.unwrap();
+        until_indexed(d).await;
+        assert_eq!(total(&key_usage(&again.admin(), &key_id).await), (1, 0));
+        assert!(again.log().contains("a row of usage_counts can't be read"));
+    });
+}
+
 /// Rows of a year in which a key was used a thousand times in each hour, as the observer would have written them.
 async fn write_year(d: &Deployment, key_id: &str, end: i64) {
     let (mut hours, mut starts, mut counts) = (vec![], vec![], vec![]);

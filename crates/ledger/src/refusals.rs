@@ -38,7 +38,7 @@ pub enum Who {
     Many,
 }
 
-/// The first bits of an address: 24 of IPv4, 48 of IPv6. Never stored.
+/// The first bits of an address: 24 of IPv4, 48 of IPv6. Never in an entry; counts of usage tell networks apart.
 pub type Network = [u8; 7];
 
 /// The network of an address, as far as equal refusals are told apart.

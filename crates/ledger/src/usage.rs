@@ -194,21 +194,30 @@ impl Usage {
 
     /// `None`: these are no bytes of [`Usage::encode`].
     pub fn decode(bytes: &[u8]) -> Option<Usage> {
+        let mut usage = Usage::default();
+        usage.merge_packed(bytes)?;
+        Some(usage)
+    }
+
+    /// Merges what [`Usage::encode`] gave, without unpacking it first: a year is many days. `None`: nothing was merged.
+    pub fn merge_packed(&mut self, bytes: &[u8]) -> Option<()> {
         let packed = Packed::decode(bytes).ok()?;
-        let mut values = packed.values.into_iter().map(PackedValues::unpack);
-        let mut each: [Option<Values>; Dimension::EACH.len()] =
-            Dimension::EACH.map(|_| values.next());
-        if each.iter().any(Option::is_none) || values.next().is_some() {
+        if packed.values.len() != Dimension::EACH.len() {
             return None;
         }
-        let hours = packed.hours.into_iter().map(|h| (h.hour, h.uses.unwrap_or_default()));
-        Some(Usage {
-            total: packed.total.unwrap_or_default(),
-            first: packed.first_us.map(Time),
-            last: packed.last_us.map(Time),
-            hours: hours.collect(),
-            values: each.each_mut().map(|of| of.take().unwrap_or_default()),
-        })
+        self.total.add(packed.total.unwrap_or_default());
+        self.first = self.first.into_iter().chain(packed.first_us.map(Time)).min();
+        self.last = self.last.max(packed.last_us.map(Time));
+        for PackedHour { hour, uses } in packed.hours {
+            self.hours.entry(hour).or_default().add(uses.unwrap_or_default());
+        }
+        for (own, packed) in self.values.iter_mut().zip(packed.values) {
+            for PackedValue { value, uses } in packed.told {
+                own.add(&value, uses.unwrap_or_default());
+            }
+            own.others.add(packed.others.unwrap_or_default());
+        }
+        Some(())
     }
 }
 
@@ -259,11 +268,6 @@ impl PackedValues {
         };
         let others = (values.others != Tally::default()).then_some(values.others);
         PackedValues { told: values.told.iter().map(packed).collect(), others }
-    }
-
-    fn unpack(self) -> Values {
-        let told = self.told.into_iter().map(|v| (v.value, v.uses.unwrap_or_default()));
-        Values { told: told.collect(), others: self.others.unwrap_or_default() }
     }
 }
 
@@ -401,7 +405,10 @@ mod tests {
         #[test]
         fn what_was_packed_is_read_back(uses in prop::collection::vec(observation(), 0..200)) {
             let usage = usage(&uses);
-            prop_assert_eq!(Usage::decode(&usage.encode()), Some(usage));
+            prop_assert_eq!(Usage::decode(&usage.encode()).as_ref(), Some(&usage));
+            let mut twice = usage.clone();
+            twice.merge_packed(&usage.encode()).unwrap();
+            prop_assert_eq!(twice, merged(&[&usage, &usage]));
         }
 
         #[test]

@@ -52,9 +52,9 @@ const MANY_ROWS: usize = 4_096;
 const LEASE: Duration = Duration::from_secs(8);
 /// How often it is looked whether something is over while nothing happens.
 const REST: Duration = Duration::from_secs(10);
-/// Most entries and bytes of one run.
+/// Most entries and bytes of one run: as much as comes in between two looks, since each run writes a row for each key.
 const RUN_ENTRIES: i64 = 8_192;
-const RUN_BYTES: usize = 16 << 20;
+const RUN_BYTES: usize = 32 << 20;
 /// So many observations are folded before others have a turn.
 const TURN: usize = 1_024;
 
@@ -151,9 +151,11 @@ async fn pass(ledger: &Ledger, size: u64) -> Result<Option<usize>, StoreError> {
     let noticing = Noticing::begin(ledger, &client, &kept.first_keys, monitor, from).await?;
     let Some(mut noticing) = noticing else { return Ok(Some(0)) };
     noticing.observe(&observations).await?;
-    if to == size {
-        noticing.rest(to).await?;
+    // Of what has come since, something may have happened before now.
+    if to == ledger.snapshot().state.next_position {
+        noticing.end_by_now(to).await?;
     }
+    notice::suspend(ledger).await?;
     noticing.count(&mut run.anomalies);
     run.monitor = noticing.to_store();
     let rows = run.rows();
@@ -179,14 +181,17 @@ async fn rest(ledger: &Ledger, replica: Uuid) -> Result<(), StoreError> {
         return Ok(());
     }
     let at = event_index::progress(&client, ledger.id).await?;
+    if at < ledger.snapshot().state.next_position {
+        return Ok(());
+    }
     let monitor = kept.monitor.take();
     let noticing = Noticing::begin(ledger, &client, &kept.first_keys, monitor, at).await?;
     // What is over leaves an entry, and so a pass that saves this; until then it is found to be over again, and was done.
     if let Some(mut noticing) = noticing {
-        noticing.rest(at).await?;
+        noticing.end_by_now(at).await?;
         kept.monitor = Some(noticing.saved(at, None));
     }
-    Ok(())
+    notice::suspend(ledger).await
 }
 
 /// Entries from a position on, before `size`.

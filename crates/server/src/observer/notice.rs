@@ -91,10 +91,9 @@ impl<'a> Noticing<'a> {
     }
 
     /// Everything before a position was looked at, and nothing else is there: what is over by now is ended.
-    pub(super) async fn rest(&mut self, to: u64) -> Result<(), StoreError> {
+    pub(super) async fn end_by_now(&mut self, to: u64) -> Result<(), StoreError> {
         let steps = self.monitor.pass(&self.rules, own_clock().plus_micros(-UNREAD));
-        self.perform(steps, to).await?;
-        suspend(self.ledger).await
+        self.perform(steps, to).await
     }
 
     /// How often what goes on has happened by now.

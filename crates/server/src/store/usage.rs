@@ -86,7 +86,7 @@ impl Snapshot<'_> {
         let statement = self.transaction.prepare_cached(sql).await?;
         let mut usage = Usage::default();
         for row in &self.transaction.query(&statement, &params).await? {
-            usage.merge(&unpack(row)?);
+            usage.merge_packed(row.get(3)).ok_or_else(unreadable)?;
         }
         Ok(usage)
     }
@@ -107,7 +107,8 @@ pub(crate) async fn of_each_meter(
     let rows = client.query(&client.prepare_cached(sql).await?, &params).await?;
     let mut usage: HashMap<Meter, Usage> = HashMap::new();
     for row in &rows {
-        usage.entry(slot(row).0).or_default().merge(&unpack(row)?);
+        let usage = usage.entry(slot(row).0).or_default();
+        usage.merge_packed(row.get(3)).ok_or_else(unreadable)?;
     }
     Ok(usage)
 }
@@ -166,6 +167,9 @@ fn slot(row: &Row) -> Slot {
 }
 
 fn unpack(row: &Row) -> Result<Usage, StoreError> {
-    let usage = Usage::decode(row.get::<_, &[u8]>(3));
-    usage.ok_or_else(|| StoreError::Damaged("a row of usage_counts can't be read".into()))
+    Usage::decode(row.get(3)).ok_or_else(unreadable)
+}
+
+fn unreadable() -> StoreError {
+    StoreError::Damaged("a row of usage_counts can't be read".into())
 }
