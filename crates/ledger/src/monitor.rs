@@ -395,7 +395,7 @@ impl Watch<'_> {
             return;
         }
         let Some(number) = self.rules.number(rule).filter(|_| since.is_none()) else { return };
-        if known.is_surprising(&network, number) {
+        if known.notices_networks(number) {
             let measures =
                 vec![("known_networks", known.networks() as u64), ("warm_up_days", number)];
             if let Some(track) = self.raise(which, time, count, measures) {

@@ -81,7 +81,7 @@ pub(crate) const CATALOGUE: [Kind; 18] = [
         make: |a| a.scanning(0.05, 400),
     },
     Kind {
-        name: "scanning, every 5 to 10 minutes for two days",
+        name: "scanning, every 7 minutes for two days",
         rules: &[Rule::Scanning],
         make: |a| a.scanning(450.0, 380),
     },
@@ -276,7 +276,9 @@ impl<'a> Attacker<'a> {
 
     fn dormant(&mut self) -> Option<Vec<Subject>> {
         let hour = self.hour;
-        let old = |c: &&Client| c.ends < hour - 60 * 24 && c.ends - c.born > 2 * WEEK;
+        let asleep =
+            |c: &Client| !self.happened.iter().any(|o| o.allowed && o.key == Some((c.id, 1)));
+        let old = |c: &&Client| c.ends < hour - 60 * 24 && c.ends - c.born >= 2 * WEEK && asleep(c);
         let all: Vec<&Client> = self.clients.iter().filter(old).collect();
         let victim = if all.is_empty() { return None } else { *self.random.pick(&all) };
         let place = victim.networks.first().copied();

@@ -195,7 +195,7 @@ impl Client {
         if !self.is_used_at(hour) || down {
             return 0;
         }
-        let summer = i64::from(self.id.as_bytes()[15] % 2 == 0 && hour > 10 * WEEK);
+        let summer = i64::from(self.id.as_bytes()[15].is_multiple_of(2) && hour > 10 * WEEK);
         let local = hour + self.shift + summer;
         let (day, of_day) = (local.div_euclid(24), local.rem_euclid(24));
         if self.day.0 != day {

@@ -152,7 +152,8 @@ fn row(kind: usize, found: &Found) -> String {
 }
 
 fn percent(part: usize, of: usize) -> String {
-    if of == 0 { "-".into() } else { format!("{} %", (part * 100 + of / 2) / of) }
+    let percent = (part * 100 + of / 2).checked_div(of);
+    percent.map_or("-".into(), |percent| format!("{percent} %"))
 }
 
 fn delays(seconds: &[f64]) -> (String, String) {

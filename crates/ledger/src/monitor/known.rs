@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::Hash;
 
 use super::History;
-use super::rules::{
-    HOUR, NETWORK_WARM_UP_DAYS, ROAMING, ROAMING_DAYS, ROAMING_WIDE, SILENCE_IN_USE,
-};
+use super::rules::{HOUR, ROAMING_WEEKS, SILENCE_IN_USE};
 use crate::anomaly::Subject;
 use crate::command::DAY;
 use crate::id::{KeyId, Time};
@@ -101,10 +99,18 @@ impl Known {
         (in_use && silent > 0).then_some((silent / DAY) as u64)
     }
 
-    /// Whether it was used with success from there on a day before.
+    /// Whether it is usual that it is used from there: it was, with success, on a day before; or it roams; or it is never known from
+    /// where it is used.
     pub(super) fn is_own(&self, network: Option<Network>, time: Time) -> bool {
-        let since = network.and_then(|n| self.networks.get(&n));
-        since.is_some_and(|day| *day < day_of(time))
+        let before = |day: i64| day < day_of(time);
+        match network {
+            Some(network) => {
+                self.networks.get(&network).is_some_and(|day| before(*day)) || self.roams()
+            }
+            None => {
+                self.networks.is_empty() && self.first.is_some_and(|first| before(day_of(first)))
+            }
+        }
     }
 
     /// The day on which it was first used from there.
@@ -117,26 +123,21 @@ impl Known {
     }
 
     /// Whether a network from which it never was used is worth noticing: its networks were learned, and it doesn't roam.
-    pub(super) fn is_surprising(&self, network: &Network, warm_up_days: u64) -> bool {
-        let (Some(first), Some(last)) = (self.first, self.last) else { return false };
-        let learned = (last.micros() - first.micros()) / DAY;
-        if learned < warm_up_days as i64
-            || self.networks.is_empty()
-            || self.networks.len() >= MAX_NETWORKS
-        {
-            return false;
+    pub(super) fn notices_networks(&self, warm_up_days: u64) -> bool {
+        !self.networks.is_empty() && self.days_in_use() >= warm_up_days as i64 && !self.roams()
+    }
+
+    /// Whether new networks come too often to say anything.
+    fn roams(&self) -> bool {
+        let news = self.networks.len().saturating_sub(2) as i64;
+        self.networks.len() >= MAX_NETWORKS || news * ROAMING_WEEKS * 7 > self.days_in_use()
+    }
+
+    fn days_in_use(&self) -> i64 {
+        match (self.first, self.last) {
+            (Some(first), Some(last)) => (last.micros() - first.micros()) / DAY,
+            _ => 0,
         }
-        let settled = day_of(first) + i64::from(NETWORK_WARM_UP_DAYS).min(warm_up_days as i64);
-        let since = (day_of(last) - ROAMING_DAYS).max(settled);
-        let fresh = self.networks.iter().filter(|(_, day)| **day > since);
-        if fresh.clone().count() < ROAMING {
-            return true;
-        }
-        let was_there = |candidate: &Network, before: i64| {
-            self.networks.iter().any(|(n, day)| *day < before && wide(n) == wide(candidate))
-        };
-        let wide_news = fresh.filter(|(n, day)| !was_there(n, **day)).count();
-        wide_news < ROAMING_WIDE && !was_there(network, i64::MAX)
     }
 
     /// An allowed use. Says how many its hour has now.
@@ -212,14 +213,6 @@ fn make_room<K: Eq + Hash>(map: &mut HashMap<K, Known>, most: usize) {
     let (_, last, _) = touched.select_nth_unstable(most / 8);
     let last = *last;
     map.retain(|_, known| known.touched > last);
-}
-
-/// The first 16 bits of IPv4, 32 of IPv6: about whose network it is.
-fn wide(network: &Network) -> &[u8] {
-    match network[0] {
-        4 => &network[..3],
-        _ => &network[..5],
-    }
 }
 
 pub(super) fn hour_of(time: Time) -> i64 {

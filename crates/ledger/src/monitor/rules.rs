@@ -11,12 +11,16 @@ pub(super) const HOUR: i64 = 60 * MINUTE;
 /// SPIKE, the rule's number: how many spreads above the median an hour must be.
 pub const SPIKE_SPREADS: u32 = 8;
 /// Uses of an hour that are never a spike up to here: seldom used keys have no rhythm to differ from.
-pub const SPIKE_FLOOR: u64 = 200;
+pub const SPIKE_FLOOR: u64 = 500;
 /// The spread is at least a quarter (one by this) of the median: steady keys vary little for weeks, and then a little more.
 pub const SPIKE_LEAST_SPREAD: u64 = 4;
-/// In tenths: an hour must also reach 1.5 times what is usual on a day's busiest hour. Work that was done at another time than
-/// usual is no spike.
-pub const SPIKE_PEAK_TENTHS: u64 = 15;
+/// An hour must also be as far above the busiest hours of its busiest days as these are above those of a usual day, by factors: at
+/// least and at most by this, in percent. Work that was done at another time than usual is no spike, and bursty clients burst.
+pub const SPIKE_PEAK_PERCENT: (u64, u64) = (150, 400);
+/// Of so many days in use the busiest one is left out when that is looked for, so that not every accident raises it.
+pub const SPIKE_DAYS_PER_ACCIDENT: usize = 20;
+/// With fewer days in use than this, the larger factor is taken.
+pub const SPIKE_FEWEST_DAYS: usize = 10;
 /// Microseconds since the first use before which nothing is a spike: each hour of the week was there twice.
 pub const SPIKE_WARM_UP: i64 = 14 * DAY;
 /// An hour of the week is judged alone, with the hour before and after, from this many values on (three weeks); with fewer, the
@@ -43,11 +47,8 @@ pub const FORBIDDEN_REMEMBERED: usize = 16;
 
 /// NEW_NETWORK, the rule's number: days that a key must have been in use, while its networks are learned.
 pub const NETWORK_WARM_UP_DAYS: u32 = 14;
-/// A key that came from so many new networks in [`ROAMING_DAYS`] roams: for it only a new wide network (/16, /32) is new.
-pub const ROAMING: usize = 2;
-/// And one that came from so many new wide networks is at home everywhere: nothing is new.
-pub const ROAMING_WIDE: usize = 3;
-pub const ROAMING_DAYS: i64 = 28;
+/// A key to which a new network comes more often than once in so many weeks roams: for it none is new. The first two don't count.
+pub const ROAMING_WEEKS: i64 = 13;
 
 /// LONG_SILENCE, the rule's number: days. Longer than a month and a holiday, since monthly work is silent for 31.
 pub const SILENT_DAYS: u32 = 45;

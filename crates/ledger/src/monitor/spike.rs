@@ -3,24 +3,26 @@
 //! The values of an hour are those of the same hour of the week in the last 8 weeks, with the hour before and after; hours before
 //! the first use are left out. Where these are fewer than [`SPIKE_FEWEST_VALUES`], it is the same hours of all days of the last four
 //! weeks. Their median, and the median of their distances from it (MAD), say what is usual; medians, because a few hours that
-//! were unusual don't move them. Beside it stands the busiest hour of a usual day: the median of these over the last 8 weeks, or
-//! over the last 7 days if it is more, so that a lasting change is usual after four days.
+//! were unusual don't move them.
+//!
+//! Beside it stand its days: the busiest hour of its busiest days in the last 8 weeks (of every 20 days in use the busiest left out),
+//! and of a usual one (the median of the days in use). Who wasn't used in these weeks at all has nothing to compare with: that is
+//! LONG_SILENCE's.
 
-use super::known::{HOURS_OF_WEEK, Known, WEEKS, day_of, hour_of};
+use super::known::{HOURS_OF_WEEK, Known, WEEKS, hour_of};
 use super::rules::{
-    HOUR, SPIKE_FEWEST_VALUES, SPIKE_FLOOR, SPIKE_LEAST_SPREAD, SPIKE_PEAK_TENTHS, SPIKE_WARM_UP,
+    HOUR, SPIKE_DAYS_PER_ACCIDENT, SPIKE_FEWEST_DAYS, SPIKE_FEWEST_VALUES, SPIKE_FLOOR,
+    SPIKE_LEAST_SPREAD, SPIKE_PEAK_PERCENT, SPIKE_WARM_UP,
 };
-
-/// Days of the median of busiest hours that adapts quickly.
-const LATELY: usize = 7;
 
 /// What is usual for one hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Usual {
     pub(super) median: u64,
     pub(super) mad: u64,
-    /// The busiest hour of a usual day.
+    /// The busiest hour of its busiest days, and how many percent of it are still no spike.
     pub(super) peak: u64,
+    pub(super) percent: u64,
 }
 
 impl Usual {
@@ -31,7 +33,7 @@ impl Usual {
             .max(self.median / SPIKE_LEAST_SPREAD)
             .max(self.median.isqrt());
         let above = self.median.saturating_add(spread.saturating_mul(spreads));
-        let peak = self.peak.saturating_mul(SPIKE_PEAK_TENTHS) / 10;
+        let peak = self.peak.saturating_mul(self.percent) / 100;
         above.max(peak).max(SPIKE_FLOOR)
     }
 }
@@ -55,7 +57,8 @@ impl Known {
         let median = median(&mut values);
         values.iter_mut().for_each(|value| *value = value.abs_diff(median));
         let mad = self::median(&mut values);
-        Some(Usual { median, mad, peak: self.usual_peak(hour, day_of(first)) })
+        let (peak, percent) = self.peak(hour)?;
+        Some(Usual { median, mad, peak, percent })
     }
 
     /// See above. Never empty after the warm-up.
@@ -72,14 +75,20 @@ impl Known {
         daily.map(|hour| self.hours.at(hour)).collect()
     }
 
-    fn usual_peak(&self, hour: i64, first_day: i64) -> u64 {
+    /// Of the busiest days, and by how many percent more. `None` if there was no use.
+    fn peak(&self, hour: i64) -> Option<(u64, u64)> {
         let today = hour.div_euclid(24);
-        let days =
-            (1..=(WEEKS * 7) as i64).map(|back| today - back).filter(|day| *day >= first_day);
         let busiest = |day: i64| (day * 24..day * 24 + 24).map(|hour| self.hours.at(hour)).max();
-        let mut peaks: Vec<u64> = days.map(|day| busiest(day).unwrap_or(0)).collect();
-        let mut lately: Vec<u64> = peaks.iter().take(LATELY).copied().collect();
-        median(&mut peaks).max(median(&mut lately))
+        let days = (1..=(WEEKS * 7) as i64).filter_map(|back| busiest(today - back));
+        let mut peaks: Vec<u64> = days.filter(|peak| *peak > 0).collect();
+        peaks.sort_unstable_by(|a, b| b.cmp(a));
+        let peak = *peaks.get(peaks.len() / SPIKE_DAYS_PER_ACCIDENT)?;
+        let (least, most) = SPIKE_PEAK_PERCENT;
+        let percent = match peaks.len() < SPIKE_FEWEST_DAYS {
+            true => most,
+            false => (peak.saturating_mul(100) / peaks[peaks.len() / 2]).clamp(least, most),
+        };
+        Some((peak, percent))
     }
 }
 
