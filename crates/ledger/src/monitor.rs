@@ -17,6 +17,11 @@ mod spike;
 mod stored;
 mod track;
 
+#[cfg(test)]
+mod bounds;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
@@ -32,7 +37,8 @@ use known::{Cache, Known, day_of, hour_of};
 pub use known::{MAX_HISTORIES, MAX_NETWORKS, MAX_OWNER_HISTORIES};
 pub use rules::Rules;
 use rules::{
-    FORBIDDEN_REPEATS, HOUR, OWN_REFUSALS, OWN_SUPERSEDED, OWNER_TIMES, SPIKE_FLOOR, quiet, window,
+    FORBIDDEN_REMEMBERED, FORBIDDEN_REPEATS, HOUR, OWN_REFUSALS, OWN_SUPERSEDED, OWNER_TIMES,
+    SPIKE_FLOOR, SPIKE_OWNER_PERCENT, SPIKE_PEAK_PERCENT, quiet, window,
 };
 use spike::Usual;
 pub use track::{MAX_EPISODES, MAX_PEER_EPISODES, MAX_PEER_WINDOWS, MAX_WINDOWS};
@@ -150,9 +156,10 @@ impl Monitor {
         if let Some((key, _)) = o.key {
             let mut watch = Watch { tracks: &mut self.tracks, rules, o, steps: &mut steps };
             let mut own = false;
+            let with_owner = owner.is_some_and(|owner| self.cache.owner_has(owner, o.network));
             if let Some(known) = self.cache.key(key) {
                 own = known.is_own(o.network, o.time);
-                watch.key(key, known);
+                watch.key(key, known, with_owner);
             }
             if o.allowed
                 && let Some(owner) = owner
@@ -282,7 +289,8 @@ impl Watch<'_> {
         let reached = match things {
             None => sum.reaches(limit.number, limit.own_worth),
             Some(things) => {
-                limit.at_once || things + (sum.all() - 1) / FORBIDDEN_REPEATS >= limit.number
+                let number = limit.number.min(FORBIDDEN_REMEMBERED as u64);
+                limit.at_once || things + (sum.all() - 1) / FORBIDDEN_REPEATS >= number
             }
         };
         if !reached {
@@ -297,15 +305,15 @@ impl Watch<'_> {
         self.raise(which, time, sum.all(), measures).is_some()
     }
 
-    /// What needs the key's history.
-    fn key(&mut self, key: KeyId, known: &mut Known) {
+    /// What needs the key's history. A network in which other keys of the owner are used isn't new.
+    fn key(&mut self, key: KeyId, known: &mut Known, with_owner: bool) {
         let o = self.o;
         if o.allowed || knows_the_secret(o.reason) {
             self.silence(key, known);
-            self.network(key, known);
+            self.network(key, known, with_owner);
         }
         if o.allowed
-            && let Some(excess) = self.excess(known, o.network)
+            && let Some(excess) = self.excess(known, SPIKE_PEAK_PERCENT)
         {
             self.spike((MonitoringRule::Spike, Subject::Key(key)), excess);
         }
@@ -313,7 +321,7 @@ impl Watch<'_> {
 
     fn uses_of_owner(&mut self, key: KeyId, owner: &Owner, cache: &mut Cache) {
         let rule = MonitoringRule::Spike;
-        let excess = cache.owner(owner).and_then(|known| self.excess(known, None));
+        let excess = cache.owner(owner).and_then(|known| self.excess(known, SPIKE_OWNER_PERCENT));
         let of_key = (rule, Subject::Key(key));
         if self.tracks.episode(&of_key, self.o.time, self.steps).is_some() {
             self.cover(rule, owner);
@@ -323,13 +331,13 @@ impl Watch<'_> {
     }
 
     /// Counts a use. `Some` if the running hour has more than is usual.
-    fn excess(&self, known: &mut Known, network: Option<Network>) -> Option<Excess> {
-        let uses = known.count(self.o.time, network, u64::from(self.o.count));
+    fn excess(&self, known: &mut Known, bounds: (u64, u64)) -> Option<Excess> {
+        let uses = known.count(self.o.time, self.o.network, u64::from(self.o.count));
         let spreads = self.rules.number(MonitoringRule::Spike)?;
         if uses <= SPIKE_FLOOR {
             return None;
         }
-        let usual = known.usual(hour_of(self.o.time))?;
+        let usual = known.usual(hour_of(self.o.time), bounds)?;
         let most = usual.most(spreads);
         (uses > most).then_some(Excess { uses, most, usual })
     }
@@ -375,7 +383,7 @@ impl Watch<'_> {
     }
 
     /// Used from where it never was.
-    fn network(&mut self, key: KeyId, known: &Known) {
+    fn network(&mut self, key: KeyId, known: &Known, with_owner: bool) {
         let rule = MonitoringRule::NewNetwork;
         let Some(network) = self.o.network.filter(|network| network[0] != 0) else { return };
         let (time, count) = (self.o.time, u64::from(self.o.count));
@@ -395,7 +403,7 @@ impl Watch<'_> {
             return;
         }
         let Some(number) = self.rules.number(rule).filter(|_| since.is_none()) else { return };
-        if known.notices_networks(number) {
+        if !with_owner && known.notices_networks(number) {
             let measures =
                 vec![("known_networks", known.networks() as u64), ("warm_up_days", number)];
             if let Some(track) = self.raise(which, time, count, measures) {

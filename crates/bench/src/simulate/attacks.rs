@@ -183,14 +183,14 @@ impl<'a> Attacker<'a> {
         Some(vec![Subject::Key(victim.id)])
     }
 
-    /// Five to twenty times what its busiest hours have, and at least 1,000 an hour, for one to three hours.
+    /// Five to twenty times what its busiest hours have, and at least one a second, for one to three hours.
     fn exfiltration(&mut self, night: bool) -> Option<Vec<Subject>> {
         let of_day = if night { self.random.whole(0, 4) } else { self.random.whole(9, 15) };
         self.hour = self.hour / 24 * 24 + of_day;
         let victim = self.victim(|c| !matches!(c.profile, Profile::Batch))?;
         let times = self.random.between(5.0, 20.0);
         for later in 0..self.random.whole(1, 3) {
-            self.pour(victim, self.hour + later, (victim.busy(self.hour) * times).max(1_000.0));
+            self.pour(victim, self.hour + later, (victim.busy(self.hour) * times).max(3_600.0));
         }
         Some(victim_and_owner(victim))
     }
@@ -203,7 +203,7 @@ impl<'a> Attacker<'a> {
             self.pour(
                 victim,
                 self.hour + later,
-                (victim.busy(self.hour) * times).max(20.0 * later as f64),
+                (victim.busy(self.hour) * times).max(50.0 * later as f64),
             );
         }
         Some(victim_and_owner(victim))

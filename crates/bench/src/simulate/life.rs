@@ -17,7 +17,7 @@ and by day (0.15); levels from 1 to some 10,000 uses an hour, growth of -1 to 3 
 that doesn't pass addresses on.
 
 Without harm, in a week and 100 keys, about: 15 deployments that change the level by a fifth, 0.4 that multiply it by 1.5 to 3 \
-for good, 0.25 that move a service with all its keys to another network, 0.3 that lack a right (the same one or two things, \
+for good, 0.15 that move a service with all its keys to another network, 0.3 that lack a right (the same one or two things, \
 tried every 2 to 60 s for up to 3 h), 0.2 with a wrong secret (every 5 to 60 s for up to 90 min); 0.2 load tests or \
 campaigns of 3 to 8 times the level; 12 rotations, of which two fifths have a client that lags (some 4 tries with the old secret) \
 and one in fifty a job that is forgotten and goes on for a week; 0.2 keys that expire unnoticed and are tried every 10 to 120 s for \
@@ -69,7 +69,7 @@ impl Life<'_> {
             let hours = r.whole(1, 8);
             self.clients[n].gaps.push((hour, hour + hours));
             let every = r.between(10.0, 120.0);
-            self.retries(n, hour, hours as f64 * 3600.0, every, DecisionReason::Expired, &mut r);
+            self.retries(n, hour, (hours as f64 * 3600.0, every), DecisionReason::Expired, &mut r);
         }
         match self.clients[n].profile {
             Profile::Person | Profile::Traveller => self.person(hour, n, &mut r),
@@ -87,8 +87,7 @@ impl Life<'_> {
                 self.repeat(
                     n,
                     hour,
-                    long,
-                    every,
+                    (long, every),
                     DecisionReason::NoGrant,
                     ("data.write", &thing),
                     r,
@@ -97,7 +96,7 @@ impl Life<'_> {
         }
         if r.chance(0.013) {
             let (every, long) = (r.between(5.0, 60.0), r.between(300.0, 5_400.0));
-            self.retries(n, hour, long, every, DecisionReason::WrongSecret, r);
+            self.retries(n, hour, (long, every), DecisionReason::WrongSecret, r);
         }
         if r.chance(0.01) {
             self.relocation(hour, n, r);
@@ -123,7 +122,7 @@ impl Life<'_> {
             (false, true) => (1 + r.poisson(3.0), r.between(10.0, 7200.0)),
             (false, false) => return,
         };
-        self.retries(n, hour, tries as f64 * every, every, DecisionReason::Superseded, r);
+        self.retries(n, hour, (tries as f64 * every, every), DecisionReason::Superseded, r);
     }
 
     fn person(&mut self, hour: i64, n: usize, r: &mut Random) {
@@ -131,8 +130,7 @@ impl Life<'_> {
             self.repeat(
                 n,
                 hour,
-                1.0,
-                10.0,
+                (1.0, 10.0),
                 DecisionReason::NoGrant,
                 ("audit.read", "logs/payments/card"),
                 r,
@@ -144,8 +142,7 @@ impl Life<'_> {
                 self.repeat(
                     n,
                     hour,
-                    r.between(1.0, 60.0),
-                    15.0,
+                    (r.between(1.0, 60.0), 15.0),
                     DecisionReason::NoGrant,
                     ("data.read", &thing),
                     r,
@@ -189,7 +186,7 @@ impl Life<'_> {
                 if r.chance(0.1) && self.clients[n].is_used_at(hour) {
                     let tries = r.between(20.0, 400.0);
                     let reason = *r.pick(&[DecisionReason::Audience, DecisionReason::Suspended]);
-                    self.retries(n, hour + long, 600.0, 600.0 / tries, reason, &mut r);
+                    self.retries(n, hour + long, (600.0, 600.0 / tries), reason, &mut r);
                 }
             }
         }
@@ -199,22 +196,19 @@ impl Life<'_> {
         &mut self,
         n: usize,
         hour: i64,
-        seconds: f64,
-        every: f64,
+        (seconds, every): (f64, f64),
         reason: DecisionReason,
         r: &mut Random,
     ) {
-        self.repeat(n, hour, seconds, every, reason, ("data.read", "data/1"), r);
+        self.repeat(n, hour, (seconds, every), reason, ("data.read", "data/1"), r);
     }
 
     /// The same again and again, from where the client always is.
-    #[allow(clippy::too_many_arguments)]
     fn repeat(
         &mut self,
         n: usize,
         hour: i64,
-        seconds: f64,
-        every: f64,
+        (seconds, every): (f64, f64),
         reason: DecisionReason,
         what: (&str, &str),
         r: &mut Random,

@@ -44,10 +44,10 @@ impl Random {
         &of[self.whole(0, of.len() as i64 - 1) as usize]
     }
 
-    /// About normal: the sum of twelve units; one in fifty is three times as far out, so that tails are fat.
+    /// About normal: the sum of twelve units; one in fifty is twice as far out, so that tails are fat.
     pub(crate) fn normal(&mut self) -> f64 {
         let z: f64 = (0..12).map(|_| self.unit()).sum::<f64>() - 6.0;
-        if self.chance(0.02) { 3.0 * z } else { z }
+        if self.chance(0.02) { 2.0 * z } else { z }
     }
 
     /// Around 1, by factors.
@@ -75,4 +75,22 @@ pub(crate) fn exp(x: f64) -> f64 {
     let mut power = 1.0 + x / 4096.0;
     (0..12).for_each(|_| power *= power);
     power
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_have_their_mean_and_factors_lie_around_one() {
+        let mut random = Random::new(1);
+        for mean in [0.5, 8.0, 500.0] {
+            let sum: u64 = (0..10_000).map(|_| random.poisson(mean)).sum();
+            let found = sum as f64 / 10_000.0;
+            assert!((found / mean - 1.0).abs() < 0.05, "{found} instead of {mean}");
+        }
+        let above = (0..10_000).filter(|_| random.factor(0.8) > 1.0).count();
+        assert!((4_700..5_300).contains(&above), "{above}");
+        assert!((exp(1.0) - std::f64::consts::E).abs() < 0.001);
+    }
 }

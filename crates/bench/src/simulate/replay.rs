@@ -1,6 +1,7 @@
 //! One run: everything in the order of time, through the Monitor that the server runs.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use keyledger_ledger::anomaly::{Observation, Subject};
 use keyledger_ledger::body::MonitoringRule as Rule;
@@ -30,6 +31,8 @@ pub(crate) struct Run {
     /// Keys in use, summed over the weeks that count.
     pub(crate) key_weeks: f64,
     pub(crate) observations: u64,
+    /// How long the Monitor took for them.
+    pub(crate) took: Duration,
 }
 
 /// What was raised in the weeks that count.
@@ -94,6 +97,7 @@ pub(crate) fn run(size: &Size, seed: u64) -> Run {
         alarms: counted.map(alarm).collect(),
         key_weeks: key_hours as f64 / WEEK as f64,
         observations: replay.position,
+        took: replay.took,
     }
 }
 
@@ -130,6 +134,7 @@ struct Replay {
     random: Random,
     position: u64,
     raised: Vec<(Time, Raise)>,
+    took: Duration,
 }
 
 impl Replay {
@@ -142,6 +147,7 @@ impl Replay {
             random,
             position: 0,
             raised: vec![],
+            took: Duration::ZERO,
         }
     }
 
@@ -152,6 +158,7 @@ impl Replay {
         now.sort_by_key(|(at, _)| *at);
         let now: Vec<Observation> = now.into_iter().map(|(_, o)| o).collect();
         let owners = &self.owners;
+        let begun = Instant::now();
         for subject in self.monitor.unknown(&now, |key| owners.get(&key)) {
             self.monitor.learn(subject, History::default());
         }
@@ -167,6 +174,7 @@ impl Replay {
             }
         }
         self.monitor.pass(&self.rules, end);
+        self.took += begun.elapsed();
     }
 }
 

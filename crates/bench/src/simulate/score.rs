@@ -88,10 +88,6 @@ impl Score {
         }
     }
 
-    pub(crate) fn every_kind_is_found(&self) -> bool {
-        self.kinds.values().all(|found| found.delays.len() == found.made)
-    }
-
     fn weekly(&self, alarms: usize) -> f64 {
         alarms as f64 / self.key_weeks * 100.0
     }
@@ -109,17 +105,23 @@ impl Score {
             "|---|---|---|---|---|---|".into(),
         ]);
         lines.extend(self.kinds.iter().map(|(kind, found)| row(*kind, found)));
-        let falsely = self.alarms.values().map(|(_, falsely)| falsely).sum();
-        let (made, found) = self
-            .kinds
-            .values()
-            .fold((0, 0), |(made, found), kind| (made + kind.made, found + kind.delays.len()));
-        lines.push(String::new());
-        lines.push(format!(
-            "{found} of {made} attacks found; {:.2} false alarms a week for 100 keys, all rules together ({:.2} with the worst of {} seeds).",
-            self.weekly(falsely), self.worst, self.runs,
-        ));
+        lines.extend([String::new(), self.sentence()]);
         lines.join("\n")
+    }
+
+    /// What came of it in all.
+    pub(crate) fn sentence(&self) -> String {
+        let falsely = self.alarms.values().map(|(_, falsely)| falsely).sum();
+        let made: usize = self.kinds.values().map(|kind| kind.made).sum();
+        let found: usize = self.kinds.values().map(|kind| kind.delays.len()).sum();
+        let seeds = match self.runs {
+            1 => String::new(),
+            runs => format!(" ({:.2} with the worst of {runs} seeds)", self.worst),
+        };
+        let weekly = self.weekly(falsely);
+        format!(
+            "{found} of {made} attacks found; {weekly:.2} false alarms a week for 100 keys, all rules together{seeds}."
+        )
     }
 
     fn rule(&self, rule: Rule) -> String {

@@ -99,13 +99,14 @@ impl Known {
         (in_use && silent > 0).then_some((silent / DAY) as u64)
     }
 
-    /// Whether it is usual that it is used from there: it was, with success, on a day before; or it roams; or it is never known from
-    /// where it is used.
+    /// Whether it is usual that it is used from there: it was, with success, on a day before; or from more networks than are told
+    /// apart; or it is never known from where it is used.
     pub(super) fn is_own(&self, network: Option<Network>, time: Time) -> bool {
         let before = |day: i64| day < day_of(time);
         match network {
             Some(network) => {
-                self.networks.get(&network).is_some_and(|day| before(*day)) || self.roams()
+                let full = self.networks.len() >= MAX_NETWORKS;
+                full || self.networks.get(&network).is_some_and(|day| before(*day))
             }
             None => {
                 self.networks.is_empty() && self.first.is_some_and(|first| before(day_of(first)))
@@ -197,6 +198,12 @@ impl Cache {
         let known = self.owners.get_mut(owner)?;
         known.touched = self.clock;
         Some(known)
+    }
+
+    /// Whether keys of this owner were used from there.
+    pub(super) fn owner_has(&self, owner: &Owner, network: Option<Network>) -> bool {
+        let known = network.zip(self.owners.get(owner));
+        known.is_some_and(|(network, known)| known.networks.contains_key(&network))
     }
 
     pub(super) fn len(&self) -> usize {

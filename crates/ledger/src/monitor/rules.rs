@@ -11,14 +11,17 @@ pub(super) const HOUR: i64 = 60 * MINUTE;
 /// SPIKE, the rule's number: how many spreads above the median an hour must be.
 pub const SPIKE_SPREADS: u32 = 8;
 /// Uses of an hour that are never a spike up to here: seldom used keys have no rhythm to differ from.
-pub const SPIKE_FLOOR: u64 = 500;
+pub const SPIKE_FLOOR: u64 = 1_000;
 /// The spread is at least a quarter (one by this) of the median: steady keys vary little for weeks, and then a little more.
 pub const SPIKE_LEAST_SPREAD: u64 = 4;
-/// An hour must also be as far above the busiest hours of its busiest days as these are above those of a usual day, by factors: at
-/// least and at most by this, in percent. Work that was done at another time than usual is no spike, and bursty clients burst.
-pub const SPIKE_PEAK_PERCENT: (u64, u64) = (150, 400);
+/// An hour must also be further above the busiest hours of its busiest days than these are above those of a usual day, by factors:
+/// by a quarter (percent). Work that was done at another time than usual is no spike, and bursty clients burst.
+pub const SPIKE_BEYOND_PERCENT: u64 = 125;
+/// And at least, and at most, by these factors (percent): of a key, and of an owner, whose keys together vary less.
+pub const SPIKE_PEAK_PERCENT: (u64, u64) = (200, 800);
+pub const SPIKE_OWNER_PERCENT: (u64, u64) = (150, 800);
 /// Of so many days in use the busiest one is left out when that is looked for, so that not every accident raises it.
-pub const SPIKE_DAYS_PER_ACCIDENT: usize = 20;
+pub const SPIKE_DAYS_PER_ACCIDENT: usize = 30;
 /// With fewer days in use than this, the larger factor is taken.
 pub const SPIKE_FEWEST_DAYS: usize = 10;
 /// Microseconds since the first use before which nothing is a spike: each hour of the week was there twice.
@@ -39,10 +42,10 @@ pub const OWN_REFUSALS: u64 = 10;
 /// A client that lacks a right tries one thing again and again; who looks around tries many.
 pub const FORBIDDEN_THINGS: u32 = 5;
 /// So many tries at the same things are as good as a different one.
-pub const FORBIDDEN_REPEATS: u64 = 100;
+pub const FORBIDDEN_REPEATS: u64 = 250;
 /// Microseconds.
 pub const FORBIDDEN_WINDOW: i64 = 60 * MINUTE;
-/// Different things that are told apart; each one beyond counts as different again.
+/// Different things that are told apart. A larger number than this counts as this.
 pub const FORBIDDEN_REMEMBERED: usize = 16;
 
 /// NEW_NETWORK, the rule's number: days that a key must have been in use, while its networks are learned.
@@ -57,8 +60,8 @@ pub const SILENCE_IN_USE: i64 = 7 * DAY;
 
 /// SUPERSEDED_VERSION, the rule's number: tries within [`SUPERSEDED_WINDOW`] from where the key isn't used.
 pub const SUPERSEDED_TRIES: u32 = 1;
-/// So many tries from a key's own networks count as one: a client that lags behind a rotation.
-pub const OWN_SUPERSEDED: u64 = 20;
+/// So many tries from a key's own networks count as one: a client that lags behind a rotation, or a forgotten hourly job.
+pub const OWN_SUPERSEDED: u64 = 50;
 /// Microseconds.
 pub const SUPERSEDED_WINDOW: i64 = DAY;
 

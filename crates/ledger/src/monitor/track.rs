@@ -76,7 +76,7 @@ impl Track {
     pub(super) fn add(&mut self, rule: MonitoringRule, time: Time, count: u64, own: bool) {
         let bucket = bucket_of(rule, time);
         self.slide_to(bucket);
-        let back = (self.newest - bucket).clamp(0, BUCKETS as i64 - 1) as usize;
+        let back = self.newest.saturating_sub(bucket).clamp(0, BUCKETS as i64 - 1) as usize;
         let bucket = &mut self.buckets[back];
         if bucket.own == 0 && bucket.strange == 0 || time < bucket.first {
             bucket.first = time;
@@ -87,16 +87,16 @@ impl Track {
         self.due = self.last.plus_micros(window(rule));
     }
 
-    /// Remembers what was tried. Says how many different things were.
+    /// Remembers what was tried. Says how many different things were, as far as they are told apart.
     pub(super) fn tried(&mut self, rule: MonitoringRule, time: Time, thing: u64) -> u64 {
-        let bucket = bucket_of(rule, time).max(self.newest - BUCKETS as i64 + 1);
-        let oldest = self.newest - BUCKETS as i64;
+        let bucket = bucket_of(rule, time).max(self.newest.saturating_sub(BUCKETS as i64 - 1));
+        let oldest = self.newest.saturating_sub(BUCKETS as i64);
         self.things.retain(|(_, at)| *at > oldest);
         let full = self.things.len() >= FORBIDDEN_REMEMBERED;
         match self.things.iter_mut().find(|(known, _)| *known == thing) {
             Some((_, at)) => *at = bucket.max(*at),
             None if !full => self.things.push((thing, bucket)),
-            None => return self.things.len() as u64 + 1,
+            None => {}
         }
         self.things.len() as u64
     }
