@@ -8,6 +8,7 @@
 //! - `audit`: the ledger afterwards.
 //! - `scale`, `invalid`, `queries`: other measurements: a ledger with very many keys, the time of each kind of token that isn't
 //!   valid, and queries as the log grows, of the events that `events` makes.
+//! - `simulate`: how good the rules of monitoring are, on made-up traffic with attacks.
 //! - `figures`, `screen`: what came of it, and how it is shown.
 
 mod audit;
@@ -25,6 +26,7 @@ mod run;
 mod scale;
 mod screen;
 mod serve;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -62,6 +64,10 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
             Some(Command::Scale { keys }) => scale::scale(keys).await,
             Some(Command::Invalid { rounds }) => invalid::invalid(rounds).await,
             Some(Command::Queries { entries }) => queries::queries(&entries).await,
+            Some(Command::Simulate(s)) => {
+                simulate::simulate(s.keys as usize, s.weeks, &s.seeds, s.list);
+                Ok(true)
+            }
             Some(Command::Echo) => echo::echo().await.map(|()| true),
             Some(Command::Serve { data_dir }) => serve::serve(data_dir).await.map(|()| true),
             Some(Command::Guard { .. }) => anyhow::bail!("the guard runs before any runtime"),

@@ -82,6 +82,10 @@ pub(crate) enum Command {
         #[arg(long, value_delimiter = ',', default_values_t = [100_000, 1_000_000, 10_000_000], value_parser = entries)]
         entries: Vec<usize>,
     },
+    /// Replays made-up traffic with labelled attacks and prints what each rule of monitoring finds, how soon, and how often it is
+    /// wrong.
+    #[command(after_help = crate::simulate::ASSUMPTIONS)]
+    Simulate(Simulate),
     /// Answers VerifyKey with a fixed reply.
     #[command(hide = true)]
     Echo,
@@ -94,6 +98,22 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+}
+
+#[derive(Args)]
+pub(crate) struct Simulate {
+    /// How many keys.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(20..=10_000))]
+    pub(crate) keys: u32,
+    /// For how many weeks: four are for learning and don't count.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(i64).range(8..=104))]
+    pub(crate) weeks: i64,
+    /// One run for each.
+    #[arg(long, value_delimiter = ',', default_values_t = crate::simulate::SEEDS)]
+    pub(crate) seeds: Vec<u64>,
+    /// Also lists false alarms, and attacks that were missed.
+    #[arg(long)]
+    pub(crate) list: bool,
 }
 
 impl Options {

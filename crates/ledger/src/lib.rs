@@ -24,6 +24,7 @@ pub mod idle;
 pub mod imported;
 pub mod judge;
 pub mod merkle;
+pub mod monitor;
 pub mod note;
 pub mod page;
 pub mod permissions;
