@@ -6,6 +6,7 @@ use std::{env, fs, io};
 const FILES: &[&str] = &[
     "keyledger/entry/v1/event.proto",
     "keyledger/export/v1/manifest.proto",
+    "keyledger/v1/anomalies.proto",
     "keyledger/v1/errors.proto",
     "keyledger/v1/options.proto",
     "keyledger/v1/resources.proto",

@@ -5,6 +5,8 @@
 //! cargo run -p keyledger-tests --example freeze -- tests/fixtures/golden/3
 //! ```
 
+#[path = "freeze/anomalies.rs"]
+mod anomalies;
 #[path = "freeze/imports.rs"]
 mod imports;
 #[path = "freeze/notices.rs"]
@@ -59,6 +61,7 @@ fn main() {
     story.imports();
     story.policies();
     story.notices();
+    story.unusual_use();
     story.ends();
     story.write(&folder);
 }

@@ -199,6 +199,16 @@ impl Rpc for GetCheckpointRequest {
     const PATH: &'static str = "/keyledger.v1.AuditService/GetCheckpoint";
 }
 
+impl Rpc for ListAnomaliesRequest {
+    type Reply = ListAnomaliesResponse;
+    const PATH: &'static str = "/keyledger.v1.AuditService/ListAnomalies";
+}
+
+impl Rpc for AcknowledgeAnomalyRequest {
+    type Reply = AcknowledgeAnomalyResponse;
+    const PATH: &'static str = "/keyledger.v1.AuditService/AcknowledgeAnomaly";
+}
+
 impl Rpc for ListForwardersRequest {
     type Reply = ListForwardersResponse;
     const PATH: &'static str = "/keyledger.v1.AuditService/ListForwarders";
@@ -213,6 +223,11 @@ pub(crate) trait StreamRpc: Message + Default + 'static {
 impl StreamRpc for StreamEventsRequest {
     type Reply = StreamEventsResponse;
     const PATH: &'static str = "/keyledger.v1.AuditService/StreamEvents";
+}
+
+impl StreamRpc for WatchAnomaliesRequest {
+    type Reply = WatchAnomaliesResponse;
+    const PATH: &'static str = "/keyledger.v1.AuditService/WatchAnomalies";
 }
 
 impl StreamRpc for ExportEventsRequest {

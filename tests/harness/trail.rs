@@ -63,7 +63,8 @@ impl Deployment {
         Mark(rows.iter().map(|r| (r.get::<_, i32>(0) as u32, r.get::<_, i64>(1) as u64)).collect())
     }
 
-    /// What was recorded since, by number of ledger. Ledgers with nothing new are left out.
+    /// What was recorded since, by number of ledger. Ledgers with nothing new are left out, and so is what was noticed meanwhile of
+    /// what happened before.
     pub(crate) async fn since(&self, mark: &Mark) -> BTreeMap<u32, Vec<Record>> {
         let client = self.superuser().await;
         let rows = client.query("SELECT number FROM ledgers ORDER BY number", &[]).await;
@@ -71,7 +72,8 @@ impl Deployment {
         for row in rows.expect("a superuser reads ledgers") {
             let number = row.get::<_, i32>(0) as u32;
             let from = mark.0.get(&number).copied().unwrap_or(0);
-            let records = records_from(&client, number, from).await;
+            let mut records = records_from(&client, number, from).await;
+            records.retain(|record| !is_noticed(record));
             if !records.is_empty() {
                 found.insert(number, records);
             }
@@ -101,6 +103,11 @@ impl Deployment {
     pub(crate) async fn records(&self, number: u32) -> Vec<Record> {
         records_from(&self.superuser().await, number, 0).await
     }
+}
+
+fn is_noticed(record: &Record) -> bool {
+    let Record::Change { event, .. } = record else { return false };
+    matches!(event.kind, Some(Kind::AnomalyRaised(_) | Kind::AnomalyEnded(_)))
 }
 
 async fn records_from(client: &Client, number: u32, position: u64) -> Vec<Record> {

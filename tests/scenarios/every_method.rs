@@ -5,20 +5,35 @@ use bytes::Bytes;
 use keyledger_proto::methods::{self, Method};
 use keyledger_proto::*;
 use prost::Message;
+use tonic::Code;
 
 use crate::harness::*;
 
-/// What requests are about: a key that lives, and its token.
+/// What requests are about: a key that lives, its token, and something unusual that was noticed of another key.
 pub(crate) struct Target {
     pub(crate) key_id: String,
     pub(crate) token: String,
+    pub(crate) anomaly: u64,
 }
 
 impl Target {
     pub(crate) async fn new(caller: &Caller) -> Target {
         let made = caller.call(user_key("target@example.com")).await.unwrap();
-        Target { key_id: made.key.unwrap().key_id, token: made.token }
+        let anomaly = something_unusual(caller).await;
+        Target { key_id: made.key.unwrap().key_id, token: made.token, anomaly }
     }
+}
+
+/// Somebody looks at what is not for them. At which position that was raised.
+async fn something_unusual(caller: &Caller) -> u64 {
+    let curious = caller.call(service_key("curious", vec![])).await.unwrap();
+    let key_id = curious.key.unwrap().key_id;
+    let others = ListEventsRequest { category: "payroll".into(), ..Default::default() };
+    refused(caller.with_token(&curious.token).call(others).await)
+        .with(Code::PermissionDenied, ErrorReason::PermissionDenied);
+    let of_key = ListAnomaliesRequest { key_id, ..Default::default() };
+    let noticed = caller.call(of_key).await.unwrap().anomalies;
+    noticed[0].position.unwrap()
 }
 
 /// What a call does, as the table of records has it.
@@ -41,7 +56,9 @@ pub(crate) fn all() -> Vec<Method> {
 /// How many uses or entries a good call leaves: a stream or an export of events tells of its end, too.
 pub(crate) fn leaves(method: &Method) -> usize {
     match method.name.as_str() {
-        "AuditService/StreamEvents" | "AuditService/ExportEvents" => 2,
+        "AuditService/StreamEvents"
+        | "AuditService/ExportEvents"
+        | "AuditService/WatchAnomalies" => 2,
         // It reads keys, and the log.
         "KeyService/GetAccessReview" => 2,
         _ => 1,
@@ -203,6 +220,21 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
             (Does::Read, changes.encode_to_vec())
         }
         "AuditService/GetCheckpoint" => (Does::Read, GetCheckpointRequest {}.encode_to_vec()),
+        "AuditService/ListAnomalies" => {
+            (Does::Read, ListAnomaliesRequest::default().encode_to_vec())
+        }
+        "AuditService/WatchAnomalies" => {
+            (Does::Read, WatchAnomaliesRequest { from_position: Some(0) }.encode_to_vec())
+        }
+        "AuditService/AcknowledgeAnomaly" => {
+            let request = AcknowledgeAnomalyRequest {
+                position: Some(target.anomaly),
+                verdict: entry::AnomalyVerdict::Misuse as i32,
+                reason: "ticket 4711".into(),
+                ..Default::default()
+            };
+            (Does::Change, request.encode_to_vec())
+        }
         "AuditService/ListForwarders" => (Does::Read, ListForwardersRequest {}.encode_to_vec()),
         new => panic!("{new} is new: give it a request here, so that it is swept"),
     };

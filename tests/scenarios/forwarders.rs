@@ -2,7 +2,7 @@
 
 mod elsewhere;
 mod notices;
-mod receiver;
+pub(crate) mod receiver;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,12 +21,12 @@ use receiver::{Answer, Receiver, SECRET, fixture};
 const QUICK: &str = "lease_seconds = 1\nretry_initial_ms = 10\nretry_max_ms = 50\n";
 
 /// A configuration in a folder of its own, with the secret of the receivers.
-struct Configured {
+pub(crate) struct Configured {
     folder: tempfile::TempDir,
 }
 
 impl Configured {
-    fn new(forwarders: &[String]) -> Configured {
+    pub(crate) fn new(forwarders: &[String]) -> Configured {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(folder.path().join("secret"), SECRET).unwrap();
         let private = fs::Permissions::from_mode(0o600);
@@ -40,7 +40,7 @@ impl Configured {
     }
 
     /// A server that forwards.
-    async fn replica(&self, d: &Deployment) -> Arc<Replica> {
+    pub(crate) async fn replica(&self, d: &Deployment) -> Arc<Replica> {
         d.secrets.text("the secret of a webhook", SECRET);
         d.replica_with("KEYLEDGER_FORWARDERS", &self.path("forwarders.toml")).await
     }
@@ -54,14 +54,14 @@ fn forwarder(name: &str, lines: &str) -> String {
 }
 
 /// A webhook to a receiver without TLS.
-fn hook(name: &str, receiver: &Receiver, lines: &str) -> String {
+pub(crate) fn hook(name: &str, receiver: &Receiver, lines: &str) -> String {
     let url = format!("http://127.0.0.1:{}/hook?a=b", receiver.port);
     let webhook =
         format!("webhook = {{ url = \"{url}\", secret_file = \"secret\", allow_private = true }}");
     forwarder(name, &format!("{lines}\n{webhook}"))
 }
 
-fn only(category: &str) -> String {
+pub(crate) fn only(category: &str) -> String {
     format!("filter = {{ categories = [\"{category}\"] }}")
 }
 

@@ -81,7 +81,8 @@ fn marks() -> Vec<String> {
         ["resource-of-use", "of-access", "export error logs", "ticket 4711"].map(String::from),
     );
     marks.extend(OTHERS.map(String::from));
-    marks.extend(["keyledger/lifecycle", "keyledger/use", "keyledger/access"].map(String::from));
+    let own = ["keyledger/lifecycle", "keyledger/use", "keyledger/access", "keyledger/anomaly"];
+    marks.extend(own.map(String::from));
     marks
 }
 
@@ -112,6 +113,7 @@ fn attempts(method: &Method, target: &Target, positions: u64) -> Vec<Bytes> {
         "keyledger/lifecycle",
         "keyledger/use",
         "keyledger/access",
+        "keyledger/anomaly",
         "error/**",
     ]);
     match method.name.as_str() {
@@ -246,7 +248,7 @@ fn asking_for_another_category_is_refused_and_recorded_as_such() {
         let reader = service_key("reader", vec![grant("audit.read", "logs/error")]);
         let reader = replica.admin().call(reader).await.unwrap();
         let reader = replica.caller(&reader.token);
-        for category in OTHERS.into_iter().chain(["keyledger/access"]) {
+        for category in OTHERS.into_iter().chain(["keyledger/access", "keyledger/anomaly"]) {
             let mark = d.mark().await;
             let list = ListEventsRequest { category: category.into(), ..Default::default() };
             refused(reader.call(list).await)
@@ -376,7 +378,7 @@ fn a_reader_can_tell_that_nothing_of_its_categories_was_withheld_and_learns_no_o
         assert_eq!(categories, BTreeSet::from(["error", "keyledger/access"]));
         assert_eq!(given_to(&reader, position).await, counts);
         let (position, counts) = counts_of(&a.admin()).await;
-        assert_eq!(counts.len(), 7, "{counts:?}");
+        assert_eq!(counts.len(), 8, "{counts:?}");
         assert_eq!(given_to(&a.admin(), position).await, counts);
         // A replica that starts later counts on from there.
         a.stop().await;

@@ -5,6 +5,8 @@ mod harness;
 
 mod access;
 mod adapters;
+mod anomalies;
+mod anomaly_steps;
 mod append_only;
 mod bad_input;
 mod batches;

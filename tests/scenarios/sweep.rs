@@ -179,6 +179,7 @@ fn every_method_called_with_a_key_of_another_ledger_touches_only_that_ledger() {
             let mark = d.mark().await;
             // Some find nothing there; what matters is where they looked.
             let _ = tenant.raw(&method.path, message).await;
+            println!("{}", method.name);
             let (ledger, left) = d.since_in_one_until(&mark, leaves(&method)).await;
             assert_eq!((ledger, left.len()), (2, leaves(&method)), "{}: {left:?}", method.name);
         }

@@ -1,5 +1,6 @@
 //! `keyledger audit`: read, count, follow, export and import what happened.
 
+mod anomalies;
 mod checkpoint;
 mod count;
 pub(crate) mod event;
@@ -34,6 +35,7 @@ enum Command {
     List(Box<list::List>),
     Count(count::Count),
     Tail(Box<tail::Tail>),
+    Anomalies(Box<anomalies::Anomalies>),
     Export(Box<export::Export>),
     Import(import::Import),
     Checkpoint(checkpoint::Checkpoint),
@@ -58,6 +60,7 @@ impl Audit {
             Command::List(list) => list.run(&session, &screen).await?,
             Command::Count(count) => count.run(&session, &screen).await?,
             Command::Tail(tail) => tail.run(&session, &screen).await?,
+            Command::Anomalies(anomalies) => anomalies.run(&session, &screen).await?,
             Command::Export(export) => export.run(&session).await?,
             Command::Checkpoint(checkpoint) => checkpoint.run(&session, &screen).await?,
             Command::SignedCounts(counts) => return counts.run(&session, &screen).await,

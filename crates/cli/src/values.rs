@@ -126,6 +126,16 @@ pub(crate) fn event_groups() -> impl TypedValueParser<Value = i32> {
     names_of("keyledger.v1.EventGroup")
 }
 
+/// The rules by which unusual use is noticed: `spike` and so on.
+pub(crate) fn monitoring_rules() -> impl TypedValueParser<Value = i32> {
+    names_of("keyledger.entry.v1.MonitoringRule")
+}
+
+/// What unusual use can be found to be: `expected` and so on.
+pub(crate) fn anomaly_verdicts() -> impl TypedValueParser<Value = i32> {
+    names_of("keyledger.entry.v1.AnomalyVerdict")
+}
+
 /// Over how long uses are counted together: `hour` and `day`.
 pub(crate) fn usage_intervals() -> impl TypedValueParser<Value = i32> {
     names_of("keyledger.v1.UsageInterval")

@@ -1,12 +1,15 @@
 //! Anomalies: unusual use that was noticed, and is still going on. What they were is for ever in their entries; the state holds
 //! only what is needed so that each is raised once, whatever the number of replicas that look.
 
+use std::sync::Arc;
+
 use imbl::OrdMap;
 
-use crate::body::{self, AnomalyResponse, MonitoringRule, OwnerKind, SubjectKind};
+use crate::body::{self, AnomalyResponse, AnomalyVerdict, MonitoringRule, OwnerKind, SubjectKind};
 use crate::id::{KeyId, Time};
+use crate::monitor::Raise;
 use crate::refusals::Network;
-use crate::state::Owner;
+use crate::state::{Key, KeyStatus, Owner, State, Suspension};
 
 /// Most anomalies of a ledger that go on at once. Beyond this none is raised; those that are there go on being counted.
 pub const MAX_OPEN: usize = 1_000;
@@ -26,17 +29,35 @@ pub struct OpenAnomaly {
     /// Position of the entry that raised it: by this it is known.
     pub position: u64,
     pub raised: Time,
+    /// The position at which it was noticed. What was over by then is another one.
+    pub observed: u64,
+    /// How many uses led to it, and when the last of them happened.
+    pub occurrences: u64,
+    pub last: Time,
     pub response: AnomalyResponse,
     /// The key that is to be suspended if the response says so.
     pub key: Option<KeyId>,
 }
 
 /// What goes on, and how far it was looked.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Anomalies {
     pub open: OrdMap<(MonitoringRule, Subject), OpenAnomaly>,
     /// The newest position at which one was noticed, or found to be over. Whoever looks again at what lies before raises nothing.
     pub observed: u64,
+}
+
+/// What becomes of unusual use. All but the last is Keyledger's own.
+#[derive(Clone, Debug)]
+pub enum AnomalyChange {
+    /// It was noticed.
+    Raise(Box<Raise>),
+    /// It is over, as of what stands before the position `observed`.
+    End { rule: MonitoringRule, subject: Subject, observed: u64, last: Time, occurrences: u64 },
+    /// Suspends the key of one whose response says so.
+    Suspend { position: u64 },
+    /// Somebody looked at it. Whether something was raised at this position has been checked before.
+    Acknowledge { position: u64, verdict: AnomalyVerdict },
 }
 
 impl Anomalies {
@@ -50,6 +71,30 @@ impl Anomalies {
         observed >= self.observed
             && self.open.len() < MAX_OPEN
             && !self.open.contains_key(&(rule, subject.clone()))
+    }
+}
+
+impl State {
+    /// The key that is to be suspended for an anomaly: while that goes on, and once. Whoever resumes the key after it was raised
+    /// is not contradicted.
+    pub fn to_suspend(&self, open: &OpenAnomaly, now: Time) -> Option<&Arc<Key>> {
+        let key = self.keys.get(&open.key?)?;
+        let resumed = matches!(key.suspension, Suspension::Resumed(at) if at >= open.raised);
+        let due = open.response == AnomalyResponse::Suspend
+            && key.status(now) == KeyStatus::Active
+            && !resumed;
+        due.then_some(key)
+    }
+}
+
+/// Whose use an entry calls unusual, if that is all keys of an owner together.
+pub fn owner_of(kind: &body::Kind) -> Option<Owner> {
+    match kind {
+        body::Kind::AnomalyRaised(e) => match Subject::from_body(e.subject.as_ref()?)? {
+            Subject::Owner(owner) => Some(owner),
+            Subject::Key(_) | Subject::Peer(_) => None,
+        },
+        _ => None,
     }
 }
 

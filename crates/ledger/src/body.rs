@@ -15,6 +15,8 @@ mod uses;
 
 use prost::{Enumeration, Message, Oneof};
 
+use crate::id::KeyId;
+
 pub use counted::{CategoryCount, CategoryCounted, CountColumn, CountRecord};
 pub use import::{ImportAlgorithm, ImportedVerifier, KeyImported, VerifierMigrated};
 pub use noticed::{
@@ -216,6 +218,14 @@ impl Kind {
     /// Whether it changes what keys are, what they may do, or what holds for the ledger. The others have numbers of their own.
     pub fn is_change(&self) -> bool {
         !matches!(self, Kind::UsePage(_) | Kind::EventRecorded(_) | Kind::CategoryCounted(_))
+    }
+
+    /// The key whose use was unusual. What comes later of the same anomaly names the anomaly alone.
+    pub fn key_of_anomaly(&self) -> Option<KeyId> {
+        match self {
+            Kind::AnomalyRaised(e) => KeyId::from_slice(&e.key_id),
+            _ => None,
+        }
     }
 
     /// The chain link of a key's lifecycle entry.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
+use crate::anomaly::AnomalyChange;
 use crate::body::{DecisionReason, EventRecorded, FindingCount, RevocationKind};
 use crate::bounded::BoundedUse;
 use crate::grant::Grant;
@@ -154,6 +155,8 @@ pub enum ChangeKind {
     NoteDue {
         key_id: KeyId,
     },
+    /// What becomes of unusual use.
+    Anomaly(AnomalyChange),
     /// Keyledger itself: suspends or revokes a key that was not used since a time, as the policy asks.
     NoteIdle {
         key_id: KeyId,

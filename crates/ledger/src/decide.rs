@@ -3,6 +3,7 @@
 //! The ladder of each change goes from the cheapest, most specific refusal to the event. Who calls and whether they hold
 //! the permission that stands on the method has been judged before (see [`crate::batch`]).
 
+mod anomalies;
 mod gives;
 mod ledgers;
 mod permissions;
@@ -90,6 +91,7 @@ pub fn decide(
         ChangeKind::RevokeKey { key_id, kind } => revoke_key(state, *key_id, *kind).map(only),
         ChangeKind::UpdateKey(c) => update_key(state, by, c, now).map(only),
         ChangeKind::SuspendKey { key_id } => suspend_key(state, *key_id, now).map(only),
+        ChangeKind::Anomaly(change) => anomalies::decide(state, change, now).map(only),
         ChangeKind::NoteDue { key_id } => note_due(state, *key_id, now).map(only),
         ChangeKind::NoteIdle { key_id, idle_since } => {
             idle::decide(state, *key_id, *idle_since, now).map(only)

@@ -13,10 +13,12 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::body::{self, Event, ImportAlgorithm, Kind, OwnerKind, RevocationKind};
+use crate::anomaly::{OpenAnomaly, Subject};
+use crate::body::{self, Event, ImportAlgorithm, Kind, MonitoringRule, OwnerKind, RevocationKind};
 use crate::bounded::Serving;
 #[cfg(doc)]
 use crate::category::CategoryCounts;
+use crate::category::{self, ANOMALY};
 use crate::grant::Grant;
 use crate::id::{KeyId, Time};
 use crate::imported::Imported;
@@ -38,7 +40,7 @@ pub struct Columns {
     pub caller_key_id: Option<KeyId>,
     pub trace_id: Option<[u8; 16]>,
     pub use_count: i32,
-    /// Of an event of another service.
+    /// Of an event of another service, and of an anomaly. Those of changes and uses are told by the kind.
     pub category: Option<String>,
     pub leaf_hash: Hash,
 }
@@ -60,6 +62,7 @@ impl Columns {
             },
             category: match kind {
                 Some(Kind::EventRecorded(event)) => Some(event.category.clone()),
+                Some(_) if category::of_entry(event) == ANOMALY => Some(ANOMALY.into()),
                 _ => None,
             },
             leaf_hash,
@@ -180,6 +183,29 @@ impl RowMac {
                     sum.add(producer((id, a)), false);
                     sum.add(producer((id, b)), true);
                 }
+            }
+        }
+        // Hiding one that was raised or that has ended changes what goes on, or how far it was looked.
+        let anomaly = |(which, open): (&(MonitoringRule, Subject), &OpenAnomaly)| {
+            let subject = which.1.to_body().encode_to_vec();
+            self.of("tag anomalies", &[0; 16], &subject, open.position, &[which.0 as u8])
+        };
+        for item in old.anomalies.open.diff(&new.anomalies.open) {
+            match item {
+                DiffItem::Add(which, open) => sum.add(anomaly((which, open)), true),
+                DiffItem::Remove(which, open) => sum.add(anomaly((which, open)), false),
+                DiffItem::Update { old, new } => {
+                    sum.add(anomaly(old), false);
+                    sum.add(anomaly(new), true);
+                }
+            }
+        }
+        let observed =
+            |s: &State| self.of("tag observed", &[0; 16], &[], s.anomalies.observed, &[]);
+        if old.anomalies.observed != new.anomalies.observed {
+            sum.add(observed(new), true);
+            if old.anomalies.observed != 0 {
+                sum.add(observed(old), false);
             }
         }
         for item in old.registered.diff(&new.registered) {

@@ -441,6 +441,7 @@ impl State {
             && self.roles == other.roles
             && self.permissions == other.permissions
             && self.producers == other.producers
+            && self.anomalies == other.anomalies
             && self.left == other.left
             && self.digested == other.digested
             && self.registered == other.registered

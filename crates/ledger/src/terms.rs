@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
+use crate::anomaly;
 use crate::body::{ActorKind, Event, Kind, Outcome, Severity, Use};
+use crate::category::{self, ANOMALY};
 use crate::id::KeyId;
 use crate::page::ReadUse;
 use crate::state::Owner;
@@ -69,6 +71,11 @@ impl Term {
         Term::of("caller", Some(category), id.as_bytes())
     }
 
+    /// An anomaly of this key.
+    pub fn anomaly_of(id: KeyId) -> Term {
+        Term::of("anomaly of key", None, id.as_bytes())
+    }
+
     /// A resource below this folder, which ends with `/`.
     pub fn folder(folder: &str) -> Term {
         Term::of("folder", None, folder.as_bytes())
@@ -111,8 +118,17 @@ pub fn of_entry(event: &Event, owner_of: impl Fn(KeyId) -> Option<Owner>) -> BTr
     let link = event.kind.as_ref().and_then(Kind::key_link);
     let about = link.and_then(|link| KeyId::from_slice(&link.key_id));
     let caller = event.caller.as_ref().and_then(|c| KeyId::from_slice(&c.key_id));
-    let owners = [about, caller].into_iter().flatten().filter_map(owner_of);
+    let unusual = event.kind.as_ref().and_then(Kind::key_of_anomaly);
+    let owners = [about, caller, unusual].into_iter().flatten().filter_map(owner_of);
+    let owners = owners.chain(event.kind.as_ref().and_then(anomaly::owner_of));
     let mut terms: BTreeSet<Term> = owners.map(|owner| Term::owner(&owner)).collect();
+    terms.extend(unusual.map(Term::anomaly_of));
+    if category::of_entry(event) == ANOMALY {
+        terms.extend(caller.map(|id| Term::caller(ANOMALY, id)));
+    }
+    if let Some(Kind::AnomalyRaised(raised)) = &event.kind {
+        terms.extend(folders(&raised.resource).map(Term::folder));
+    }
     if let Some(Kind::EventRecorded(recorded)) = &event.kind {
         let category = recorded.category.as_str();
         terms.extend(caller.map(|id| Term::caller(category, id)));

@@ -102,11 +102,12 @@ pub(crate) mod sample {
     //! One event of each sort.
 
     use keyledger_ledger::body::{
-        Decision, DecisionReason, Event, KeyLink, KeyRevoked, Kind, Outcome, RoleCreated, Severity,
+        AnomalyResponse, Decision, DecisionReason, Event, KeyLink, KeyRevoked, Kind,
+        MonitoringRule, Outcome, RoleCreated, Severity,
     };
 
     use super::*;
-    use crate::{Actor, EventAttribute, actor, event_attribute};
+    use crate::{Actor, AnomalyFacts, EventAttribute, actor, event_attribute};
 
     pub(crate) fn exporter() -> Exporter {
         Exporter {
@@ -194,8 +195,32 @@ pub(crate) mod sample {
         }
     }
 
-    pub(crate) fn all() -> [AuditEvent; 4] {
-        [change(), of_a_role(), a_use(), recorded()]
+    pub(crate) fn anomaly() -> AuditEvent {
+        let facts = AnomalyFacts {
+            position: Some(17),
+            rule: MonitoringRule::Forbidden as i32,
+            network: "192.0.2.0/24".into(),
+            first_time: base().time,
+            last_time: base().time,
+            occurrences: 3,
+            response: AnomalyResponse::Suspend as i32,
+            ..AnomalyFacts::default()
+        };
+        AuditEvent {
+            r#type: "anomaly.raised".into(),
+            category: "keyledger/anomaly".into(),
+            key_id: "0198c5a0-0000-8000-8000-000000000002".into(),
+            caller_key_id: String::new(),
+            address: String::new(),
+            permission: "audit.read".into(),
+            resource: "logs/error".into(),
+            anomaly: Some(facts),
+            ..base()
+        }
+    }
+
+    pub(crate) fn all() -> [AuditEvent; 5] {
+        [change(), of_a_role(), a_use(), recorded(), anomaly()]
     }
 }
 

@@ -1,5 +1,6 @@
 //! From the wire: requests become checked values, or a list of exactly what is wrong with them.
 
+mod anomalies;
 mod changes;
 mod event_counts;
 mod event_filter;
@@ -21,6 +22,11 @@ use keyledger_ledger::imported::{Foreign, MAX_TOKEN};
 use keyledger_ledger::judge::Credential;
 use keyledger_ledger::policy::LONGEST_STALENESS;
 use keyledger_ledger::text::{MAX_TEXT, check_line, check_required_line};
+
+pub use anomalies::{
+    AcknowledgeAnomaly, AnomalyFilter, ListAnomalies, acknowledge_anomaly, list_anomalies,
+    watch_anomalies,
+};
 
 pub use changes::{
     Common, CreateKey, KeyChange, OwnerName, RevokeKey, RotateKey, UpdateKey, create_key,

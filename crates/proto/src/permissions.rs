@@ -4,6 +4,7 @@ use crate::methods;
 
 /// Name, what it allows.
 const SENTENCES: &[(&str, &str)] = &[
+    ("audit.acknowledge", "Say what unusual use was found to be."),
     ("audit.checkpoint", "Get the signed size and root hash of the ledger."),
     ("audit.forwarders", "See what is sent on to other systems, and how far that has come."),
     ("audit.read", "Read, search and stream the log of a category."),

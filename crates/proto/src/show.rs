@@ -1,5 +1,6 @@
 //! To the wire: values of the core become replies.
 
+mod anomalies;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ use crate::{
     owner,
 };
 
+use anomalies::anomaly_event;
+pub use anomalies::{acknowledgement, raised_anomaly};
 pub use usage::{network, usage};
 
 pub fn timestamp(time: Time) -> prost_types::Timestamp {
@@ -320,8 +323,19 @@ pub fn merged(texts: &[Texts]) -> Texts {
     all
 }
 
+/// An entry that is no page, as an event of the log.
+pub fn entry_event(position: u64, leaf_hash: &[u8], event: &Event, texts: &[Texts]) -> AuditEvent {
+    match &event.kind {
+        Some(Kind::EventRecorded(_)) => recorded_event(position, leaf_hash, event, texts),
+        _ if category::of_entry(event) == category::ANOMALY => {
+            anomaly_event(position, leaf_hash, event, texts)
+        }
+        _ => change_event(position, leaf_hash, event, texts),
+    }
+}
+
 /// A change as an event of the log.
-pub fn change_event(position: u64, leaf_hash: &[u8], event: &Event, texts: &[Texts]) -> AuditEvent {
+fn change_event(position: u64, leaf_hash: &[u8], event: &Event, texts: &[Texts]) -> AuditEvent {
     let kind = event.kind.as_ref();
     let created = match kind {
         Some(Kind::KeyCreated(created)) => created.owner.as_ref().and_then(|o| o.owner.as_ref()),
@@ -356,12 +370,7 @@ pub fn change_event(position: u64, leaf_hash: &[u8], event: &Event, texts: &[Tex
 }
 
 /// What another service recorded. The first texts are about the actor, then come the names of those on whose behalf it acted.
-pub fn recorded_event(
-    position: u64,
-    leaf_hash: &[u8],
-    event: &Event,
-    texts: &[Texts],
-) -> AuditEvent {
+fn recorded_event(position: u64, leaf_hash: &[u8], event: &Event, texts: &[Texts]) -> AuditEvent {
     let Some(Kind::EventRecorded(recorded)) = &event.kind else {
         return change_event(position, leaf_hash, event, texts);
     };

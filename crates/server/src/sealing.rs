@@ -7,6 +7,7 @@ use std::sync::{Arc, RwLock};
 
 use keyledger_ledger::body::{SealedText, Texts};
 use keyledger_ledger::id::Time;
+use keyledger_ledger::refusals::Network;
 use keyledger_ledger::text::{self, Opened, Sealed};
 use keyledger_ledger::verify::Opening;
 use prost::Message;
@@ -194,6 +195,13 @@ impl Sealing {
             ))
         })?;
         Ok(self.remember(ledger_id, Some(blind), key))
+    }
+
+    /// Stands for a network in signed bytes: whoever lacks the key can't tell which it is. People's names are found by the same key,
+    /// in a domain of their own.
+    pub(crate) fn blind_network(&self, ledger_id: Uuid, network: &Network) -> [u8; 16] {
+        let blind = self.blind(ledger_id, &format!("network\n{}", hex::encode(network)));
+        *blind.first_chunk().expect("32 bytes have 16")
     }
 
     fn blind(&self, ledger_id: Uuid, name: &str) -> [u8; 32] {

@@ -46,7 +46,7 @@ impl Answer {
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub(super) struct Got {
+pub(crate) struct Got {
     pub(super) line: String,
     headers: BTreeMap<String, String>,
     pub(super) body: String,
@@ -58,7 +58,7 @@ impl Got {
     }
 
     /// The events in it. Panics if they are not signed as the specification says.
-    pub(super) fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         let key = STANDARD.decode(SECRET.trim_start_matches("whsec_")).unwrap();
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
         let (id, timestamp) = (self.header("webhook-id"), self.header("webhook-timestamp"));
@@ -73,14 +73,14 @@ impl Got {
 }
 
 /// A server for webhooks.
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     pub(super) port: u16,
     requests: mpsc::Receiver<Got>,
     answer: watch::Sender<Answer>,
 }
 
 impl Receiver {
-    pub(super) async fn new(encrypted: bool) -> Receiver {
+    pub(crate) async fn new(encrypted: bool) -> Receiver {
         let (answer, answers) = watch::channel(Answer::good());
         let (sender, requests) = mpsc::channel(MOST_WAITING);
         let port = listen(encrypted, move |stream| take(stream, sender.clone(), answers.clone()));
@@ -93,13 +93,13 @@ impl Receiver {
     }
 
     /// The next request, whatever it is answered.
-    pub(super) async fn next(&mut self) -> Got {
+    pub(crate) async fn next(&mut self) -> Got {
         let got = tokio::time::timeout(HANGS, self.requests.recv()).await;
         got.expect("a request comes").expect("the server runs as long as we do")
     }
 
     /// A request that came already, if there is one.
-    pub(super) fn waiting(&mut self) -> Option<Got> {
+    pub(crate) fn waiting(&mut self) -> Option<Got> {
         self.requests.try_recv().ok()
     }
 }

@@ -1,6 +1,6 @@
 //! Events as people see them: one row in a list, one line in a stream.
 
-use keyledger_proto::entry::{Decision, Kind, Outcome};
+use keyledger_proto::entry::{self, Decision, Kind, Outcome};
 use keyledger_proto::{Actor, AuditEvent, actor};
 
 use crate::json::enum_value_name;
@@ -149,6 +149,9 @@ fn about(kind: &Kind) -> Option<String> {
         Kind::RotationCompleted(rotated) => Some(format!("version {}", rotated.version)),
         Kind::KeySuspended(suspended) if suspended.overdue_version != 0 => {
             Some(format!("version {} is overdue for rotation", suspended.overdue_version))
+        }
+        Kind::KeySuspended(entry::KeySuspended { anomaly_position: Some(position), .. }) => {
+            Some(format!("for anomaly {position}"))
         }
         Kind::ServerStarted(server) => Some(format!("version {}", server.version)),
         Kind::KeyRevoked(revoked) => {

@@ -3,7 +3,7 @@
 use super::{ApplyError, At, bytes};
 use crate::anomaly::{OpenAnomaly, Subject};
 use crate::body::{self, AnomalyResponse, AnomalyVerdict, MonitoringRule, OwnerKind};
-use crate::id::KeyId;
+use crate::id::{KeyId, Time};
 use crate::state::{Owner, State};
 
 /// Most receivers of one notice, and most kinds of findings of one digest.
@@ -29,10 +29,21 @@ pub(super) fn raise(state: &mut State, at: &At, e: &body::AnomalyRaised) -> Resu
     if !good_times || e.occurrences == 0 || e.observed_position >= at.position {
         return Err(ApplyError::Field("occurrences"));
     }
+    if response == AnomalyResponse::Suspend && key.is_none() {
+        return Err(ApplyError::Field("response"));
+    }
     if !state.anomalies.takes(rule, &subject, e.observed_position) {
         return Err(ApplyError::Order);
     }
-    let open = OpenAnomaly { position: at.position, raised: at.time, response, key };
+    let open = OpenAnomaly {
+        position: at.position,
+        raised: at.time,
+        observed: e.observed_position,
+        occurrences: e.occurrences,
+        last: Time(e.last_time_us),
+        response,
+        key,
+    };
     state.anomalies.open.insert((rule, subject), open);
     state.anomalies.observed = e.observed_position;
     Ok(())
@@ -40,9 +51,11 @@ pub(super) fn raise(state: &mut State, at: &At, e: &body::AnomalyRaised) -> Resu
 
 pub(super) fn end(state: &mut State, at: &At, e: &body::AnomalyEnded) -> Result<(), ApplyError> {
     by_keyledger(at)?;
-    let open = state.anomalies.at(e.anomaly_position).map(|(which, _)| which.clone());
-    let which = open.ok_or(ApplyError::Field("anomaly_position"))?;
-    if e.observed_position < state.anomalies.observed || e.observed_position >= at.position {
+    let open = state.anomalies.at(e.anomaly_position);
+    let (which, open) = open.ok_or(ApplyError::Field("anomaly_position"))?;
+    let which = which.clone();
+    let seen = e.observed_position > open.observed && e.observed_position <= at.position;
+    if !seen || e.observed_position < state.anomalies.observed {
         return Err(ApplyError::Order);
     }
     state.anomalies.open.remove(&which);

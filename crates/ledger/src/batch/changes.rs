@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::uses::{Authorised, RefusedCaller, caller_use};
 use super::{FirstUses, Head, KnownRequest, NewRequest, Run, sealed_column};
+use crate::anomaly::AnomalyChange;
 use crate::apply::apply;
 use crate::body::{DecisionReason, Event, Kind};
 use crate::command::{
@@ -272,6 +273,10 @@ fn changed(state: &State, kind: &ChangeKind) -> Changed {
         | ChangeKind::NoteDue { key_id }
         | ChangeKind::NoteIdle { key_id, .. }
         | ChangeKind::RevokeKey { key_id, .. } => key(key_id),
+        ChangeKind::Anomaly(AnomalyChange::Suspend { position }) => {
+            let open = state.anomalies.at(*position).and_then(|(_, open)| open.key.as_ref());
+            key(open.expect("the key was just suspended for what goes on"))
+        }
         ChangeKind::CreateRole { name, .. }
         | ChangeKind::UpdateRole(UpdateRole { name, .. })
         | ChangeKind::RetireRole { name, .. } => role(name),
@@ -284,6 +289,7 @@ fn changed(state: &State, kind: &ChangeKind) -> Changed {
         ),
         ChangeKind::UpdatePolicy(_) => Changed::Policy(state.policy.clone()),
         ChangeKind::RecordEvent(_)
+        | ChangeKind::Anomaly(_)
         | ChangeKind::CountCategories { .. }
         | ChangeKind::NoteDelivery(_)
         | ChangeKind::DigestFindings { .. }

@@ -8,12 +8,12 @@ use keyledger_ledger::text::is_unsafe_in_a_line;
 use serde_json::{Map, Value};
 
 use super::{enum_word, event_json, put};
-use crate::{Actor, AuditEvent, actor, event_attribute, owner, show};
+use crate::{Actor, AnomalyFacts, AuditEvent, actor, event_attribute, owner, show};
 
 /// Name and content of each column.
 type Column = (&'static str, fn(&AuditEvent) -> String);
 
-const COLUMNS: [Column; 36] = [
+const COLUMNS: [Column; 41] = [
     ("position", |e| number(e.position)),
     ("index", |e| number(e.index)),
     ("leaf_hash", |e| show::hex(&e.leaf_hash)),
@@ -49,6 +49,11 @@ const COLUMNS: [Column; 36] = [
     ("count", |e| number((e.count > 1).then_some(e.count))),
     ("returned", |e| number(e.returned)),
     ("asked", |e| e.asked.clone()),
+    ("anomaly", |e| number(e.anomaly.as_ref().and_then(|a| a.position))),
+    ("rule", |e| of_anomaly(e, |a| enum_word("keyledger.entry.v1.MonitoringRule", a.rule))),
+    ("network", |e| of_anomaly(e, |a| a.network.clone())),
+    ("occurrences", |e| of_anomaly(e, |a| number((a.occurrences > 0).then_some(a.occurrences)))),
+    ("verdict", |e| of_anomaly(e, |a| enum_word("keyledger.entry.v1.AnomalyVerdict", a.verdict))),
     ("body", body),
 ];
 
@@ -99,6 +104,10 @@ fn number(number: Option<impl ToString>) -> String {
 
 fn time(time: &Option<prost_types::Timestamp>) -> String {
     time.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+fn of_anomaly(event: &AuditEvent, content: impl Fn(&AnomalyFacts) -> String) -> String {
+    event.anomaly.as_ref().map(content).unwrap_or_default()
 }
 
 fn user_of(event: &AuditEvent) -> String {
@@ -222,7 +231,8 @@ mod tests {
         let mut event = sample::recorded();
         event.reason = "a \"quoted\", text; with = signs".into();
         event.resource = "\",=cmd(),\"".into();
-        let text = [header(), line(&event), line(&sample::a_use()), line(&sample::change())];
+        let others = [sample::a_use(), sample::change(), sample::anomaly()];
+        let text = [header(), line(&event), others.each_ref().map(line).concat()];
         let records = parse(&String::from_utf8(text.concat()).unwrap());
         assert!(records.iter().all(|r| r.len() == COLUMNS.len()));
         let cell = |row: usize, name: &str| {
@@ -237,6 +247,8 @@ mod tests {
         assert_eq!((cell(1, "outcome"), cell(1, "severity")), ("denied", "medium"));
         assert_eq!((cell(2, "index"), cell(2, "decision_reason")), ("3", "no_grant"));
         assert_eq!(cell(2, "body"), "");
+        assert_eq!((cell(4, "rule"), cell(4, "anomaly")), ("forbidden", "17"));
+        assert_eq!((cell(4, "network"), cell(4, "occurrences")), ("192.0.2.0/24", "3"));
         assert!(cell(3, "body").contains("keyRevoked"));
     }
 }

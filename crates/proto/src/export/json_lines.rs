@@ -188,10 +188,7 @@ impl Line {
                 Ok(show::use_event(self.position, index, time, leaf, page, &u, &texts))
             }
             (Some(Kind::UsePage(_)), None) | (_, Some(_)) => Err(LineError::Use),
-            (Some(Kind::EventRecorded(_)), None) => {
-                Ok(show::recorded_event(self.position, leaf, event, &self.texts(&event.texts)?))
-            }
-            _ => Ok(show::change_event(self.position, leaf, event, &self.texts(&event.texts)?)),
+            _ => Ok(show::entry_event(self.position, leaf, event, &self.texts(&event.texts)?)),
         }
     }
 
@@ -296,7 +293,7 @@ mod tests {
         let leaves = [role.leaf_hash(), page_entry.leaf_hash()];
         let opened = |reason: &str| vec![text(reason).1];
         let decoded = |reason: &str| vec![Texts { reason: reason.into(), ..Texts::default() }];
-        let event = show::change_event(0, &leaves[0], &role_event, &decoded("why"));
+        let event = show::entry_event(0, &leaves[0], &role_event, &decoded("why"));
         let path = |n: u64| inclusion(&leaves, n).unwrap();
         let entry = Some((role, path(0)));
         let mut lines =

@@ -1,7 +1,7 @@
-//! OCSF 1.6.0: changes as Entity Management (3004), uses of keys as Authorize Session (3003), events of other services as API
-//! Activity (6003). Whatever OCSF has no attribute for stands in `unmapped`.
+//! OCSF 1.6.0: changes as Entity Management (3004), uses of keys as Authorize Session (3003), unusual use as Detection Finding
+//! (2004), events of other services as API Activity (6003). Whatever OCSF has no attribute for stands in `unmapped`.
 
-use keyledger_ledger::body::{Decision, Kind, Outcome};
+use keyledger_ledger::body::{AnomalyResponse, Decision, Kind, Outcome};
 use serde_json::{Map, Value, json};
 
 use super::csv::attribute_values;
@@ -28,6 +28,8 @@ const AUTHORIZE_SESSION: Class =
     Class { uid: 3003, name: "Authorize Session", category_uid: 3, category: IAM };
 const API_ACTIVITY: Class =
     Class { uid: 6003, name: "API Activity", category_uid: 6, category: "Application Activity" };
+const DETECTION_FINDING: Class =
+    Class { uid: 2004, name: "Detection Finding", category_uid: 2, category: "Findings" };
 const IAM: &str = "Identity & Access Management";
 
 /// An event as an OCSF event.
@@ -35,6 +37,7 @@ pub fn of(exporter: &Exporter, event: &AuditEvent) -> Value {
     let mut object = match event.r#type.as_str() {
         "key.used" => authorize_session(event),
         "event.recorded" => api_activity(event),
+        "anomaly.raised" | "anomaly.ended" | "anomaly.acknowledged" => detection_finding(event),
         _ => entity_management(event),
     };
     put(&mut object, "metadata", metadata(exporter, event));
@@ -131,6 +134,46 @@ fn authorize_session(event: &AuditEvent) -> Map<String, Value> {
     }
     put(&mut object, "count", (event.count > 1).then_some(event.count));
     put_source(&mut object, event);
+    object
+}
+
+/// What was noticed, and what became of it: one finding, by the position at which it was raised.
+fn detection_finding(event: &AuditEvent) -> Map<String, Value> {
+    let facts = event.anomaly.clone().unwrap_or_default();
+    let (activity, name, state) = match event.r#type.as_str() {
+        "anomaly.raised" => (1, "Create", (1, "New")),
+        "anomaly.ended" => (3, "Close", (4, "Resolved")),
+        _ => (2, "Update", (2, "In Progress")),
+    };
+    let mut object = classified(&DETECTION_FINDING, activity, name);
+    let suspends = facts.response() == AnomalyResponse::Suspend;
+    severity(&mut object, if suspends { 4 } else { 3 });
+    put(&mut object, "status_id", state.0);
+    put(&mut object, "status", state.1);
+    put(&mut object, "time", millis(event.time));
+    let rule = enum_word("keyledger.entry.v1.MonitoringRule", facts.rule);
+    let mut finding = Map::new();
+    put(&mut finding, "uid", facts.position.unwrap_or_default().to_string());
+    put(&mut finding, "title", if rule.is_empty() { "anomaly" } else { &rule });
+    put(&mut finding, "types", json!([if rule.is_empty() { "anomaly" } else { &rule }]));
+    put(&mut finding, "first_seen_time", millis(facts.first_time));
+    put(&mut finding, "last_seen_time", millis(facts.last_time));
+    put(&mut object, "finding_info", finding);
+    put(&mut object, "start_time", millis(facts.first_time));
+    put(&mut object, "end_time", millis(facts.last_time));
+    put(&mut object, "count", (facts.occurrences > 1).then_some(facts.occurrences));
+    put(&mut object, "comment", event.reason.as_str());
+    let mut evidence = Map::new();
+    if !facts.network.is_empty() {
+        // A network is no address: it has no `ip`.
+        put(&mut evidence, "src_endpoint", json!({ "subnet_uid": facts.network }));
+    }
+    if !event.key_id.is_empty() {
+        put(&mut evidence, "actor", json!({ "user": key_user(&event.key_id) }));
+    }
+    if !evidence.is_empty() {
+        put(&mut object, "evidences", json!([evidence]));
+    }
     object
 }
 
@@ -259,6 +302,11 @@ fn unmapped(event: &AuditEvent) -> Value {
     put(&mut object, "key_version", (event.key_version != 0).then_some(event.key_version));
     put(&mut object, "returned", event.returned);
     put(&mut object, "asked", event.asked.as_str());
+    if event.anomaly.is_some() {
+        put(&mut object, "anomaly", event_json(event)["anomaly"].clone());
+        put(&mut object, "permission", event.permission.as_str());
+        put(&mut object, "resource", event.resource.as_str());
+    }
     let recorded = event.r#type == "event.recorded";
     if recorded {
         put(&mut object, "recorded_by", event.caller_key_id.as_str());
@@ -307,6 +355,7 @@ mod tests {
             assert_eq!(event["metadata"]["version"], "1.6.0");
             assert_eq!(event["metadata"]["product"]["name"], "Keyledger");
             let required: &[&str] = match class {
+                2004 => &["finding_info", "status_id"],
                 3004 => &["entity"],
                 3003 => &["user", "privileges"],
                 6003 => &["actor", "api", "src_endpoint"],
@@ -336,9 +385,26 @@ mod tests {
             (&json!("Create"), &json!("ops"))
         );
         assert_eq!(role["actor"]["app_name"], "Keyledger");
-        let new = AuditEvent { r#type: "anomaly.raised".into(), ..sample::of_a_role() };
+        let new = AuditEvent { r#type: "notice.delivered".into(), ..sample::of_a_role() };
         assert_eq!(mapped(&new)["type_uid"], 300_499);
-        assert_eq!(mapped(&new)["activity_name"], "anomaly.raised");
+        assert_eq!(mapped(&new)["activity_name"], "notice.delivered");
+    }
+
+    #[test]
+    fn unusual_use_is_a_detection_finding() {
+        let raised = mapped(&sample::anomaly());
+        assert_eq!((&raised["type_uid"], &raised["status"]), (&json!(200_401), &json!("New")));
+        assert_eq!(raised["finding_info"]["uid"], "17");
+        assert_eq!(raised["finding_info"]["title"], "forbidden");
+        assert_eq!((&raised["count"], &raised["severity_id"]), (&json!(3), &json!(4)));
+        let evidence = &raised["evidences"][0];
+        assert_eq!(evidence["actor"]["user"]["uid"], "0198c5a0-0000-8000-8000-000000000002");
+        assert_eq!(evidence["src_endpoint"]["subnet_uid"], "192.0.2.0/24");
+        assert_eq!(raised["unmapped"]["resource"], "logs/error");
+        let ended = AuditEvent { r#type: "anomaly.ended".into(), ..sample::anomaly() };
+        assert_eq!(mapped(&ended)["type_uid"], 200_403);
+        let seen = AuditEvent { r#type: "anomaly.acknowledged".into(), ..sample::anomaly() };
+        assert_eq!(mapped(&seen)["status"], "In Progress");
     }
 
     #[test]

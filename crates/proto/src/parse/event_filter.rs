@@ -189,10 +189,12 @@ impl EventFilter {
 
     /// Whether it asks for what stands in no change of a key, role or ledger.
     pub fn excludes_changes(&self) -> bool {
-        self.excludes_uses_and_changes()
-            || self.actor.is_some()
-            || !self.resource_prefix.is_empty()
-            || self.decision.is_some()
+        self.excludes_anomalies() || !self.resource_prefix.is_empty()
+    }
+
+    /// Whether it asks for what stands in nothing that was noticed.
+    fn excludes_anomalies(&self) -> bool {
+        self.excludes_uses_and_changes() || self.actor.is_some() || self.decision.is_some()
     }
 
     fn excludes_uses_and_changes(&self) -> bool {
@@ -201,8 +203,13 @@ impl EventFilter {
 
     /// Whether all may hold of an entry that is no page, as far as its signed bytes tell. Nothing is opened for the others.
     pub fn may_match_entry(&self, event: &Event) -> bool {
-        let Some(Kind::EventRecorded(recorded)) = &event.kind else {
-            return !self.excludes_changes();
+        let recorded = match &event.kind {
+            Some(Kind::EventRecorded(recorded)) => recorded,
+            Some(Kind::AnomalyRaised(raised)) => {
+                return !self.excludes_anomalies()
+                    && raised.resource.starts_with(&self.resource_prefix);
+            }
+            _ => return !self.excludes_changes(),
         };
         self.decision.is_none()
             && (self.action.is_empty() || recorded.action == self.action)

@@ -193,6 +193,28 @@ CREATE TABLE key_last_uses (
 COMMENT ON TABLE key_last_uses IS
     'Filled behind the commit: when each secret of a key was last used. Whoever deletes a row makes a key look unused in lists; nothing is hidden from verification.';
 
+CREATE TABLE anomalies (
+    ledger_id uuid NOT NULL,
+    -- Of the entry that raised it.
+    position bigint NOT NULL,
+    rule smallint NOT NULL,
+    key_id uuid,
+    -- So far.
+    occurrences bigint NOT NULL,
+    last_us bigint NOT NULL,
+    -- Of the entry that says that it is over.
+    ended_position bigint,
+    -- Of the entries by which somebody said what it was found to be: the newest first.
+    acknowledged bigint[] NOT NULL CHECK (cardinality(acknowledged) <= 4),
+    PRIMARY KEY (ledger_id, position)
+);
+CREATE INDEX anomalies_of_rule ON anomalies (ledger_id, rule, position);
+CREATE INDEX anomalies_of_key ON anomalies (ledger_id, key_id, position) WHERE key_id IS NOT NULL;
+CREATE INDEX anomalies_that_go_on ON anomalies (ledger_id, position) WHERE ended_position IS NULL;
+CREATE INDEX anomalies_not_looked_at ON anomalies (ledger_id, position) WHERE acknowledged = '{}';
+COMMENT ON TABLE anomalies IS
+    'Filled behind the commit: what was noticed, and how often it has happened by now. Whoever changes a row makes a list wrong; that it was raised and has ended stands in the entries.';
+
 CREATE TABLE forwarders (
     ledger_id uuid NOT NULL,
     name text COLLATE "C" NOT NULL CHECK (octet_length(name) BETWEEN 1 AND 64),
@@ -241,5 +263,6 @@ GRANT SELECT, INSERT, UPDATE (next_position, holder, lease_until, monitor) ON ev
 GRANT SELECT, INSERT, UPDATE (counts) ON usage_counts TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (events) ON event_counts TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, time_us) ON key_last_uses TO keyledger_app;
+GRANT SELECT, INSERT, UPDATE (occurrences, last_us, ended_position, acknowledged) ON anomalies TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (kind, next_position, next_index, batch_position, batch_index, holder, lease_until, failures, last_error, failed_at, sent_at) ON forwarders TO keyledger_app;
 GRANT SELECT ON ledgers, entries, tiles, checkpoints, keys, projections TO keyledger_auditor;

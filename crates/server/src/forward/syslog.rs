@@ -89,7 +89,7 @@ fn message(event: &AuditEvent, hostname: &str) -> Vec<u8> {
     format!("{cut}{}{CUT}", &json[..json.floor_char_boundary(room)]).into_bytes()
 }
 
-/// RFC 5424 §6.2.1. What a service says of its event; a use that was denied is worth a notice.
+/// RFC 5424 §6.2.1. What a service says of its event; unusual use is a warning, and a use that was denied worth a notice.
 fn severity(event: &AuditEvent) -> u8 {
     match event.severity() {
         Severity::Fatal => 1,
@@ -98,6 +98,7 @@ fn severity(event: &AuditEvent) -> u8 {
         Severity::Medium => 4,
         Severity::Low => 5,
         Severity::Informational => 6,
+        Severity::Unspecified if event.r#type == "anomaly.raised" => 4,
         Severity::Unspecified if event.decision() == Decision::Deny => 5,
         Severity::Unspecified => 6,
     }

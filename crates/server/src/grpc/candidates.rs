@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use deadpool_postgres::Client;
 use keyledger_ledger::body::Severity;
-use keyledger_ledger::category::LIFECYCLE;
+use keyledger_ledger::category::{ANOMALY, LIFECYCLE};
 use keyledger_ledger::id::KeyId;
 use keyledger_ledger::state::Owner;
 use keyledger_ledger::terms::{Term, folder_of_prefix};
@@ -67,15 +67,20 @@ fn of_entries(s: &Selection, who: &Who) -> Vec<Source> {
         Some(category) => Source::Terms(Which::NoPages, vec![Term::caller(category, id)]),
         None => Source::Columns(Which::CalledBy(id)),
     };
+    let unusual = |id: KeyId| {
+        let asked = s.category.is_empty() || s.category == ANOMALY;
+        asked.then(|| Source::Terms(Which::NoPages, vec![Term::anomaly_of(id)]))
+    };
     let folder = folder_of_prefix(&f.resource_prefix);
     let deep = folder.filter(|folder| folder.matches('/').count() > 1);
     if let Some(trace) = f.trace_id {
         vec![Source::Columns(Which::OfTrace(trace))]
     } else if let (Some(id), true) = (s.key_id, only_events) {
-        // A service's events are about no key.
-        vec![called_by(id)]
+        // A service's events are about no key. Anomalies may be.
+        unusual(id).into_iter().chain([called_by(id)]).collect()
     } else if let Some(id) = s.key_id {
-        vec![Source::Columns(Which::ChangesOf(id)), called_by(id)]
+        let changes = [Source::Columns(Which::ChangesOf(id)), called_by(id)];
+        changes.into_iter().chain(unusual(id)).collect()
     } else if let Some(actor) = &who.actor {
         terms(vec![match f.action.is_empty() {
             true => Term::actor(actor),
@@ -88,7 +93,7 @@ fn of_entries(s: &Selection, who: &Who) -> Vec<Source> {
     } else if let Some(id) = f.caller {
         // What nobody called may be found by the key that it is about.
         let about = category.is_none().then_some(Source::Columns(Which::ChangesOf(id)));
-        about.into_iter().chain([called_by(id)]).collect()
+        about.into_iter().chain(unusual(id)).chain([called_by(id)]).collect()
     } else if let Some(owner) = &who.owner {
         terms(vec![Term::owner(owner)])
     } else if let Some(outcome) = f.outcome {

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use keyledger_ledger::anomaly;
 use keyledger_ledger::body::{
     ActorKind, Event, Kind, SealedColumn, Texts, UsePage, decode_canonical,
 };
@@ -122,7 +123,7 @@ impl Selection {
         self.wants(viewer, USE) || self.wants(viewer, ACCESS)
     }
 
-    /// Whether only events of other services can be meant.
+    /// Whether only what has a category of its own can be meant: events of other services, or anomalies.
     pub(super) fn is_of_events(&self) -> bool {
         !matches!(self.category.as_str(), "" | LIFECYCLE | USE | ACCESS)
     }
@@ -148,8 +149,12 @@ impl Selection {
             _ => None,
         };
         let said = said.and_then(|a| a.actor.as_ref());
+        let unusual = || event.kind.as_ref().and_then(Kind::key_of_anomaly);
+        let about = entry.columns.key_id.or_else(unusual);
+        let owner = || event.kind.as_ref().and_then(anomaly::owner_of);
+        let of_owner = self.key_id.is_none() && who.owner.is_some() && who.owner == owner();
         self.filter.may_match_entry(event)
-            && self.wants_keys(viewer, who, [entry.columns.key_id, entry.columns.caller_key_id])
+            && (of_owner || self.wants_keys(viewer, who, [about, entry.columns.caller_key_id]))
             && who.actor.as_ref().is_none_or(|actor| said == Some(actor))
     }
 
@@ -201,14 +206,10 @@ pub(super) async fn events_of_decoded(
         Some(Kind::UsePage(page)) => uses_of(viewer, decoded, page, s, &who).await?,
         _ if !s.wants(viewer, category::of_entry(event)) => vec![],
         _ if !s.wants_entry(viewer, &who, entry, event) => vec![],
-        kind => {
+        _ => {
             let texts = viewer.texts_of(entry, event).await?;
             let leaf_hash = entry.entry.leaf_hash();
-            let shown = match kind {
-                Some(Kind::EventRecorded(_)) => show::recorded_event,
-                _ => show::change_event,
-            };
-            vec![shown(entry.position, &leaf_hash, event, &texts)]
+            vec![show::entry_event(entry.position, &leaf_hash, event, &texts)]
         }
     };
     events.retain(|event| s.filter.matches(event));
@@ -304,7 +305,7 @@ pub(super) async fn raw_event(
         Some(Kind::UsePage(_)) => USE,
         _ => category::of_entry(&event),
     };
-    let shown = show::change_event(entry.position, &leaf_hash, &event, &[]);
+    let shown = show::entry_event(entry.position, &leaf_hash, &event, &[]);
     Ok(AuditEvent { raw: Some(raw), category: category.into(), ..shown })
 }
 

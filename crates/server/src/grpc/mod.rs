@@ -13,6 +13,7 @@
 //! - `status`: failures as statuses.
 
 mod access_review;
+mod anomalies;
 mod audit;
 mod call;
 mod candidates;

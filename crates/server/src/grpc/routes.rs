@@ -10,9 +10,9 @@ use keyledger_proto::{GetEventRequest, VerifyKeyRequest, WatchKeysRequest};
 use super::gate::Recorded::{Before, Change, Verdict};
 use super::gate::{Route, exchanging, opening, reading, streaming, unary};
 use super::{
-    access_review, audit, checks, count_events, counts, export, findings, forwarders, import, keys,
-    ledgers, list_events, lists, permissions, producers, record, reviews, roles, stream, usage,
-    watch,
+    access_review, anomalies, audit, checks, count_events, counts, export, findings, forwarders,
+    import, keys, ledgers, list_events, lists, permissions, producers, record, reviews, roles,
+    stream, usage, watch,
 };
 
 type Checked<T> = Result<T, Vec<Violation>>;
@@ -132,6 +132,15 @@ fn table() -> Vec<(&'static str, Route)> {
                 |_: keyledger_proto::GetCategoryCountsRequest| Ok(()),
                 counts::get_category_counts,
             ),
+        ),
+        ("AuditService/ListAnomalies", reading(parse::list_anomalies, anomalies::list_anomalies)),
+        (
+            "AuditService/WatchAnomalies",
+            opening(parse::watch_anomalies, anomalies::watch_anomalies),
+        ),
+        (
+            "AuditService/AcknowledgeAnomaly",
+            unary(Change, parse::acknowledge_anomaly, anomalies::acknowledge_anomaly),
         ),
         ("AuditService/ExportEvents", opening(parse::export_events, export::export_events)),
         (

@@ -27,6 +27,7 @@ pub(crate) enum Failure {
     ResumeToken,
     RightsChanged,
     EventNotFound,
+    AnomalyNotFound,
     OwnerNotFound,
     Sequencer(SequencerError),
     Deadline {
@@ -142,6 +143,12 @@ impl From<Failure> for Status {
             Failure::EventNotFound => {
                 status(Code::NotFound, R::EventNotFound, "no such event, or not for this key", [])
             }
+            Failure::AnomalyNotFound => status(
+                Code::NotFound,
+                R::AnomalyNotFound,
+                "no anomaly was raised at this position",
+                [],
+            ),
             Failure::Deadline { changing: false } => {
                 retry(R::StorageUnavailable, "the deadline ran out first".into())
             }

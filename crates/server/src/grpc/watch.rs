@@ -1,7 +1,8 @@
 //! WatchKeys: every change of a key, a role or the ledger itself once, in order, from a position on. What was only used is
 //! passed over unread.
 
-use keyledger_ledger::body::Event;
+use keyledger_ledger::body::{Event, Kind};
+use keyledger_ledger::category::{self, LIFECYCLE};
 use keyledger_ledger::id::KeyId;
 use keyledger_proto::{WatchKeysRequest, WatchKeysResponse, show};
 
@@ -90,9 +91,9 @@ impl Changes {
     fn reply(&self, entry: &StoredEntry) -> Result<Option<WatchKeysResponse>, Failure> {
         let event = Event::from_signed(&entry.entry.body)
             .map_err(|_| Failure::Internal("a stored entry can't be read"))?;
-        let Some(kind) = event.kind.as_ref().filter(|kind| kind.is_change()) else {
-            return Ok(None);
-        };
+        // Unusual use is no change, and for those who may read about it.
+        let told = |kind: &&Kind| kind.is_change() && category::of_entry(&event) == LIFECYCLE;
+        let Some(kind) = event.kind.as_ref().filter(told) else { return Ok(None) };
         self.require_that_it_may_read()?;
         let head = self.call.head();
         let key_id = kind.key_link().and_then(|link| KeyId::from_slice(&link.key_id));

@@ -1,7 +1,7 @@
 //! The first key of each owner. Its usage is kept by itself only; that of all others also together: see
 //! [`keyledger_ledger::usage::Meter`]. Which key is the first never changes, since keys stay for ever.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use keyledger_ledger::body::Kind;
 use keyledger_ledger::id::KeyId;
@@ -16,6 +16,8 @@ pub(crate) struct FirstKeys {
     before: u64,
     /// With the position that created it.
     of: HashMap<Owner, (u64, KeyId)>,
+    /// Owners with more keys than one.
+    several: HashSet<Owner>,
 }
 
 impl FirstKeys {
@@ -42,6 +44,11 @@ impl FirstKeys {
         first.is_some_and(|first| first != key.id).then_some(&key.owner)
     }
 
+    /// The owner of a key, if they have others.
+    pub(super) fn of_several<'a>(&self, key: &'a Key) -> Option<&'a Owner> {
+        self.several.contains(&key.owner).then_some(&key.owner)
+    }
+
     pub(crate) fn of(&self, owner: &Owner) -> Option<KeyId> {
         self.of.get(owner).map(|(_, id)| *id)
     }
@@ -49,7 +56,12 @@ impl FirstKeys {
     fn add(&mut self, key: &Key) {
         let own = (key.created_position, key.id);
         match self.of.get_mut(&key.owner) {
-            Some(first) => *first = own.min(*first),
+            Some(first) => {
+                if first.1 != key.id && !self.several.contains(&key.owner) {
+                    self.several.insert(key.owner.clone());
+                }
+                *first = own.min(*first);
+            }
             None => {
                 self.of.insert(key.owner.clone(), own);
             }

@@ -4,19 +4,19 @@ use std::collections::{BTreeSet, HashMap};
 
 use deadpool_postgres::Client;
 use keyledger_ledger::anomaly::Subject;
+use keyledger_ledger::monitor::History;
 use keyledger_ledger::usage::Meter;
 use uuid::Uuid;
 
 use super::FirstKeys;
 use crate::store::StoreError;
-use crate::store::usage::{self, History};
+use crate::store::usage;
 
 /// Most subjects that are asked for at once.
-const AT_ONCE: usize = 1_000;
+const AT_ONCE: usize = 100;
 
 /// How each subject was used: hour by hour from `since_hour` on (hours since 1970), from which networks, first and last. One that was
 /// never used, and whoever calls without a key that is known, has an empty history.
-#[expect(dead_code, reason = "the monitor learns from it")]
 pub(crate) async fn histories(
     client: &Client,
     ledger_id: Uuid,
@@ -33,7 +33,7 @@ pub(crate) async fn histories(
         for subject in some {
             let mut history = History::default();
             for of_meter in meters(first_keys, subject).iter().filter_map(|m| found.get(m)) {
-                history.merge(of_meter);
+                usage::merge(&mut history, of_meter);
             }
             histories.insert(subject.clone(), history);
         }

@@ -26,6 +26,14 @@ pub(super) fn run_of(state: &State, seen: &[Seen]) -> Run {
 fn add(run: &mut Run, state: &State, seen: &Seen) {
     let Some(event) = &seen.event else { return };
     count_entry(&mut run.counts, seen);
+    match &event.kind {
+        Some(Kind::AnomalyRaised(e)) => run.anomalies.raised(seen.position, e),
+        Some(Kind::AnomalyEnded(e)) => run.anomalies.ended(seen.position, e),
+        Some(Kind::AnomalyAcknowledged(e)) => {
+            run.anomalies.acknowledged(seen.position, e.anomaly_position)
+        }
+        _ => {}
+    }
     let owner_of =
         |id: KeyId| -> Option<Owner> { state.keys.get(&id).map(|key| key.owner.clone()) };
     let terms = match &event.kind {

@@ -6,6 +6,7 @@
 //! - `first_keys`: the first key of each owner.
 //! - `newest`: usage up to the newest entry, for queries.
 //! - `histories`: how keys and owners were used before.
+//! - `notice`: what is unusual, and is raised before the pass is saved.
 //!
 //! A pass reads a run of entries, folds them, and saves all of it in one statement that also moves the progress on, if it still
 //! stands where the pass began: so all that is kept belongs to one position, whoever wrote it, and a pass that was lost is made
@@ -16,6 +17,7 @@ mod first_keys;
 mod histories;
 mod index;
 mod newest;
+mod notice;
 pub(crate) mod seen;
 mod usage;
 
@@ -28,6 +30,7 @@ use keyledger_ledger::anomaly::Observation;
 use keyledger_ledger::state::State;
 use keyledger_ledger::usage::Added;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::last_uses;
@@ -36,6 +39,7 @@ use crate::store::{StoreError, entries, event_index};
 pub(crate) use first_keys::FirstKeys;
 pub(crate) use index::count_entry;
 pub(crate) use newest::usage_of;
+use notice::Noticing;
 use seen::Seen;
 use usage::Rows;
 
@@ -46,6 +50,8 @@ const LONG_PAUSE: Duration = Duration::from_secs(5);
 const MANY_ROWS: usize = 4_096;
 /// How long others wait for a replica that is gone.
 const LEASE: Duration = Duration::from_secs(8);
+/// How often it is looked whether something is over while nothing happens.
+const REST: Duration = Duration::from_secs(10);
 /// Most entries and bytes of one run: as much as comes in between two looks, since each run writes a row for each key.
 const RUN_ENTRIES: i64 = 8_192;
 const RUN_BYTES: usize = 32 << 20;
@@ -66,6 +72,9 @@ pub(crate) struct Observer {
 struct Kept {
     usage: Rows,
     first_keys: FirstKeys,
+    monitor: Option<notice::Kept>,
+    /// When it was last looked whether something is over, although nothing was read.
+    rested: Option<Instant>,
 }
 
 /// Runs until the ledger is dropped. `replica` is this process.
@@ -104,6 +113,9 @@ async fn look(ledger: &Ledger, replica: Uuid) -> Result<usize, StoreError> {
         drop(client);
         rows += pass(ledger, size).await?.unwrap_or_default();
     }
+    if rows == 0 {
+        rest(ledger, replica).await?;
+    }
     Ok(rows)
 }
 
@@ -116,7 +128,7 @@ pub(crate) async fn advance(ledger: &Ledger) -> Result<(), StoreError> {
 
 /// Makes one pass, over entries before `size`. Says how many rows it wrote; `None`: there was nothing to do.
 async fn pass(ledger: &Ledger, size: u64) -> Result<Option<usize>, StoreError> {
-    let mut kept = ledger.observer.kept.lock().await;
+    let kept = &mut *ledger.observer.kept.lock().await;
     let client = ledger.database.client().await?;
     let from = event_index::progress(&client, ledger.id).await?;
     ledger.observer.known.store(from, Ordering::Relaxed);
@@ -133,14 +145,53 @@ async fn pass(ledger: &Ledger, size: u64) -> Result<Option<usize>, StoreError> {
         tokio::task::yield_now().await;
     }
     run.usage = kept.usage.with(&client, ledger.id, from, added).await?;
-    // All is folded, nothing is saved: whoever watches the observations does it here, and gives `run.monitor` what is to be
-    // remembered. A pass that isn't saved is made again from the same entries.
+    // All is folded, nothing is saved: what is noticed becomes entries first. A pass that isn't saved is made again from the same
+    // entries, and `decide` knows what was raised.
+    let monitor = kept.monitor.take();
+    let noticing = Noticing::begin(ledger, &client, &kept.first_keys, monitor, from).await?;
+    let Some(mut noticing) = noticing else { return Ok(Some(0)) };
+    noticing.observe(&observations).await?;
+    // Of what has come since, something may have happened before now.
+    if to == ledger.snapshot().state.next_position {
+        noticing.end_by_now(to).await?;
+    }
+    notice::suspend(ledger).await?;
+    noticing.count(&mut run.anomalies);
+    run.monitor = noticing.to_store();
     let rows = run.rows();
     if event_index::advance(&client, ledger.id, from..to, &run).await? {
+        kept.monitor = Some(noticing.saved(to, run.monitor));
         kept.usage.saved(to, run.usage);
         ledger.observer.known.store(to, Ordering::Relaxed);
     }
     Ok(Some(rows))
+}
+
+/// Looks whether something is over, although nothing has happened; and does what a replica that is gone has left undone.
+async fn rest(ledger: &Ledger, replica: Uuid) -> Result<(), StoreError> {
+    let kept = &mut *ledger.observer.kept.lock().await;
+    let rested = kept.rested.is_some_and(|at| at.elapsed() < REST);
+    if rested || ledger.snapshot().state.anomalies.open.is_empty() {
+        return Ok(());
+    }
+    kept.rested = Some(Instant::now());
+    let client = ledger.database.client().await?;
+    let lease = LEASE.as_millis() as i64;
+    if !event_index::take_lease(&client, ledger.id, replica, lease).await? {
+        return Ok(());
+    }
+    let at = event_index::progress(&client, ledger.id).await?;
+    if at < ledger.snapshot().state.next_position {
+        return Ok(());
+    }
+    let monitor = kept.monitor.take();
+    let noticing = Noticing::begin(ledger, &client, &kept.first_keys, monitor, at).await?;
+    // What is over leaves an entry, and so a pass that saves this; until then it is found to be over again, and was done.
+    if let Some(mut noticing) = noticing {
+        noticing.end_by_now(at).await?;
+        kept.monitor = Some(noticing.saved(at, None));
+    }
+    notice::suspend(ledger).await
 }
 
 /// Entries from a position on, before `size`.

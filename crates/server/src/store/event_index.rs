@@ -13,6 +13,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::StoreError;
+use super::anomalies::Anomalies;
 use super::event_counts::Counts;
 use super::usage;
 
@@ -39,6 +40,7 @@ pub(crate) struct Run {
     pub(crate) details: BTreeMap<Term, Vec<i64>>,
     pub(crate) counts: Counts,
     pub(crate) last_uses: LastUses,
+    pub(crate) anomalies: Anomalies,
     /// Rows of usage as they are with this run, packed.
     pub(crate) usage: BTreeMap<Slot, Vec<u8>>,
     /// What the monitor remembers from now on; `None` leaves what was there.
@@ -93,7 +95,6 @@ pub(crate) async fn progress(client: &Client, ledger_id: Uuid) -> Result<u64, St
 }
 
 /// What the monitor remembers, and up to which entry it has looked.
-#[expect(dead_code, reason = "the monitor begins with it")]
 pub(crate) async fn monitor(
     client: &Client,
     ledger_id: Uuid,
@@ -150,6 +151,21 @@ pub(crate) async fn advance(
                 AS a, moved
             ON CONFLICT (ledger_id, hours, dimension, start_hour, category, value) DO UPDATE
             SET events = c.events + excluded.events),
+        unusual AS (
+            SELECT a.* FROM unnest($21::bigint[], $22::smallint[], $23::uuid[], $24::bigint[], $25::bigint[], $26::bigint[], $27::text[])
+                AS a (position, rule, key_id, occurrences, last_us, ended, acknowledged), moved),
+        raised AS (
+            INSERT INTO anomalies (ledger_id, position, rule, key_id, occurrences, last_us, ended_position, acknowledged)
+            SELECT $1, position, rule, key_id, occurrences, last_us, ended, acknowledged::bigint[] FROM unusual
+            WHERE rule IS NOT NULL
+            ON CONFLICT DO NOTHING),
+        went_on AS (
+            UPDATE anomalies AS a
+            SET occurrences = GREATEST(a.occurrences, u.occurrences), last_us = GREATEST(a.last_us, u.last_us),
+                ended_position = coalesce(u.ended, a.ended_position),
+                acknowledged = (u.acknowledged::bigint[] || a.acknowledged)[1:4]
+            FROM unusual AS u
+            WHERE a.ledger_id = $1 AND a.position = u.position AND u.rule IS NULL),
         metered AS (
             INSERT INTO usage_counts (ledger_id, meter, hours, start_hour, counts)
             SELECT $1, a.* FROM unnest($16::uuid[], $17::smallint[], $18::bigint[], $19::bytea[]) AS a, moved
@@ -172,9 +188,10 @@ pub(crate) async fn advance(
     let used_at: Vec<i64> = run.last_uses.values().map(|last| last.position as i64).collect();
     let times: Vec<i64> = run.last_uses.values().map(|last| last.time.micros()).collect();
     let counts = run.counts.columns();
+    let anomalies = run.anomalies.columns();
     let metered = usage::Columns::of(run.usage.keys());
     let usage: Vec<&[u8]> = run.usage.values().map(Vec::as_slice).collect();
-    let params: [&(dyn ToSql + Sync); 20] = [
+    let params: [&(dyn ToSql + Sync); 27] = [
         &ledger_id,
         &(range.start as i64),
         &(range.end as i64),
@@ -195,6 +212,13 @@ pub(crate) async fn advance(
         &metered.start_hours,
         &usage,
         &run.monitor,
+        &anomalies.positions,
+        &anomalies.rules,
+        &anomalies.keys,
+        &anomalies.occurrences,
+        &anomalies.last_us,
+        &anomalies.ended,
+        &anomalies.acknowledged,
     ];
     let row = client.query_one(&client.prepare_cached(sql).await?, &params).await?;
     Ok(row.get::<_, i64>(0) == 1)

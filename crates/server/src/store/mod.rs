@@ -1,6 +1,7 @@
 //! The store: all SQL, in sight of its caller. Each statement is headed by a comment with its function's name, so that it
 //! can be found from `pg_stat_activity`.
 
+pub(crate) mod anomalies;
 pub(crate) mod checkpoints;
 pub(crate) mod connect;
 pub(crate) mod data_keys;

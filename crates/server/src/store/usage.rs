@@ -1,12 +1,13 @@
 //! Usage by hour and by day, as the observer keeps it. How far it has come stands in the same place as that of the index.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 
 use deadpool_postgres::Client;
 use keyledger_ledger::id::Time;
+use keyledger_ledger::monitor::History;
 use keyledger_ledger::refusals::Network;
-use keyledger_ledger::usage::{Meter, Slot, Span, Usage};
+use keyledger_ledger::usage::{Dimension, Meter, Slot, Span, Usage};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -16,36 +17,38 @@ use super::{StoreError, event_counts};
 
 /// Most days of a meter that are read for its history: the newest ones.
 const HISTORY_DAYS: i64 = 400;
+const HOUR: i64 = 3_600 * Time::MICROS_PER_SECOND;
 
-/// What is known of how a meter was used before.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct History {
-    pub(crate) first: Option<Time>,
-    pub(crate) last: Option<Time>,
-    /// From where, on the newest 400 days with any use.
-    pub(crate) networks: BTreeSet<Network>,
-    /// Uses, allowed or refused, by hours since 1970.
-    pub(crate) hours: BTreeMap<i64, u64>,
+/// Adds how another meter was used.
+pub(crate) fn merge(own: &mut History, other: &History) {
+    own.first = own.first.into_iter().chain(other.first).min();
+    own.last = own.last.max(other.last);
+    for (network, day) in &other.networks {
+        let since = own.networks.entry(*network).or_insert(*day);
+        *since = (*since).min(*day);
+    }
+    for (hour, uses) in &other.hours {
+        *own.hours.entry(*hour).or_default() += uses;
+    }
 }
 
-impl History {
-    pub(crate) fn merge(&mut self, other: &History) {
-        self.first = self.first.into_iter().chain(other.first).min();
-        self.last = self.last.max(other.last);
-        self.networks.extend(&other.networks);
-        for (hour, uses) in &other.hours {
-            *self.hours.entry(*hour).or_default() += uses;
-        }
-    }
-
-    fn of(usage: &Usage, since_hour: i64) -> History {
-        let hours = usage.hours.range(since_hour..).map(|(hour, tally)| (*hour, tally.all()));
-        History {
-            first: usage.first,
-            last: usage.last,
-            networks: usage.networks().collect(),
-            hours: hours.collect(),
-        }
+/// What the usage of a day says: of what was allowed, to the hour.
+fn history(usage: &Usage, day: i64, since_hour: i64) -> History {
+    let allowed = || usage.hours.iter().filter(|(_, tally)| tally.allowed > 0);
+    let begin = |hour: i64| Time(hour.saturating_mul(HOUR));
+    let last = allowed().next_back().map(|(hour, _)| begin(*hour + 1).plus_micros(-1));
+    let networks = usage.values(Dimension::Network).told.iter();
+    let networks = networks.filter(|(_, tally)| tally.allowed > 0);
+    History {
+        first: allowed().next().map(|(hour, _)| begin(*hour)),
+        last: last.into_iter().chain(usage.last).min().filter(|_| last.is_some()),
+        networks: networks
+            .filter_map(|(network, _)| Some((Network::try_from(network.as_slice()).ok()?, day)))
+            .collect(),
+        hours: allowed()
+            .filter(|(hour, _)| **hour >= since_hour)
+            .map(|(hour, tally)| (*hour, tally.allowed))
+            .collect(),
     }
 }
 
@@ -110,8 +113,8 @@ pub(crate) async fn of_each_meter(
     Ok(usage)
 }
 
-/// How some meters were used before: in each hour from `since_hour` on, from which networks, first and last. A meter that was never
-/// used has no history. Read from daily rows alone, as far as the observer has come.
+/// How some meters were used before, with success: in each hour from `since_hour` on, from which networks since when, first and
+/// last. A meter that was never used has no history. Read from daily rows alone, as far as the observer has come.
 pub(crate) async fn histories(
     client: &Client,
     ledger_id: Uuid,
@@ -130,8 +133,9 @@ pub(crate) async fn histories(
     let rows = client.query(&client.prepare_cached(sql).await?, &params).await?;
     let mut histories: HashMap<Meter, History> = HashMap::new();
     for row in &rows {
-        let (meter, _, _) = slot(row);
-        histories.entry(meter).or_default().merge(&History::of(&unpack(row)?, since_hour));
+        let (meter, _, start) = slot(row);
+        let of_day = history(&unpack(row)?, start.div_euclid(24), since_hour);
+        merge(histories.entry(meter).or_default(), &of_day);
     }
     Ok(histories)
 }
