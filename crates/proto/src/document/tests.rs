@@ -210,6 +210,48 @@ fn check_html(html: &str, scripts: usize) {
     assert!(html.chars().all(|c| c == '\n' || !keyledger_ledger::text::is_unsafe_in_a_line(c)));
 }
 
+/// The places that the links of a page lead to, as paths in the site.
+fn links(page: &site::SitePage) -> Vec<String> {
+    let folder = page.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let targets =
+        page.html.split(" href=\"").skip(1).map(|rest| rest.split(['"', '#']).next().unwrap());
+    let path = |target: &str| match (target.strip_prefix("../"), folder) {
+        (Some(above), _) => above.to_string(),
+        (None, "") => target.to_string(),
+        (None, folder) => format!("{folder}/{target}"),
+    };
+    targets.filter(|target| !target.is_empty()).map(path).collect()
+}
+
+#[test]
+fn every_link_leads_to_a_page_also_where_roles_are_withheld_and_owners_have_no_key() {
+    let mut document = hostile("plain");
+    let ended = owner::Owner::User("somebody whose keys have ended".into());
+    let change = &mut document.history.as_mut().unwrap().entries[0];
+    change.caller = Some(Owner { owner: Some(ended) });
+    document.roles.push(HeldRole { name: "log-reader(error)".into(), ..HeldRole::default() });
+    let grants = vec![Grant {
+        permissions: vec!["x.unregistered".into()],
+        resource: "x".into(),
+        give_only: false,
+    }];
+    let roles = vec![Role { name: "unheld".into(), grants, ..Role::default() }];
+    for ledger in [
+        LedgerDocument { roles_withheld: true, ..LedgerDocument::default() },
+        LedgerDocument { roles, ..LedgerDocument::default() },
+    ] {
+        let site = Site::new(ledger, vec![document.clone()]);
+        let pages: Vec<site::SitePage> = site.pages().collect();
+        let paths: Vec<&str> = pages.iter().map(|page| page.path.as_str()).collect();
+        for page in &pages {
+            for link in links(page) {
+                assert!(paths.contains(&link.as_str()), "{} links to {link}: {paths:?}", page.path);
+            }
+        }
+        assert!(pages.iter().map(|page| links(page).len()).sum::<usize>() > 20);
+    }
+}
+
 #[test]
 fn a_hostile_text_is_inert_on_every_page() {
     for text in HOSTILE {
