@@ -4,6 +4,8 @@ mod gather;
 mod history;
 mod usage;
 
+use std::sync::Arc;
+
 use keyledger_ledger::command::Refusal;
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::state::{Key, KeyStatus};
@@ -13,7 +15,6 @@ use keyledger_proto::{
     document,
 };
 use prost::Message;
-use std::sync::Arc;
 
 use super::call::CallContext;
 use super::follow::Ended;

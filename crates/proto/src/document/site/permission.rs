@@ -70,29 +70,31 @@ fn holders(h: &mut Html, held: &[Holding<'_>]) {
     if held.is_empty() {
         return h.classed("p", "note", |h| h.words("Nobody."));
     }
-    table(
-        h,
-        "Keys, on what, and by what",
-        &["Key", "Owner", "On", "By"],
-        held,
-        |h, (document, ability)| {
-            let key = key_of(document);
-            first(h, |h| {
-                h.link(&key_page(&key.key_id, true), |h| h.text(title(key)));
+    table(h, "Keys, on what, and by what", &["Key", "On what"], held, |h, (document, ability)| {
+        let key = key_of(document);
+        first(h, |h| {
+            h.link(&key_page(&key.key_id, true), |h| h.text(title(key)));
+            h.classed("div", "under", |h| {
                 if !document.accepted {
-                    h.words(" ");
                     badge(h, key);
                 }
+                owner_link(h, owner_of(document), Place::Below);
             });
-            cell(h, |h| owner_link(h, owner_of(document), Place::Below));
-            cell(h, |h| h.text(&ability.on));
-            cell(h, |h| match ability.role.as_str() {
-                "" => h.words("a grant of its own"),
-                role => {
-                    h.words("the role ");
-                    h.link(&role_page(role, true), |h| h.text(role));
-                }
-            });
-        },
-    );
+        });
+        cell(h, |h| {
+            h.text(&ability.on);
+            h.classed("div", "under soft", |h| by(h, ability));
+        });
+    });
+}
+
+/// By what a key has it.
+fn by(h: &mut Html, ability: &Ability) {
+    match ability.role.as_str() {
+        "" => h.words("by a grant of its own"),
+        role => h.plainly("span", |h| {
+            h.words("by the role ");
+            h.link(&role_page(role, true), |h| h.text(role));
+        }),
+    }
 }
