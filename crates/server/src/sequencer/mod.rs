@@ -20,6 +20,7 @@ mod counts;
 mod ends;
 mod folding;
 mod history;
+mod idle;
 mod load;
 mod memory;
 mod quota;
@@ -162,6 +163,7 @@ impl Ledger {
         tokio::spawn(checkpoint::run(Arc::downgrade(&ledger)));
         tokio::spawn(counts::run(Arc::downgrade(&ledger)));
         tokio::spawn(ends::run(Arc::downgrade(&ledger)));
+        tokio::spawn(idle::run(Arc::downgrade(&ledger)));
         tokio::spawn(memory::run(Arc::downgrade(&ledger)));
         Ok(ledger)
     }
