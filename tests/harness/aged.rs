@@ -2,15 +2,18 @@
 //! what takes days is seen with real servers, a real Postgres and today's clock.
 //!
 //! Each signed body is read, its times are moved back, what ties a key's entries together is made anew, and it is signed again
-//! with the deployment's own signer. All that follows from the entries is thrown away: a server folds the ledger anew. The scenario
+//! with the deployment's own signer. All that follows from the entries is thrown away, and the projected rows are made anew. The scenario
 //! stops its servers before. At its end the ledger is verified like any other.
 
 use std::collections::HashMap;
 
 use ed25519_dalek::SigningKey;
+use keyledger_ledger::apply::apply;
 use keyledger_ledger::body::Event;
 use keyledger_ledger::command::DAY;
 use keyledger_ledger::entry::EntrySigner;
+use keyledger_ledger::record::{ProjectionAt, RowMac, encode_key};
+use keyledger_ledger::state::State;
 use keyledger_proto::methods;
 use prost::Message;
 use prost_reflect::{DynamicMessage, ReflectMessage, Value};
@@ -57,10 +60,12 @@ impl Deployment {
         }
         let row = client.query_one("SELECT ledger_id FROM ledgers WHERE number = 1", &[]).await;
         let ledger_id: Uuid = row.expect("there is a first ledger").get(0);
-        sign_again(&client, ledger_id, &self.signer(), days * DAY).await;
+        let signer = EntrySigner::new(SigningKey::from_bytes(&self.key("entry-signer")));
+        let state = sign_again(&client, ledger_id, &signer, days * DAY).await;
         for table in FOLLOWS {
             run(format!("DELETE FROM {table} WHERE ledger_id = '{ledger_id}'")).await;
         }
+        project(&client, ledger_id, &state, &RowMac::new(self.key("row-mac"))).await;
         for table in APPEND_ONLY {
             run(format!("ALTER TABLE {table} ENABLE ALWAYS TRIGGER append_only")).await;
         }
@@ -68,20 +73,23 @@ impl Deployment {
         let _ = std::fs::remove_file(self.key_dir().join("ledger-1.checkpoint"));
     }
 
-    fn signer(&self) -> EntrySigner {
-        let file = self.key_dir().join("entry-signer.1");
-        let text = std::fs::read_to_string(file).expect("init has written it");
+    /// A key of the deployment's key directory.
+    fn key(&self, purpose: &str) -> [u8; 32] {
+        let text = std::fs::read_to_string(self.key_dir().join(format!("{purpose}.1")));
         let mut key = [0; 32];
+        let text = text.expect("init has written it");
         hex::decode_to_slice(text.trim(), &mut key).expect("32 bytes in hexadecimal");
-        EntrySigner::new(SigningKey::from_bytes(&key))
+        key
     }
 }
 
-async fn sign_again(client: &Client, ledger_id: Uuid, signer: &EntrySigner, micros: i64) {
+/// What the entries come to, once they are signed again.
+async fn sign_again(client: &Client, ledger_id: Uuid, signer: &EntrySigner, micros: i64) -> State {
     let all = "SELECT position, body FROM entries WHERE ledger_id = $1 ORDER BY position";
     let rows = client.query(all, &[&ledger_id]).await.expect("a superuser may read");
     // Of each key, the leaf hash of its newest entry.
     let mut newest: HashMap<Vec<u8>, [u8; 32]> = HashMap::new();
+    let mut state = State::default();
     for row in rows {
         let (position, body): (i64, Vec<u8>) = (row.get(0), row.get(1));
         let descriptor = methods::pool().get_message_by_name("keyledger.entry.v1.Event");
@@ -105,7 +113,33 @@ async fn sign_again(client: &Client, ledger_id: Uuid, signer: &EntrySigner, micr
             )
             .await
             .expect("a superuser may");
+        apply(&mut state, leaf_hash, &event).expect("it fits as it did");
     }
+    state
+}
+
+/// The rows that the entries come to.
+async fn project(client: &Client, ledger_id: Uuid, state: &State, mac: &RowMac) {
+    let id = ledger_id.as_bytes();
+    for key in state.keys.values() {
+        let (row, key_id, position) = (encode_key(key), key.id.uuid(), key.position as i64);
+        let own = mac.of("keys", id, key.id.as_bytes(), key.position, &row).to_vec();
+        let insert = "INSERT INTO keys (ledger_id, key_id, position, state, mac) VALUES ($1, $2, $3, $4, $5)";
+        let inserted = client.execute(insert, &[&ledger_id, &key_id, &position, &row, &own]).await;
+        inserted.expect("a superuser may");
+    }
+    let at = ProjectionAt::of(state);
+    let bound = mac.of_sum(id, &at, mac.sum(state)).to_vec();
+    let numbers = [at.position, at.next_page, at.next_start, at.next_event].map(|n| n as i64);
+    let insert = "INSERT INTO projections VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    let [position, page, start, event] = &numbers;
+    client
+        .execute(
+            insert,
+            &[&ledger_id, position, page, start, event, &at.servings, &at.counts, &bound],
+        )
+        .await
+        .expect("a superuser may");
 }
 
 fn move_back(message: &mut DynamicMessage, micros: i64, newest: &HashMap<Vec<u8>, [u8; 32]>) {
