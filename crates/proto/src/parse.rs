@@ -10,6 +10,7 @@ mod import;
 mod ledgers;
 mod permissions;
 mod streams;
+mod usage;
 
 use std::net::IpAddr;
 
@@ -43,6 +44,7 @@ pub use filters::{KeyFilter, ListKeys, RevokeKeys, list_keys, revoke_keys};
 
 pub use permissions::{RegisterPermissions, register_permissions};
 pub use streams::{Begin, StreamEvents, stream_events};
+pub use usage::{KeyUsage, LedgerUsage, Period, get_key_usage, get_usage};
 
 /// Most questions of one call.
 pub const MAX_ITEMS: usize = 100;
