@@ -24,6 +24,16 @@ impl Rpc for GetKeyRequest {
     const PATH: &'static str = "/keyledger.v1.KeyService/GetKey";
 }
 
+impl Rpc for GetKeyUsageRequest {
+    type Reply = GetKeyUsageResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/GetKeyUsage";
+}
+
+impl Rpc for GetUsageRequest {
+    type Reply = GetUsageResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/GetUsage";
+}
+
 impl Rpc for ListKeysRequest {
     type Reply = ListKeysResponse;
     const PATH: &'static str = "/keyledger.v1.KeyService/ListKeys";

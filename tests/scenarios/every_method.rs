@@ -59,6 +59,10 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
             (Does::Change, request.encode_to_vec())
         }
         "KeyService/GetKey" => (Does::Read, GetKeyRequest { key_id, as_of: None }.encode_to_vec()),
+        "KeyService/GetKeyUsage" => {
+            (Does::Read, GetKeyUsageRequest { key_id, ..Default::default() }.encode_to_vec())
+        }
+        "KeyService/GetUsage" => (Does::Read, GetUsageRequest::default().encode_to_vec()),
         "KeyService/ListKeys" => (Does::Read, ListKeysRequest::default().encode_to_vec()),
         "KeyService/RotateKey" => (Does::Change, rotate(&key_id, 60).encode_to_vec()),
         "KeyService/RevokeKey" => (Does::Change, revoke(&key_id).encode_to_vec()),

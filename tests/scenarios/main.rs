@@ -59,6 +59,7 @@ mod tail;
 mod tampering;
 mod tidy;
 mod together;
+mod usage;
 mod watch_keys;
 mod watched;
 mod world;

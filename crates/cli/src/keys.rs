@@ -14,6 +14,7 @@ mod rotate;
 mod show;
 mod suspend;
 mod update;
+mod usage;
 mod watch;
 
 pub(crate) use show::owner;
@@ -62,6 +63,7 @@ enum Command {
     Verify(check::Check),
     Test(access::Test),
     Who(access::Who),
+    Usage(usage::Usage),
     Watch(watch::Watch),
     Whoami(WhoAmI),
 }
@@ -128,6 +130,7 @@ impl Keys {
             Command::Resume(resume) => resume.run(&session, &screen).await?,
             Command::Test(test) => return test.run(&session, &screen).await,
             Command::Who(who) => who.run(&session, &screen).await?,
+            Command::Usage(usage) => usage.run(&session, &screen).await?,
             Command::Watch(watch) => watch.run(&session, &screen).await?,
             Command::RevokeLeaked(revoke) => revoke.run(&session, &screen).await?,
             Command::Lookup(lookup) => lookup.run(&session, &screen).await?,

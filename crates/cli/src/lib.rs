@@ -23,6 +23,7 @@ mod screen;
 mod stream;
 mod table;
 mod token;
+mod usage;
 mod values;
 mod verify;
 
@@ -56,6 +57,7 @@ enum Command {
     Keys(Box<keys::Keys>),
     Roles(roles::Roles),
     Audit(audit::Audit),
+    Usage(usage::Usage),
     Verify(verify::Verify),
 }
 
@@ -94,6 +96,7 @@ fn run(command: Command) -> anyhow::Result<Ending> {
             Command::Keys(command) => command.run().await,
             Command::Roles(command) => command.run().await,
             Command::Audit(command) => command.run().await,
+            Command::Usage(command) => command.run().await,
             Command::Verify(command) => command.run().await,
         }
     })

@@ -19,11 +19,14 @@ pub(crate) enum Tone {
 /// Standard output. It fails, and doesn't panic, when its reader has gone.
 pub(crate) struct Screen {
     pub colour: bool,
+    /// Whether it shows block elements (Unicode U+2580 …), and not only ASCII.
+    pub blocks: bool,
 }
 
 impl Screen {
     pub(crate) fn stdout() -> Screen {
-        Screen { colour: colour_wanted(io::stdout().is_terminal()) }
+        let colour = colour_wanted(io::stdout().is_terminal());
+        Screen { colour, blocks: colour && speaks_utf8(|name| std::env::var(name).ok()) }
     }
 
     pub(crate) fn paint(&self, text: &str, tone: Tone) -> String {
@@ -64,6 +67,14 @@ pub(crate) fn colour_wanted(terminal: bool) -> bool {
     terminal && !set("NO_COLOR") && !dumb
 }
 
+/// Whether the locale has UTF-8: the first of these variables that is set says so (POSIX, XBD 8.2).
+fn speaks_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let set = |name: &&str| variable(name).filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(set).unwrap_or_default();
+    let locale = locale.to_lowercase();
+    locale.contains("utf-8") || locale.contains("utf8")
+}
+
 /// The text in its colour (ECMA-48 SGR), or as it is.
 pub(crate) fn paint(text: &str, tone: Tone, colour: bool) -> String {
     let code = match tone {
@@ -85,6 +96,19 @@ mod tests {
         assert_eq!(inert("a\u{1b}[31mb\r\nc"), "a\\u{1b}[31mb\\u{d}\\u{a}c");
         assert_eq!(inert("x\u{202e}y\u{200b}\u{9b}z"), "x\\u{202e}y\\u{200b}\\u{9b}z");
         assert_eq!(inert("Zürich 日本語 👍"), "Zürich 日本語 👍");
+    }
+
+    #[test]
+    fn blocks_are_shown_where_the_locale_has_them() {
+        let speaks = |set: &[(&str, &str)]| {
+            let value =
+                |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.to_string());
+            speaks_utf8(value)
+        };
+        assert!(speaks(&[("LANG", "de_CH.UTF-8")]));
+        assert!(speaks(&[("LANG", "C"), ("LC_CTYPE", "C.utf8"), ("LC_ALL", "")]));
+        assert!(!speaks(&[("LC_ALL", "POSIX"), ("LANG", "de_CH.UTF-8")]));
+        assert!(!speaks(&[]));
     }
 
     #[test]

@@ -126,6 +126,11 @@ pub(crate) fn event_groups() -> impl TypedValueParser<Value = i32> {
     names_of("keyledger.v1.EventGroup")
 }
 
+/// Over how long uses are counted together: `hour` and `day`.
+pub(crate) fn usage_intervals() -> impl TypedValueParser<Value = i32> {
+    names_of("keyledger.v1.UsageInterval")
+}
+
 /// The verdicts: `allow` and `deny`.
 pub(crate) fn decisions() -> impl TypedValueParser<Value = i32> {
     names_of("keyledger.entry.v1.Decision")

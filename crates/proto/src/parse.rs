@@ -11,6 +11,7 @@ mod ledgers;
 mod permissions;
 mod reviews;
 mod streams;
+mod usage;
 
 use std::net::IpAddr;
 
@@ -48,6 +49,7 @@ pub use reviews::{
     list_findings, set_owner_status, sign_access_review,
 };
 pub use streams::{Begin, StreamEvents, stream_events};
+pub use usage::{KeyUsage, LedgerUsage, Period, get_key_usage, get_usage};
 
 /// Most questions of one call.
 pub const MAX_ITEMS: usize = 100;

@@ -1,5 +1,7 @@
 //! To the wire: values of the core become replies.
 
+mod usage;
+
 use std::collections::BTreeMap;
 
 use keyledger_ledger::body::{self, Event, Kind, OwnerKind, Texts, Use, UsePage};
@@ -20,6 +22,8 @@ use crate::{
     Owner, Revocation, RotationPolicy, SignedByProducer, VerifyKeyResponse, actor, event_attribute,
     owner,
 };
+
+pub use usage::{network, usage};
 
 pub fn timestamp(time: Time) -> prost_types::Timestamp {
     let micros = time.micros();

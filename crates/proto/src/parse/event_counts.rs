@@ -52,7 +52,8 @@ pub fn count_events(r: CountEventsRequest) -> Result<CountEvents, Vec<Violation>
     v.finish(group.map(|group| CountEvents { category: r.category, hours, group }))
 }
 
-fn hour(v: &mut Violations, field: &str, time: prost_types::Timestamp) -> i64 {
+/// Whole hours since 1970.
+pub(super) fn hour(v: &mut Violations, field: &str, time: prost_types::Timestamp) -> i64 {
     let micros = micros(time.seconds, time.nanos).filter(|m| *m >= 0 && m % HOUR_US == 0);
     if micros.is_none() || time.nanos != 0 {
         v.add(field, "must be a whole hour, UTC, after 1970");

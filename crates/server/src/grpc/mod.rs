@@ -43,6 +43,7 @@ mod roles;
 mod routes;
 mod status;
 mod stream;
+mod usage;
 mod watch;
 
 use std::convert::Infallible;

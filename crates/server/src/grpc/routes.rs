@@ -11,7 +11,8 @@ use super::gate::Recorded::{Before, Change, Verdict};
 use super::gate::{Route, exchanging, opening, reading, streaming, unary};
 use super::{
     access_review, audit, checks, count_events, counts, export, findings, forwarders, import, keys,
-    ledgers, list_events, lists, permissions, producers, record, reviews, roles, stream, watch,
+    ledgers, list_events, lists, permissions, producers, record, reviews, roles, stream, usage,
+    watch,
 };
 
 type Checked<T> = Result<T, Vec<Violation>>;
@@ -24,6 +25,8 @@ fn table() -> Vec<(&'static str, Route)> {
         ("KeyService/CreateKey", unary(Change, parse::create_key, keys::create_key)),
         ("KeyService/ImportKeys", unary(Change, parse::import_keys, import::import_keys)),
         ("KeyService/GetKey", unary(Before, parse::get_key, keys::get_key)),
+        ("KeyService/GetKeyUsage", unary(Before, parse::get_key_usage, usage::get_key_usage)),
+        ("KeyService/GetUsage", unary(Before, parse::get_usage, usage::get_usage)),
         ("KeyService/ListKeys", unary(Before, parse::list_keys, lists::list_keys)),
         (
             "KeyService/RevokeBySecret",

@@ -4,6 +4,7 @@
 //! - `index`: at which positions something is found by a term, and how many events have which value.
 //! - `usage`: how often keys were used, by hour and by day.
 //! - `first_keys`: the first key of each owner.
+//! - `newest`: usage up to the newest entry, for queries.
 //! - `histories`: how keys and owners were used before.
 //!
 //! A pass reads a run of entries, folds them, and saves all of it in one statement that also moves the progress on, if it still
@@ -14,6 +15,7 @@
 mod first_keys;
 mod histories;
 mod index;
+mod newest;
 pub(crate) mod seen;
 mod usage;
 
@@ -33,6 +35,7 @@ use crate::sequencer::Ledger;
 use crate::store::{StoreError, entries, event_index};
 pub(crate) use first_keys::FirstKeys;
 pub(crate) use index::count_entry;
+pub(crate) use newest::usage_of;
 use seen::Seen;
 use usage::Rows;
 
@@ -120,7 +123,7 @@ async fn pass(ledger: &Ledger, size: u64) -> Result<Option<usize>, StoreError> {
     let seen = read(&client, ledger, from, size).await?;
     let Some(to) = seen.last().map(|last| last.position + 1) else { return Ok(None) };
     let state = &ledger.snapshot().state;
-    let observations = seen::observations(ledger, &seen).await?;
+    let observations = seen::observations(ledger, &seen, |_| true).await?;
     kept.first_keys.follow(state, from, &seen);
     let mut run = index::run_of(state, &seen);
     last_uses::add(&mut run.last_uses, &seen);

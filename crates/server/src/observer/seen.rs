@@ -6,7 +6,7 @@ use keyledger_ledger::anomaly::{Addresses, Observation, observe_change, observe_
 use keyledger_ledger::body::{
     Event, Kind, SealedColumn, SealedText, Texts, Use, UseColumn, UseRecord, decode_canonical,
 };
-use keyledger_ledger::id::Time;
+use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::page::ReadUse;
 use keyledger_ledger::verify::Opening;
 use prost::Message;
@@ -51,11 +51,18 @@ impl Seen {
         own.chain(self.uses.iter().flat_map(|read| &read.r#use.texts))
     }
 
-    fn observe(&self, ledger: &Ledger, observations: &mut Vec<Observation>) {
+    /// Observations of the keys that are wanted, and perhaps some others.
+    fn observe(
+        &self,
+        ledger: &Ledger,
+        wants: &impl Fn(Option<KeyId>) -> bool,
+        observations: &mut Vec<Observation>,
+    ) {
         let Some(event) = &self.event else { return };
         match &event.kind {
             Some(Kind::UsePage(_)) => {
-                for read in &self.uses {
+                let wanted = |read: &&ReadUse| keys_of(&read.r#use).into_iter().any(wants);
+                for read in self.uses.iter().filter(wanted) {
                     let addresses = addresses(ledger, &read.r#use.texts, &read.sealed);
                     observations.extend(observe_use(
                         self.position,
@@ -65,6 +72,7 @@ impl Seen {
                     ));
                 }
             }
+            _ if !wants(event.caller.as_ref().and_then(|c| KeyId::from_slice(&c.key_id))) => {}
             _ => {
                 let addresses = addresses(ledger, &event.texts, &self.sealed);
                 observations.extend(observe_change(self.position, event, addresses));
@@ -73,10 +81,11 @@ impl Seen {
     }
 }
 
-/// What entries say of the use of keys, in order. Addresses of people whose data key is destroyed are not known.
+/// What entries say of the use of wanted keys, in order. Addresses of people whose data key is destroyed are not known.
 pub(crate) async fn observations(
     ledger: &Ledger,
     seen: &[Seen],
+    wants: impl Fn(Option<KeyId>) -> bool,
 ) -> Result<Vec<Observation>, StoreError> {
     let texts = seen.iter().flat_map(Seen::texts);
     let references: Vec<[u8; 16]> =
@@ -84,10 +93,17 @@ pub(crate) async fn observations(
     ledger.sealing.load(ledger.id, &references).await?;
     let mut observations = vec![];
     for seen in seen {
-        seen.observe(ledger, &mut observations);
+        seen.observe(ledger, &wants, &mut observations);
         tokio::task::yield_now().await;
     }
+    observations.retain(|observation| wants(observation.key.map(|(id, _)| id)));
     Ok(observations)
+}
+
+/// The key that was used, if it is known, and that which asked.
+fn keys_of(r#use: &Use) -> [Option<KeyId>; 2] {
+    let asker = r#use.caller.as_ref().map(|c| c.key_id.as_slice());
+    [Some(r#use.key_id.as_slice()), asker].map(|id| id.and_then(KeyId::from_slice))
 }
 
 /// Where a call came from. Sealed texts that were exchanged for others don't open: the commitment is bound to the seal.

@@ -100,8 +100,8 @@ impl Counts {
 
 /// Counts as of one moment, and how far the index had come by then.
 pub(crate) struct Snapshot<'a> {
-    transaction: Transaction<'a>,
-    ledger_id: Uuid,
+    pub(super) transaction: Transaction<'a>,
+    pub(super) ledger_id: Uuid,
     pub(crate) indexed: u64,
 }
 
@@ -207,7 +207,7 @@ pub(super) fn spans(hours: &Range<i64>) -> Vec<(i16, Range<i64>)> {
     ]
 }
 
-fn columns(spans: &[(i16, Range<i64>)]) -> (Vec<i16>, Vec<i64>, Vec<i64>) {
+pub(super) fn columns(spans: &[(i16, Range<i64>)]) -> (Vec<i16>, Vec<i64>, Vec<i64>) {
     let lengths = spans.iter().map(|(hours, _)| *hours).collect();
     let firsts = spans.iter().map(|(_, range)| range.start).collect();
     (lengths, firsts, spans.iter().map(|(_, range)| range.end).collect())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
-use deadpool_postgres::{Client, GenericClient};
+use deadpool_postgres::Client;
 use keyledger_ledger::id::Time;
 use keyledger_ledger::refusals::Network;
 use keyledger_ledger::usage::{Meter, Slot, Span, Usage};
@@ -11,7 +11,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::StoreError;
+use super::event_counts::Snapshot;
+use super::{StoreError, event_counts};
 
 /// Most days of a meter that are read for its history: the newest ones.
 const HISTORY_DAYS: i64 = 400;
@@ -64,29 +65,28 @@ pub(crate) async fn rows(
     Ok(rows.iter().map(|r| (slot(r), r.get(3))).collect())
 }
 
-/// The usage of some meters, together, over some hours: whole days by the day, what is left at both ends by the hour.
-pub(crate) async fn of_meters(
-    client: &impl GenericClient,
-    ledger_id: Uuid,
-    meters: &[Meter],
-    hours: &Range<i64>,
-) -> Result<Usage, StoreError> {
-    let sql = "/* usage::of_meters */ SELECT u.meter, u.hours, u.start_hour, u.counts
-        FROM unnest($3::smallint[], $4::bigint[], $5::bigint[]) AS span (hours, first, last), unnest($2::uuid[]) AS m (meter),
-        LATERAL (SELECT * FROM usage_counts u WHERE u.ledger_id = $1 AND u.meter = m.meter AND u.hours = span.hours
-            AND u.start_hour >= span.first AND u.start_hour < span.last) AS u";
-    let meters: Vec<Uuid> = meters.iter().map(uuid).collect();
-    let spans = super::event_counts::spans(hours);
-    let lengths: Vec<i16> = spans.iter().map(|(length, _)| *length).collect();
-    let firsts: Vec<i64> = spans.iter().map(|(_, range)| range.start).collect();
-    let lasts: Vec<i64> = spans.iter().map(|(_, range)| range.end).collect();
-    let params: [&(dyn ToSql + Sync); 5] = [&ledger_id, &meters, &lengths, &firsts, &lasts];
-    let rows = client.query(&client.prepare_cached(sql).await?, &params).await?;
-    let mut usage = Usage::default();
-    for row in &rows {
-        usage.merge(&unpack(row)?);
+impl Snapshot<'_> {
+    /// The usage of some meters, together, over some hours: whole days by the day, what is left at both ends by the hour.
+    pub(crate) async fn usage(
+        &self,
+        meters: &[Meter],
+        hours: &Range<i64>,
+    ) -> Result<Usage, StoreError> {
+        let sql = "/* usage::usage */ SELECT u.meter, u.hours, u.start_hour, u.counts
+            FROM unnest($3::smallint[], $4::bigint[], $5::bigint[]) AS span (hours, first, last), unnest($2::uuid[]) AS m (meter),
+            LATERAL (SELECT * FROM usage_counts u WHERE u.ledger_id = $1 AND u.meter = m.meter AND u.hours = span.hours
+                AND u.start_hour >= span.first AND u.start_hour < span.last) AS u";
+        let meters: Vec<Uuid> = meters.iter().map(uuid).collect();
+        let (lengths, firsts, lasts) = event_counts::columns(&event_counts::spans(hours));
+        let params: [&(dyn ToSql + Sync); 5] =
+            [&self.ledger_id, &meters, &lengths, &firsts, &lasts];
+        let statement = self.transaction.prepare_cached(sql).await?;
+        let mut usage = Usage::default();
+        for row in &self.transaction.query(&statement, &params).await? {
+            usage.merge(&unpack(row)?);
+        }
+        Ok(usage)
     }
-    Ok(usage)
 }
 
 /// The usage of each of some meters from a day on, as far as the observer has come.
