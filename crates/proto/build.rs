@@ -9,6 +9,7 @@ const FILES: &[&str] = &[
     "keyledger/v1/errors.proto",
     "keyledger/v1/options.proto",
     "keyledger/v1/resources.proto",
+    "keyledger/v1/documents.proto",
     "keyledger/v1/key_service.proto",
     "keyledger/v1/audit_service.proto",
 ];
