@@ -4,6 +4,7 @@
 //! stands in it. Texts of people and services come into a rendering through one door each ([`html::Html::text`],
 //! [`markdown::Markdown::text`]), which makes them inert: they are never markup, and what can't be seen in them is shown.
 
+pub mod changes;
 pub mod html;
 mod inert;
 mod key;

@@ -162,7 +162,7 @@ pub fn life(key: &Key) -> Vec<String> {
     let suspended = key.suspend_time.as_ref();
     let suspended = suspended.map(|t| format!("It has been suspended since {}.", time(t)));
     let revoked = key.revocation.as_ref().and_then(|r| {
-        let why = kind(r.kind())?;
+        let why = revoked_for(r.kind());
         r.time.as_ref().map(|t| format!("It was revoked on {}: {why}.", time(t)))
     });
     let used = match &key.last_use_time {
@@ -172,8 +172,9 @@ pub fn life(key: &Key) -> Vec<String> {
     created.into_iter().chain([ends]).chain(suspended).chain(revoked).chain([used]).collect()
 }
 
-fn kind(kind: RevocationKind) -> Option<&'static str> {
-    Some(match kind {
+/// Why a key was revoked.
+pub(super) fn revoked_for(kind: RevocationKind) -> &'static str {
+    match kind {
         RevocationKind::Unspecified => "no kind of reason was said",
         RevocationKind::Compromised => "its secret is, or may be, known to others",
         RevocationKind::OwnerLeft => "its owner left",
@@ -181,7 +182,7 @@ fn kind(kind: RevocationKind) -> Option<&'static str> {
         RevocationKind::Policy => "a policy asked for it",
         RevocationKind::Admin => "an administrator decided so",
         RevocationKind::Superseded => "another key took its place",
-    })
+    }
 }
 
 /// How old the secrets of a key may grow.

@@ -23,7 +23,9 @@ impl Site {
             if self.ledger.left_out > 0 {
                 h.classed("p", "note", |h| {
                     h.plain(&grouped(self.ledger.left_out));
-                    h.words(" more keys are left out: whoever asked may not see them, or asked for live ones only.");
+                    h.words(
+                        " more keys have ended, and are left out: only live ones were asked for.",
+                    );
                 });
             }
             listed(h, |h| {
