@@ -57,8 +57,8 @@ pub(super) async fn describe_ledger(
 ) -> Result<Replies<DescribeLedgerResponse>, Failure> {
     let place = call.ledger.open_stream()?;
     let mut open = call.replica.streams.open();
-    let (giving, replies) = replies(0, call.replica.streams.patience);
     let telling = Telling::begin(&call, r).await?;
+    let (giving, replies) = replies(0, call.replica.streams.patience);
     tokio::spawn(async move {
         telling.run(call, giving, &mut open).await;
         drop((place, open));
