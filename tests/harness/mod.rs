@@ -31,6 +31,7 @@
 //! With `KEYLEDGER_TESTS_KEEP=1` the folder of the run stays, with all logs.
 
 mod aged;
+mod browser;
 mod caller;
 mod deployment;
 mod finish;
@@ -50,6 +51,7 @@ use futures_util::FutureExt;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 
+pub(crate) use browser::Browser;
 pub(crate) use caller::Caller;
 pub(crate) use deployment::Deployment;
 pub(crate) use link::Link;

@@ -219,6 +219,11 @@ impl Rpc for ListForwardersRequest {
     const PATH: &'static str = "/keyledger.v1.AuditService/ListForwarders";
 }
 
+impl Rpc for DescribeKeyRequest {
+    type Reply = DescribeKeyResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/DescribeKey";
+}
+
 /// A request of a method with a stream of replies.
 pub(crate) trait StreamRpc: Message + Default + 'static {
     type Reply: Message + Default + 'static;
@@ -243,4 +248,9 @@ impl StreamRpc for GetAccessReviewRequest {
 impl StreamRpc for WatchKeysRequest {
     type Reply = WatchKeysResponse;
     const PATH: &'static str = "/keyledger.v1.KeyService/WatchKeys";
+}
+
+impl StreamRpc for DescribeLedgerRequest {
+    type Reply = DescribeLedgerResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/DescribeLedger";
 }

@@ -3,6 +3,7 @@
 //! Each family of commands has a file of its own. All of them print through [`screen`], reach the server through
 //! [`connection`] and fail through [`failure`].
 
+mod access;
 mod as_of;
 mod audit;
 mod change;
@@ -56,6 +57,7 @@ enum Command {
     Ledgers(ledgers::Ledgers),
     Keys(Box<keys::Keys>),
     Roles(roles::Roles),
+    Access(access::Access),
     Audit(audit::Audit),
     Usage(usage::Usage),
     Verify(verify::Verify),
@@ -95,6 +97,7 @@ fn run(command: Command) -> anyhow::Result<Ending> {
             Command::Ledgers(command) => command.run().await,
             Command::Keys(command) => command.run().await,
             Command::Roles(command) => command.run().await,
+            Command::Access(command) => command.run().await,
             Command::Audit(command) => command.run().await,
             Command::Usage(command) => command.run().await,
             Command::Verify(command) => command.run().await,
@@ -134,7 +137,7 @@ mod tests {
     fn every_command_of_ours_says_what_it_does_and_shows_an_example() {
         let mut command = Cli::command();
         command.build();
-        for family in ["ledgers", "keys", "roles", "audit"] {
+        for family in ["ledgers", "keys", "roles", "access", "audit"] {
             let family = command.find_subcommand(family).unwrap();
             for leaf in family.get_subcommands().filter(|c| c.get_name() != "help") {
                 assert!(leaf.get_about().is_some(), "{}", leaf.get_name());

@@ -8,6 +8,7 @@ mod generated {
 pub use generated::*;
 pub use keyledger_ledger::body as entry;
 
+pub mod document;
 pub mod export;
 pub mod findings;
 pub mod json;
