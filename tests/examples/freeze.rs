@@ -7,6 +7,8 @@
 
 #[path = "freeze/imports.rs"]
 mod imports;
+#[path = "freeze/notices.rs"]
+mod notices;
 #[path = "freeze/policies.rs"]
 mod policies;
 #[path = "freeze/recorded.rs"]
@@ -56,6 +58,7 @@ fn main() {
     story.permissions();
     story.imports();
     story.policies();
+    story.notices();
     story.ends();
     story.write(&folder);
 }

@@ -1,6 +1,7 @@
 //! Forwarders: the server sends events on, at least once and in order, and nothing waits for them.
 
 mod elsewhere;
+mod notices;
 mod receiver;
 
 use std::collections::BTreeSet;

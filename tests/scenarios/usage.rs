@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
+use keyledger_ledger::anomaly::Observation;
+use keyledger_ledger::id::{KeyId, Time};
+use keyledger_ledger::usage::{self, Span};
 use keyledger_proto::entry::Decision;
 use keyledger_proto::*;
 use prost_types::Timestamp;
@@ -352,6 +355,77 @@ fn another_replica_looks_at_new_entries_when_the_one_that_did_is_killed_or_froze
     });
 }
 
+/// Rows of a year in which a key was used a thousand times in each hour, as the observer would have written them.
+async fn write_year(d: &Deployment, key_id: &str, end: i64) {
+    let (mut hours, mut starts, mut counts) = (vec![], vec![], vec![]);
+    for span in Span::EACH {
+        let length = span as i64;
+        for start in (end - YEAR..end).step_by(span as usize) {
+            let mut usage = usage::Usage::default();
+            for hour in start..start + length {
+                for resource in 0..20 {
+                    usage.add(&Observation {
+                        position: 0,
+                        time: Time(hour * HOUR * Time::MICROS_PER_SECOND),
+                        key: Some((KeyId::parse(key_id).unwrap(), 1)),
+                        allowed: resource % 10 != 0,
+                        reason: entry::DecisionReason::Granted,
+                        permission: "audit.read".into(),
+                        resource: format!("logs/error/{resource}"),
+                        network: Some([4, 203, 0, 113, 0, 0, 0]),
+                        count: 50,
+                    });
+                }
+            }
+            hours.push(span as i16);
+            starts.push(start);
+            counts.push(usage.encode());
+        }
+    }
+    let sql = "INSERT INTO usage_counts (ledger_id, meter, hours, start_hour, counts)
+               SELECT l.ledger_id, $1::text::uuid, a.* FROM ledgers l, unnest($2::smallint[], $3::bigint[], $4::bytea[]) a
+               WHERE l.number = 1";
+    d.superuser().await.execute(sql, &[&key_id, &hours, &starts, &counts]).await.unwrap();
+    d.superuser().await.batch_execute("ANALYZE usage_counts").await.unwrap();
+}
+
+const HOUR: i64 = 3_600;
+const YEAR: i64 = 365 * 24;
+
+#[test]
+fn a_year_is_answered_from_as_many_rows_as_it_has_days() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let admin = replica.admin();
+        let made = admin.call(user_key("alice@example.com")).await.unwrap();
+        let key_id = made.key.unwrap().key_id;
+        // 2025-11-22 to 2026-11-22, whole days.
+        let end = 498_696;
+        write_year(d, &key_id, end).await;
+        let of = |hours: i64, skip: i64| {
+            let at = |hour: i64| Some(Timestamp { seconds: hour * HOUR, nanos: 0 });
+            let (start_time, end_time) = (at(end - hours), at(end - skip));
+            GetKeyUsageRequest { key_id: key_id.clone(), start_time, end_time, interval: 0 }
+        };
+        let mut told = vec![];
+        for (name, hours, skip) in
+            [("a day", 24, 0), ("a year", YEAR, 0), ("a year less two hours", YEAR - 1, 1)]
+        {
+            let mut times = vec![];
+            for _ in 0..21 {
+                let begun = std::time::Instant::now();
+                let usage = admin.call(of(hours, skip)).await.unwrap().usage.unwrap();
+                times.push(begun.elapsed());
+                let hours = (hours - skip) as u64;
+                assert_eq!(total(&adding_up(usage)), (hours * 900, hours * 100));
+            }
+            times.sort();
+            told.push(format!("{name}: {:?}", times[times.len() / 2]));
+        }
+        println!("GetKeyUsage, median of 21: {}", told.join(", "));
+    });
+}
+
 #[test]
 fn whoever_asks_for_nonsense_or_may_not_ask_is_told_so() {
     scenario(async |d| {
@@ -366,7 +440,6 @@ fn whoever_asks_for_nonsense_or_may_not_ask_is_told_so() {
             end_time,
             interval,
         };
-        const HOUR: i64 = 3_600;
         for (request, fields) in [
             (of_key(at(1), None, 0), vec!["start_time"]),
             (of_key(at(HOUR), at(HOUR + 1), 9), vec!["interval"]),

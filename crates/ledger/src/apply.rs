@@ -1,5 +1,6 @@
 //! Applying an entry to the state. Pure, and strict: an entry that doesn't fit the state stops whoever reads it.
 
+mod bounded;
 mod due;
 mod keys;
 mod noticed;
@@ -9,10 +10,8 @@ mod producers;
 use std::sync::Arc;
 
 use ed25519_dalek::VerifyingKey;
-use imbl::OrdMap;
 
 use crate::body::{self, ActorKind, Event, Kind, Outcome, Severity};
-use crate::bounded::{LONGEST_SERVING, Serving};
 use crate::grant::{Grant, PatternError, check_resource};
 use crate::id::{KeyId, LedgerNumber, Time};
 use crate::merkle::Hash;
@@ -22,6 +21,7 @@ use crate::restrict::RestrictionError;
 use crate::state::{Key, LedgerInfo, RegisteredLedger, Role, State};
 use crate::text::check_approval_ref;
 
+use bounded::{count_bounded, end_bounded, start_bounded};
 use keys::{
     complete_rotation, counted, counted_caller, create_key, forget_used, import_key,
     migrate_verifier, note_expired, note_expiring, note_rotation, resume_key, revoke_key,
@@ -466,62 +466,6 @@ fn tell_counts(state: &mut State, at: &At, e: &body::CategoryCounted) -> Result<
         return Err(ApplyError::Field("time_us"));
     }
     state.counts.tell(at.position, at.time);
-    Ok(())
-}
-
-/// What a page says of servings: only those that were announced and haven't lapsed record anything.
-fn count_bounded(
-    state: &State,
-    at: &At,
-    e: &body::UsePage,
-) -> Result<OrdMap<[u8; 16], Serving>, ApplyError> {
-    let wrong = ApplyError::Field("bounded");
-    if !e.bounded.is_sorted_by(|a, b| a.serving_id < b.serving_id) {
-        return Err(wrong);
-    }
-    let mut servings = state.servings.clone();
-    for b in &e.bounded {
-        let id = bytes(&b.serving_id, "bounded.serving_id")?;
-        let serving = servings.get(&id).filter(|s| !s.has_lapsed(at.time)).copied();
-        let serving = serving.filter(|_| b.uses > 0).ok_or(wrong.clone())?;
-        let recorded = serving.recorded + u64::from(b.uses);
-        servings.insert(id, Serving { recorded, ..serving });
-    }
-    Ok(servings)
-}
-
-/// Servings that have lapsed are forgotten by the way: that they have no end stays in the ledger.
-fn start_bounded(
-    state: &mut State,
-    at: &At,
-    e: &body::BoundedServingStarted,
-) -> Result<(), ApplyError> {
-    let (id, until) = (bytes(&e.serving_id, "serving_id")?, Time(e.until_us));
-    if until <= at.time || until > at.time.plus_micros(LONGEST_SERVING) || at.caller.is_some() {
-        return Err(ApplyError::Field("until_us"));
-    }
-    state.servings = state
-        .servings
-        .iter()
-        .filter(|(_, s)| !s.has_lapsed(at.time))
-        .map(|(id, s)| (*id, *s))
-        .collect();
-    let recorded = state.servings.get(&id).map_or(0, |serving| serving.recorded);
-    state.servings.insert(id, Serving { until, recorded });
-    Ok(())
-}
-
-fn end_bounded(
-    state: &mut State,
-    at: &At,
-    e: &body::BoundedServingEnded,
-) -> Result<(), ApplyError> {
-    let id: [u8; 16] = bytes(&e.serving_id, "serving_id")?;
-    let recorded = state.servings.get(&id).map(|serving| serving.recorded);
-    if recorded != Some(e.uses) || at.caller.is_some() {
-        return Err(ApplyError::Field("uses"));
-    }
-    state.servings.remove(&id);
     Ok(())
 }
 

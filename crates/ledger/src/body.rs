@@ -9,6 +9,7 @@ mod noticed;
 mod policies;
 mod recorded;
 mod reviews;
+mod roles;
 mod texts;
 mod uses;
 
@@ -26,6 +27,7 @@ pub use recorded::{
     ProducerSignature, Severity,
 };
 pub use reviews::{FindingCount, FindingsDigested, NoticeDelivered, OwnerStatusSet, ReviewSigned};
+pub use roles::{PermissionsRegistered, RoleCreated, RoleRetired, RoleUpdated};
 pub use texts::{SealedColumn, SealedText, Texts};
 pub use uses::{
     Bounded, BoundedServingEnded, BoundedServingStarted, BoundedUses, Decision, DecisionReason,
@@ -488,48 +490,6 @@ pub struct KeyRevoked {
     pub kind: i32,
     #[prost(int64, tag = "3")]
     pub idle_since_us: i64,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Message)]
-pub struct RoleCreated {
-    #[prost(string, tag = "1")]
-    pub name: String,
-    #[prost(message, repeated, tag = "2")]
-    pub grants: Vec<Grant>,
-    #[prost(message, optional, tag = "3")]
-    pub rotation: Option<Rotation>,
-    #[prost(int64, tag = "4")]
-    pub max_staleness_us: i64,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Message)]
-pub struct RoleUpdated {
-    #[prost(string, tag = "1")]
-    pub name: String,
-    #[prost(message, repeated, tag = "2")]
-    pub grants: Vec<Grant>,
-    #[prost(bool, tag = "3")]
-    pub described: bool,
-    #[prost(message, optional, tag = "4")]
-    pub rotation: Option<Rotation>,
-    #[prost(int64, tag = "5")]
-    pub max_staleness_us: i64,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Message)]
-pub struct RoleRetired {
-    #[prost(string, tag = "1")]
-    pub name: String,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, Message)]
-pub struct PermissionsRegistered {
-    #[prost(string, tag = "1")]
-    pub prefix: String,
-    #[prost(message, optional, tag = "2")]
-    pub owner: Option<Owner>,
-    #[prost(string, repeated, tag = "3")]
-    pub names: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use crate::body::{DecisionReason, EventRecorded, RevocationKind};
+use crate::body::{DecisionReason, EventRecorded, FindingCount, RevocationKind};
 use crate::bounded::BoundedUse;
 use crate::grant::Grant;
 use crate::id::{KeyId, LedgerNumber, Time, Trace};
@@ -169,6 +169,13 @@ pub enum ChangeKind {
     CountCategories {
         seed: [u8; 32],
     },
+    /// Keyledger itself: counts what is to be tidied up, as of just before a position. In the order of their names, each once.
+    DigestFindings {
+        findings: Vec<FindingCount>,
+        as_of: u64,
+    },
+    /// Keyledger itself: a receiver of notices has them.
+    NoteDelivery(NoteDelivery),
     CreateRole {
         name: String,
         grants: Vec<Grant>,
@@ -192,6 +199,17 @@ pub enum ChangeKind {
         prefix: String,
         names: Vec<String>,
     },
+}
+
+/// What a receiver of notices has.
+#[derive(Clone, Debug)]
+pub struct NoteDelivery {
+    pub receiver: String,
+    /// Rising.
+    pub positions: Vec<u64>,
+    /// How often sending had failed before.
+    pub failures: u32,
+    pub body_sha256: [u8; 32],
 }
 
 /// A new secret for a key.

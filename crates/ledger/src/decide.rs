@@ -15,7 +15,8 @@ use prost::Message;
 use crate::body::{self, Kind, OwnerKind};
 use crate::category::{self, MAX_CATEGORIES};
 use crate::command::{
-    Change, ChangeKind, CreateKey, FirstSecret, MAX_AHEAD, NewSecret, Refusal, RotateKey, UpdateKey,
+    Change, ChangeKind, CreateKey, FirstSecret, MAX_AHEAD, NewSecret, NoteDelivery, Refusal,
+    RotateKey, UpdateKey,
 };
 use crate::grant::Grant;
 use crate::id::{KeyId, Time};
@@ -101,6 +102,10 @@ pub fn decide(
         ChangeKind::CreateRole { name, grants, rotation, max_staleness } => {
             create_role(state, caller, name, grants, *rotation, *max_staleness).map(only)
         }
+        ChangeKind::DigestFindings { findings, as_of } => {
+            digest_findings(state, findings, *as_of, now).map(only)
+        }
+        ChangeKind::NoteDelivery(c) => Ok(only(note_delivery(c))),
         ChangeKind::UpdateRole(c) => update_role(state, caller, c).map(only),
         ChangeKind::CountCategories { seed } => count_categories(state, seed, now),
         ChangeKind::RecordEvent(event) => record_event(state, caller, event, now).map(only),
@@ -154,6 +159,32 @@ fn count_categories(state: &State, seed: &[u8; 32], now: Time) -> Result<Decided
     });
     let counts = body::CountColumn { counts }.encode_to_vec();
     Ok(Decided { kind, beside: Beside { counts, ..Beside::default() } })
+}
+
+/// Every replica wants to count; the first one does.
+fn digest_findings(
+    state: &State,
+    findings: &[body::FindingCount],
+    as_of: u64,
+    now: Time,
+) -> Result<Kind, Refusal> {
+    if !state.digest_is_due(now) {
+        return Err(Refusal::AlreadyDone);
+    }
+    Ok(Kind::FindingsDigested(body::FindingsDigested {
+        findings: findings.to_vec(),
+        as_of_position: as_of,
+    }))
+}
+
+/// Every delivery is noted, also one that was repeated since nobody knew of the first.
+fn note_delivery(c: &NoteDelivery) -> Kind {
+    Kind::NoticeDelivered(body::NoticeDelivered {
+        receiver: c.receiver.clone(),
+        positions: c.positions.clone(),
+        failures: c.failures,
+        body_sha256: c.body_sha256.to_vec(),
+    })
 }
 
 fn create_key(

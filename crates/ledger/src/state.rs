@@ -322,6 +322,12 @@ impl State {
         self.next_position - self.next_page - self.next_event - self.counts.next_number
     }
 
+    /// Whether findings are to be counted, as the policy says.
+    pub fn digest_is_due(&self, now: Time) -> bool {
+        let interval = i64::from(self.policy.policy.digest_days) * DAY;
+        interval != 0 && self.digested.is_none_or(|last| last.plus_micros(interval) <= now)
+    }
+
     /// When the next thing is to be noted of a key.
     pub fn next_due(&self, key: &Key) -> Option<Time> {
         let end = key.next_end_note(&self.policy.policy.notice_days);

@@ -254,7 +254,6 @@ impl Search {
 
 /// How many findings of each kind a whole ledger has, by their names; kinds of which there is none are left out. Looked for step by
 /// step, so that others go on meanwhile.
-#[expect(dead_code, reason = "the digest of findings, which is an entry, is made from it")]
 pub(crate) async fn count_all(
     ledger: &Ledger,
     thresholds: Thresholds,

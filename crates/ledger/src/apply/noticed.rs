@@ -105,7 +105,8 @@ pub(super) fn digest_findings(
     by_keyledger(at)?;
     let good = e.findings.len() <= MAX_FINDINGS
         && e.findings.is_sorted_by(|a, b| a.finding < b.finding)
-        && e.as_of_position <= at.position;
+        && e.as_of_position <= at.position
+        && state.digest_is_due(at.time);
     if !good {
         return Err(ApplyError::Field("findings"));
     }

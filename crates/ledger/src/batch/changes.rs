@@ -285,6 +285,8 @@ fn changed(state: &State, kind: &ChangeKind) -> Changed {
         ChangeKind::UpdatePolicy(_) => Changed::Policy(state.policy.clone()),
         ChangeKind::RecordEvent(_)
         | ChangeKind::CountCategories { .. }
+        | ChangeKind::NoteDelivery(_)
+        | ChangeKind::DigestFindings { .. }
         | ChangeKind::RegisterProducerKeys { .. }
         | ChangeKind::SetOwnerStatus { .. }
         | ChangeKind::SignReview(_)

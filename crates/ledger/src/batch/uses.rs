@@ -184,22 +184,22 @@ impl Run<'_> {
             .map_or_else(|| Who::Network(network_of(call.peer)), Who::Key);
         let reason = DecisionReason::try_from(r#use.reason).expect("we wrote it");
         let group = Group { method: call.method, who, reason };
-        if !self.means.refusals.admit(group, self.means.now, call.trace) {
-            return Answer::Folded { refusal };
-        }
-        self.add_use(r#use, call.salt, call.texts);
+        let admitted = self.means.refusals.admit(group, self.means.now, call.trace, call.texts);
+        let Some(texts) = admitted else { return Answer::Folded { refusal } };
+        self.add_use(r#use, call.salt, texts);
         Answer::Refused { refusal }
     }
 
     /// The counts of seconds that have passed.
     pub(super) fn record_folded(&mut self) {
-        for (i, r#use) in self.means.refusals.begin(self.means.now).into_iter().enumerate() {
+        let records = self.means.refusals.begin(self.means.now);
+        for (i, (r#use, texts)) in records.into_iter().enumerate() {
             let salt = Sha256::new()
                 .chain_update(self.means.seed)
                 .chain_update(i.to_be_bytes())
                 .finalize();
             let salt = salt[..16].try_into().expect("a SHA-256 has 32 bytes");
-            self.add_use(r#use, salt, vec![]);
+            self.add_use(r#use, salt, texts);
         }
     }
 

@@ -9,6 +9,9 @@
 //! webhook = { url = "https://siem.example.com/keyledger", secret_file = "/etc/keyledger/siem.secret" }
 //! ```
 //!
+//! A `[[notice]]` has `kinds`, `owner` and `labels` in place of a filter, and only a webhook: what whoever is responsible for some
+//! keys should hear of.
+//!
 //! One of three says where events go: `webhook` (`url`, `secret_file`, `ca_file`, `allow_private`), `syslog` (`address`, `tls`,
 //! `ca_file`, `hostname`, `allow_private`) or `file` (`path`). Relative paths begin at the folder of the configuration. Secrets
 //! lie in files of their own that nobody else can read.
@@ -18,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::Uri;
+use keyledger_ledger::category::{ANOMALY, LIFECYCLE};
 use keyledger_proto::ForwarderKind;
 use keyledger_proto::parse::{self, EventFilter};
 use sha2::{Digest, Sha256};
@@ -27,6 +31,7 @@ use super::connect::{Destination, tls};
 pub use super::fields::ConfigError;
 use super::fields::Fields;
 use super::file::Lines;
+use super::notice::Notice;
 use super::syslog::Syslog;
 use super::webhook::{Webhook, read_secrets};
 
@@ -52,6 +57,8 @@ pub(super) struct Forwarder {
     /// Empty for all.
     pub(super) categories: Vec<String>,
     pub(super) filter: EventFilter,
+    /// It tells notices, and what was told is recorded.
+    pub(super) notice: Option<Notice>,
     pub(super) pace: Pace,
     pub(super) target: Target,
 }
@@ -95,11 +102,8 @@ pub(crate) fn read(file: &Path) -> Result<Configuration, ConfigError> {
 fn parse(text: &str, folder: &Path) -> Result<Vec<Forwarder>, ConfigError> {
     let mut table: toml::Table =
         text.parse().map_err(|e: toml::de::Error| ConfigError(e.to_string().trim().into()))?;
-    let values = match table.remove("forwarder") {
-        Some(toml::Value::Array(values)) => values,
-        Some(_) => return Err(ConfigError("forwarder must be written as [[forwarder]]".into())),
-        None => vec![],
-    };
+    let mut values = tables(&mut table, "forwarder")?;
+    values.extend(tables(&mut table, "notice")?);
     if let Some(field) = table.keys().next() {
         return Err(ConfigError(format!("{field} is no field that is known here")));
     }
@@ -107,11 +111,8 @@ fn parse(text: &str, folder: &Path) -> Result<Vec<Forwarder>, ConfigError> {
         return Err(ConfigError(format!("there are more than {MAX_FORWARDERS} forwarders")));
     }
     let mut forwarders: Vec<Forwarder> = vec![];
-    for (number, value) in values.into_iter().enumerate() {
-        let toml::Value::Table(table) = value else {
-            return Err(ConfigError("forwarder must be written as [[forwarder]]".into()));
-        };
-        let new = forwarder(number + 1, table, folder)?;
+    for (what, number, table) in values {
+        let new = forwarder(what, number, table, folder)?;
         check_against(&forwarders, &new)?;
         forwarders.push(new);
     }
@@ -133,14 +134,36 @@ fn check_against(others: &[Forwarder], new: &Forwarder) -> Result<(), ConfigErro
     Ok(())
 }
 
-fn forwarder(number: usize, table: toml::Table, folder: &Path) -> Result<Forwarder, ConfigError> {
-    let mut unnamed = Fields::new(format!("forwarder number {number}"), table.clone());
+/// What is written as `[[forwarder]]` or `[[notice]]`, each with its number.
+fn tables(table: &mut toml::Table, what: &'static str) -> Result<Vec<Numbered>, ConfigError> {
+    let wrong = || ConfigError(format!("{what} must be written as [[{what}]]"));
+    let values = match table.remove(what) {
+        Some(toml::Value::Array(values)) => values,
+        Some(_) => return Err(wrong()),
+        None => vec![],
+    };
+    let numbered = |(i, value)| match value {
+        toml::Value::Table(table) => Ok((what, i + 1, table)),
+        _ => Err(wrong()),
+    };
+    values.into_iter().enumerate().map(numbered).collect()
+}
+
+type Numbered = (&'static str, usize, toml::Table);
+
+fn forwarder(
+    what: &str,
+    number: usize,
+    table: toml::Table,
+    folder: &Path,
+) -> Result<Forwarder, ConfigError> {
+    let mut unnamed = Fields::new(format!("{what} number {number}"), table.clone());
     let name = unnamed.required("name")?;
     let good = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-');
     if name.len() > 64 || !name.bytes().all(good) {
         return Err(unnamed.problem("name", "must have 1 to 64 bytes of a-z 0-9 -"));
     }
-    let mut fields = Fields::new(format!("forwarder {name}"), table);
+    let mut fields = Fields::new(format!("{what} {name}"), table);
     fields.required("name")?;
     let ledger = fields.required("ledger")?;
     let from_beginning = match fields.required("start")?.as_str() {
@@ -148,11 +171,23 @@ fn forwarder(number: usize, table: toml::Table, folder: &Path) -> Result<Forward
         "beginning" => true,
         _ => return Err(fields.problem("start", "must be \"now\" or \"beginning\"")),
     };
-    let (categories, filter) = filter(&mut fields)?;
+    let (categories, filter, notice) = match what {
+        "notice" => {
+            let (filter, notice) = notices::of(&mut fields)?;
+            (vec![LIFECYCLE.into(), ANOMALY.into()], filter, Some(notice))
+        }
+        _ => {
+            let (categories, filter) = filter(&mut fields)?;
+            (categories, filter, None)
+        }
+    };
     let pace = pace(&mut fields)?;
     let target = target(&mut fields, folder)?;
+    if notice.is_some() && !matches!(target, Target::Webhook(_)) {
+        return Err(fields.problem("webhook:", "must be given: notices go nowhere else"));
+    }
     fields.end()?;
-    Ok(Forwarder { name, ledger, from_beginning, categories, filter, pace, target })
+    Ok(Forwarder { name, ledger, from_beginning, categories, filter, notice, pace, target })
 }
 
 fn pace(fields: &mut Fields) -> Result<Pace, ConfigError> {
@@ -324,5 +359,6 @@ fn read_private(file: &Path) -> Result<Zeroizing<String>, String> {
     read_small(file)
 }
 
+mod notices;
 #[cfg(test)]
 mod tests;

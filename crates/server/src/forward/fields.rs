@@ -85,6 +85,24 @@ impl Fields {
         }
     }
 
+    /// The names and texts of a table in this one.
+    pub(super) fn pairs(
+        &mut self,
+        field: &str,
+        most: usize,
+    ) -> Result<Vec<(String, String)>, ConfigError> {
+        let wrong = |fields: &Fields| {
+            fields.problem(field, &format!("must be a table of 1 to {most} texts"))
+        };
+        let table = match self.table.remove(field) {
+            None => return Ok(vec![]),
+            Some(Value::Table(table)) if (1..=most).contains(&table.len()) => table,
+            Some(_) => return Err(wrong(self)),
+        };
+        let pair = |(name, value): (String, Value)| Some((name, value.as_str()?.to_string()));
+        table.into_iter().map(pair).collect::<Option<_>>().ok_or_else(|| wrong(self))
+    }
+
     /// The fields of a table in this one.
     pub(super) fn table(&mut self, field: &str) -> Result<Option<Fields>, ConfigError> {
         let prefix = format!("{}{field}.", self.prefix);

@@ -3,6 +3,7 @@
 //! - [`config`], `fields`: what is configured, checked as a whole at start.
 //! - `run`: one forwarder on one replica: it waits for its turn, reads, sends, and moves its cursor.
 //! - `lease`: one replica at a time.
+//! - `notice`: what whoever is responsible for keys should hear of, and the record that they did.
 //! - `reader`: the next events that its filter means.
 //! - `webhook`, `syslog`, `file`: where they go.
 //! - `connect`, `address`: to which addresses, and by which TLS.
@@ -19,6 +20,7 @@ mod connect;
 mod fields;
 mod file;
 mod lease;
+mod notice;
 mod reader;
 mod retry;
 mod run;

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use keyledger_ledger::body::Event;
 use keyledger_ledger::category::{ACCESS, USE};
 use keyledger_proto::{AuditEvent, json};
 use tokio::sync::Semaphore;
 
 use super::config::{Forwarder, Target};
+use super::notice::{Notice, is_about_all};
 use crate::grpc::{Failure, Selection, Viewer, events_of};
 use crate::replica::Replica;
 use crate::sequencer::Ledger;
@@ -24,6 +26,8 @@ const MAX_BATCH_BYTES: usize = 1 << 20;
 pub(super) struct Batch {
     /// Each as its receiver wants it.
     pub(super) events: Vec<Vec<u8>>,
+    /// The positions of their entries, rising, each once.
+    pub(super) positions: Vec<u64>,
     pub(super) first: Cursor,
     pub(super) last: Cursor,
     /// Where the cursor stands when they were sent.
@@ -89,8 +93,10 @@ impl Reader {
             return Ok(None);
         };
         let (first, last, next) = (*first, *last, self.cursor);
+        let mut positions: Vec<u64> = batch.iter().map(|(at, _)| at.position).collect();
+        positions.dedup();
         let events = batch.into_iter().map(|(_, event)| event).collect();
-        Ok(Some(Batch { events, first, last, next }))
+        Ok(Some(Batch { events, positions, first, last, next }))
     }
 
     /// Reads some entries that it has not looked at, and keeps the events in them that are meant.
@@ -109,7 +115,15 @@ impl Reader {
         let selection = Selection { filter: forwarder.filter.clone(), ..Selection::default() };
         let mut read = VecDeque::new();
         for entry in &chunk {
-            for event in events_of(&viewer, entry, &selection).await? {
+            let selection = match &forwarder.notice {
+                None => &selection,
+                Some(notice) => match self.noticed(notice, entry) {
+                    None => continue,
+                    Some(true) => &Selection::default(),
+                    Some(false) => &selection,
+                },
+            };
+            for event in events_of(&viewer, entry, selection).await? {
                 let at = Cursor { position: entry.position, index: event.index.unwrap_or(0) };
                 if at >= self.cursor {
                     read.push_back((at, rendered(&forwarder.target, &event)));
@@ -119,6 +133,13 @@ impl Reader {
         self.read = read;
         self.read_to = chunk.last().map_or(head, |entry| entry.position + 1);
         Ok(())
+    }
+
+    /// Whether a notice is about an entry, and whether that is about all owners. What can't be read is left to verification.
+    fn noticed(&self, notice: &Notice, entry: &FullEntry) -> Option<bool> {
+        let event = Event::from_signed(&entry.entry.body).ok()?;
+        let meant = notice.means(&event, &self.ledger.snapshot().state);
+        meant.then(|| is_about_all(&event))
     }
 
     async fn read_entries(&self) -> Result<Vec<FullEntry>, Failure> {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::config::{Forwarder, Target};
 use super::lease::{Change, Lease, Trouble};
 use super::reader::{Batch, Reader};
-use super::{Failed, retry, webhook};
+use super::{Failed, notice, retry, webhook};
 use crate::grpc::Failure;
 use crate::replica::Replica;
 use crate::sealing::random;
@@ -73,7 +73,7 @@ impl Running {
     async fn work(&self, lease: &Lease<'_>, taken: Taken) {
         let (mut failures, mut work) = (taken.failures, Work::new(self, taken));
         while self.ledger.stopped().is_none() {
-            let failed = match work.step(self, lease).await {
+            let failed = match work.step(self, lease, failures).await {
                 Ok(()) => {
                     failures = 0;
                     continue;
@@ -115,6 +115,17 @@ impl Running {
     }
 }
 
+impl Running {
+    /// That a notice was taken is recorded. If that fails it is sent again, with the same id.
+    async fn record(&self, batch: &Batch, failures: u32) -> Result<(), Failed> {
+        if self.forwarder.notice.is_none() {
+            return Ok(());
+        }
+        let (name, body) = (self.forwarder.name.as_str(), webhook::body(batch));
+        notice::record(&self.ledger, name, batch, &body, failures).await
+    }
+}
+
 /// How far a forwarder is.
 struct Work {
     reader: Reader,
@@ -141,7 +152,12 @@ impl Work {
     }
 
     /// Reads and sends one batch, or passes entries that the filter doesn't mean, or waits for new ones.
-    async fn step(&mut self, running: &Running, lease: &Lease<'_>) -> Result<(), Trouble> {
+    async fn step(
+        &mut self,
+        running: &Running,
+        lease: &Lease<'_>,
+        failures: u32,
+    ) -> Result<(), Trouble> {
         if self.batch.is_none() {
             let batch = self.reader.batch(self.begun).await.map_err(unread)?;
             self.batch = batch.map(|batch| (batch, false));
@@ -154,6 +170,7 @@ impl Work {
                 lease.change(Change::Begin(batch.next)).await?;
             }
             running.send(batch).await.map_err(Trouble::Failed)?;
+            running.record(batch, failures).await.map_err(Trouble::Failed)?;
             *sent = true;
         }
         let next = batch.next;

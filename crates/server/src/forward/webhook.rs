@@ -175,6 +175,7 @@ mod tests {
         let at = |position, index| Cursor { position, index };
         let batch = |first, last| Batch {
             events: vec![b"{}".to_vec(), b"{}".to_vec()],
+            positions: vec![1, 2],
             first,
             last,
             next: at(9, 0),

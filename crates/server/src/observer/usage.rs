@@ -42,10 +42,8 @@ impl Rows {
         };
         let mut rows = BTreeMap::new();
         for (slot, more) in added.0 {
-            let mut usage = match self.packed.get(&slot).or_else(|| read.get(&slot)) {
-                None => Usage::default(),
-                Some(packed) => unpack(packed)?,
-            };
+            let packed = self.packed.get(&slot).or_else(|| read.get(&slot));
+            let mut usage = packed.map(|packed| unpack(&slot, packed)).unwrap_or_default();
             usage.merge(&more);
             rows.insert(slot, usage.encode());
         }
@@ -71,7 +69,13 @@ impl Rows {
     }
 }
 
-fn unpack(packed: &[u8]) -> Result<Usage, StoreError> {
-    Usage::decode(packed)
-        .ok_or_else(|| StoreError::Damaged("a row of usage_counts can't be read".into()))
+/// A row that somebody has damaged must not stop the index: it begins anew.
+fn unpack(slot: &Slot, packed: &[u8]) -> Usage {
+    Usage::decode(packed).unwrap_or_else(|| {
+        tracing::error!(
+            ?slot,
+            "a row of usage_counts can't be read: its uses are counted from now on"
+        );
+        Usage::default()
+    })
 }

@@ -5,6 +5,7 @@
 //! - `bulk`: very many events at once, for benches.
 //! - `checkpoint`: signs size and root at an interval.
 //! - `counts`: tells how many events of each category there are.
+//! - `digests`: counts what is to be tidied up.
 //! - `ends`: notes that keys end soon, or have ended.
 //! - `folding`: refusals beyond ten equal ones a second wait, and share a record.
 //! - `history`: its state as it was.
@@ -17,6 +18,7 @@ pub mod bulk;
 mod catch_up;
 mod checkpoint;
 mod counts;
+mod digests;
 mod ends;
 mod folding;
 mod history;
@@ -162,6 +164,7 @@ impl Ledger {
         });
         tokio::spawn(checkpoint::run(Arc::downgrade(&ledger)));
         tokio::spawn(counts::run(Arc::downgrade(&ledger)));
+        tokio::spawn(digests::run(Arc::downgrade(&ledger)));
         tokio::spawn(ends::run(Arc::downgrade(&ledger)));
         tokio::spawn(idle::run(Arc::downgrade(&ledger)));
         tokio::spawn(memory::run(Arc::downgrade(&ledger)));

@@ -42,6 +42,14 @@ fn siem(lines: &str) -> String {
     format!("[[forwarder]]\nname = \"siem\"\nledger = \"default\"\nstart = \"now\"\n{lines}\n")
 }
 
+/// A notice with some more lines.
+fn notice(lines: &str) -> String {
+    let webhook = "webhook = { url = \"https://chat.example.com/\", secret_file = \"good\" }";
+    format!(
+        "[[notice]]\nname = \"team\"\nledger = \"default\"\nstart = \"now\"\n{lines}\n{webhook}\n"
+    )
+}
+
 const TO_FILE: &str = "file = { path = \"events.jsonl\" }";
 
 #[test]
@@ -96,6 +104,19 @@ fn a_configuration_is_read_with_all_that_may_stand_in_it() {
 }
 
 #[test]
+fn a_notice_is_about_all_kinds_unless_it_says_otherwise() {
+    let folder = Folder::new("notices");
+    let of_team = notice("owner = { service = \"billing\" }\nlabels = { team = \"b\" }");
+    let parsed = folder.parse(&(siem(TO_FILE) + &of_team)).unwrap();
+    let [siem, team] = &parsed[..] else { panic!("two are expected") };
+    assert!(siem.notice.is_none());
+    let notice = team.notice.as_ref().expect("it is a notice");
+    assert_eq!((notice.kinds.len(), notice.labels.len()), (4, 1));
+    assert!(team.filter.owner.is_some());
+    assert_eq!(team.categories, ["keyledger/lifecycle", "keyledger/anomaly"]);
+}
+
+#[test]
 fn what_is_wrong_is_said_with_the_names_of_forwarder_and_field() {
     let folder = Folder::new("bad");
     let webhook = |rest: &str| siem(&format!("webhook = {{ {rest} }}"));
@@ -106,6 +127,16 @@ fn what_is_wrong_is_said_with_the_names_of_forwarder_and_field() {
     let table: Vec<(String, &str)> = vec![
         ("forwarder = 1".into(), "forwarder must be written as [[forwarder]]"),
         ("forwarders = []".into(), "forwarders is no field that is known here"),
+        ("notice = {}".into(), "notice must be written as [[notice]]"),
+        (notice("kinds = [\"key.created\"]"), "notice team: kinds must be some of anomaly.raised"),
+        (notice("labels = { a = 1 }"), "notice team: labels must be a table of 1 to 8 texts"),
+        (notice("owner = {}"), "notice team: owner.user or service: exactly one"),
+        (notice("owner = { user = \"\" }"), "notice team: owner.user must be a text"),
+        (notice("filter = {}"), "notice team: filter is no field"),
+        (
+            siem(TO_FILE).replace("forwarder", "notice"),
+            "notice siem: webhook: must be given: notices go nowhere else",
+        ),
         ("[[forwarder]]".into(), "forwarder number 1: name is missing"),
         (
             siem(TO_FILE).replace("siem", "The SIEM"),
