@@ -276,6 +276,10 @@ fn a_key_tells_its_whole_story_and_the_checkpoint_at_which_it_was_true() {
         assert_eq!(history[0].reason, "monthly rotation");
         assert_eq!(history[1].approval_ref, "CHG-17");
         assert!(history.iter().all(|e| e.caller.is_some() && !e.caller_key_id.is_empty()));
+        let usage = document.usage.unwrap().usage.unwrap();
+        assert_eq!((usage.allowed, usage.refused), (1, 0));
+        assert_eq!(usage.by_resource.unwrap().counts[0].value, "logs/error");
+        assert_eq!(usage.by_network.unwrap().counts[0].value, "203.0.113.0/24");
         let moment = document.moment.unwrap();
         assert!(moment.checkpoint_size >= moment.position.unwrap());
         assert!(moment.checkpoint.lines().count() > 3, "{}", moment.checkpoint);
@@ -327,7 +331,11 @@ fn what_a_reader_of_keys_may_not_read_is_withheld_and_said_to_be() {
             assert!(document.history.unwrap().withheld);
             assert_eq!(document.abilities[0].role, "readers", "what a key may do is told");
         }
+        let list = reader("list", vec![grant("keys.read", "keys")]).await;
+        let (_, documents) = whole(&list, DescribeLedgerRequest::default()).await;
+        assert!(documents.iter().all(|d| d.usage.as_ref().unwrap().withheld));
         let (ledger, documents) = whole(&narrow, DescribeLedgerRequest::default()).await;
+        assert!(documents.iter().all(|d| !d.usage.as_ref().unwrap().withheld));
         assert!(ledger.roles_withheld && ledger.roles.is_empty());
         assert!(!ledger.permissions.iter().any(|p| p.name.starts_with("billing")));
         assert!(documents.iter().all(|d| d.history.as_ref().unwrap().withheld));

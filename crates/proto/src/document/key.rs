@@ -111,7 +111,6 @@ impl Page<'_> {
                     name => h.text(name),
                 });
             }
-            fact(h, "Made", |h| optional_time(h, key.create_time.as_ref(), "not known"));
             fact(h, "Ends", |h| optional_time(h, key.expire_time.as_ref(), "never by itself"));
             fact(h, "Last used", |h| optional_time(h, key.last_use_time.as_ref(), "never"));
             if !key.labels.is_empty() {
@@ -234,7 +233,7 @@ impl Page<'_> {
                 h.plainly("caption", |h| {
                     h.words("Secrets that are accepted, each shown once, when it was made")
                 });
-                head(h, &["Version", "Made", "Accepted until", "Last used"]);
+                head(h, &["No.", "Made", "Accepted until", "Last used"]);
                 h.plainly("tbody", |h| {
                     for version in &self.key.versions {
                         h.plainly("tr", |h| {

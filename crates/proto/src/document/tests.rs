@@ -7,7 +7,8 @@ use super::*;
 use crate::entry::{Grant, Label, Restrictions};
 use crate::{
     DocumentMoment, HeldRole, Key, KeyHistory, KeyHistoryEntry, KeyState, KeyVersion, Ledger,
-    LedgerDocument, Owner, Permission, Role, UsageDay, UsageRow, UsageSummary, UsageTable, owner,
+    LedgerDocument, Owner, Permission, Role, Usage, UsageBreakdown, UsageCount, UsageStep,
+    UsageSummary, owner,
 };
 
 const HOSTILE: [&str; 9] = [
@@ -64,7 +65,21 @@ fn hostile(text: &str) -> KeyDocument {
         approval_ref: text.into(),
         ..KeyHistoryEntry::default()
     };
-    let row = UsageRow { value: text.into(), allowed: 3, refused: 1, others: false };
+    let counted = UsageCount { value: text.into(), allowed: 3, refused: 1 };
+    let by = Some(UsageBreakdown { counts: vec![counted], ..UsageBreakdown::default() });
+    let usage = Usage {
+        start_time: time,
+        end_time: time,
+        allowed: 3,
+        refused: 1,
+        steps: vec![UsageStep { start_time: time, allowed: 3, refused: 1 }],
+        by_permission: by.clone(),
+        by_resource: by.clone(),
+        by_network: by.clone(),
+        by_version: by.clone(),
+        by_reason: by,
+        ..Usage::default()
+    };
     KeyDocument {
         ledger: Some(Ledger { name: text.into(), ..Ledger::default() }),
         summary: words::summary(&key),
@@ -83,13 +98,7 @@ fn hostile(text: &str) -> KeyDocument {
         life: words::life(&key),
         rotation: words::rotation(&key),
         history: Some(KeyHistory { withheld: false, entries: vec![entry], older: 3 }),
-        usage: Some(UsageSummary {
-            allowed: 3,
-            refused: 1,
-            days: vec![UsageDay { start_time: time, allowed: 3, refused: 1 }],
-            tables: vec![UsageTable { by: text.into(), rows: vec![row] }],
-            ..UsageSummary::default()
-        }),
+        usage: Some(UsageSummary { withheld: false, usage: Some(usage) }),
         moment: Some(DocumentMoment {
             position: Some(7),
             time,
@@ -199,6 +208,48 @@ fn check_html(html: &str, scripts: usize) {
             && !html.contains("href=\"javascript")
     );
     assert!(html.chars().all(|c| c == '\n' || !keyledger_ledger::text::is_unsafe_in_a_line(c)));
+}
+
+/// The places that the links of a page lead to, as paths in the site.
+fn links(page: &site::SitePage) -> Vec<String> {
+    let folder = page.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let targets =
+        page.html.split(" href=\"").skip(1).map(|rest| rest.split(['"', '#']).next().unwrap());
+    let path = |target: &str| match (target.strip_prefix("../"), folder) {
+        (Some(above), _) => above.to_string(),
+        (None, "") => target.to_string(),
+        (None, folder) => format!("{folder}/{target}"),
+    };
+    targets.filter(|target| !target.is_empty()).map(path).collect()
+}
+
+#[test]
+fn every_link_leads_to_a_page_also_where_roles_are_withheld_and_owners_have_no_key() {
+    let mut document = hostile("plain");
+    let ended = owner::Owner::User("somebody whose keys have ended".into());
+    let change = &mut document.history.as_mut().unwrap().entries[0];
+    change.caller = Some(Owner { owner: Some(ended) });
+    document.roles.push(HeldRole { name: "log-reader(error)".into(), ..HeldRole::default() });
+    let grants = vec![Grant {
+        permissions: vec!["x.unregistered".into()],
+        resource: "x".into(),
+        give_only: false,
+    }];
+    let roles = vec![Role { name: "unheld".into(), grants, ..Role::default() }];
+    for ledger in [
+        LedgerDocument { roles_withheld: true, ..LedgerDocument::default() },
+        LedgerDocument { roles, ..LedgerDocument::default() },
+    ] {
+        let site = Site::new(ledger, vec![document.clone()]);
+        let pages: Vec<site::SitePage> = site.pages().collect();
+        let paths: Vec<&str> = pages.iter().map(|page| page.path.as_str()).collect();
+        for page in &pages {
+            for link in links(page) {
+                assert!(paths.contains(&link.as_str()), "{} links to {link}: {paths:?}", page.path);
+            }
+        }
+        assert!(pages.iter().map(|page| links(page).len()).sum::<usize>() > 20);
+    }
 }
 
 #[test]

@@ -130,12 +130,14 @@ pub fn conditions(key: &Key) -> Vec<String> {
     let networks = listed(&restrictions.networks, "Only from the networks");
     let audiences = listed(&restrictions.audiences, "Only where it is presented to");
     let uses = (restrictions.max_uses > 0).then(|| {
-        let left =
-            key.uses_left.map_or(String::new(), |left| format!(", of which {left} are left"));
+        let left = key
+            .uses_left
+            .map_or(String::new(), |left| format!(", of which {} are left", grouped(left)));
         format!("At most {} in all{left}.", count(restrictions.max_uses, "allowed use"))
     });
     let rate = restrictions.rate.as_ref().map(|rate| {
         let window = span(&micros(rate.window_us));
+        let window = window.strip_prefix("1 ").unwrap_or(&window);
         format!("At most {} in each {window}.", count(rate.uses.into(), "allowed use"))
     });
     let all: Vec<String> = [networks, audiences, uses, rate].into_iter().flatten().collect();
@@ -351,7 +353,7 @@ mod tests {
                 "Only from the networks 10.0.0.0/8, 192.0.2.0/24.",
                 "Only where it is presented to billing.",
                 "At most 1,000 allowed uses in all, of which 7 are left.",
-                "At most 1 allowed use in each 1 minute.",
+                "At most 1 allowed use in each minute.",
             ]
         );
     }

@@ -2,6 +2,7 @@
 
 mod gather;
 mod history;
+mod usage;
 
 use keyledger_ledger::command::Refusal;
 use keyledger_ledger::id::{KeyId, Time};

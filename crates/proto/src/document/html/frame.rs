@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Href, Html};
 use crate::DocumentMoment;
-use crate::document::words::{grouped, time};
+use crate::document::words::{date, grouped, time};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("search.js");
@@ -152,7 +152,19 @@ impl Frame<'_> {
     }
 }
 
-/// A time, for people and for programs.
+/// A time, for people and for programs. It breaks between date and hour only.
 pub(in crate::document) fn moment_of_time(h: &mut Html, when: &prost_types::Timestamp) {
-    h.element("time", &[("datetime", &when.to_string())], |h| h.plain(&time(when)));
+    let text = time(when);
+    h.element("time", &[("datetime", &when.to_string())], |h| {
+        for (i, part) in text.splitn(2, ' ').enumerate() {
+            h.words(if i > 0 { " " } else { "" });
+            h.classed("span", "whole", |h| h.plain(part));
+        }
+    });
+}
+
+/// The day of a time, where there is little room.
+pub(in crate::document) fn day_of_time(h: &mut Html, when: &prost_types::Timestamp) {
+    let shown = [("datetime", &*when.to_string()), ("title", &time(when)), ("class", "whole")];
+    h.element("time", &shown, |h| h.plain(&date(when)));
 }

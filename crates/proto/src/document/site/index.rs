@@ -3,12 +3,12 @@
 use crate::document::html::Html;
 use crate::document::html::frame::Place;
 use crate::document::key::{cell, owner_link, section};
-use crate::document::words::grouped;
+use crate::document::words::{grouped, owner_name};
 use crate::{Permission, Role};
 
 use super::lists::{first, table};
 use super::names::{permission_page, role_page, without_parameter};
-use super::{Site, key_of, lists, names_permission, owner_of};
+use super::{Holder, Site, key_of, lists, names_permission};
 
 impl Site {
     pub(super) fn index(&self) -> String {
@@ -43,9 +43,9 @@ impl Site {
         h.classed("ul", "figures", |h| {
             for (n, what) in [
                 (accepted, "keys are accepted"),
-                (self.keys.len() - accepted, "are not"),
+                (self.keys.len() - accepted, "keys are not"),
                 (self.owners.len(), "owners"),
-                (self.ledger.roles.len(), "roles"),
+                (self.roles.len(), "roles"),
                 (self.permissions.len(), "permissions"),
             ] {
                 h.plainly("li", |h| {
@@ -58,33 +58,28 @@ impl Site {
 
     fn owners_part(&self, h: &mut Html) {
         section(h, "Owners", "owners", |h| {
-            let owners: Vec<&Vec<usize>> = self.owners.values().collect();
-            table(
-                h,
-                "Each owner with their keys",
-                &["Owner", "Keys", "Accepted"],
-                &owners,
-                |h, numbers| {
-                    let document = &self.keys[numbers[0]];
-                    first(h, |h| owner_link(h, owner_of(document), Place::Index));
-                    cell(h, |h| h.plain(&grouped(numbers.len() as u64)));
-                    let accepted = numbers.iter().filter(|n| self.keys[**n].accepted).count();
-                    cell(h, |h| h.plain(&grouped(accepted as u64)));
-                },
-            );
+            let mut owners: Vec<&Holder> = self.owners.values().collect();
+            owners.sort_by_key(|holder| owner_name(Some(&holder.owner)).to_lowercase());
+            let columns = &["Owner", "Keys", "Accepted"];
+            table(h, "Each owner with their keys", columns, &owners, |h, holder| {
+                first(h, |h| owner_link(h, Some(&holder.owner), Place::Index));
+                cell(h, |h| h.plain(&grouped(holder.keys.len() as u64)));
+                let accepted = holder.keys.iter().filter(|n| self.keys[**n].accepted).count();
+                cell(h, |h| h.plain(&grouped(accepted as u64)));
+            });
         });
     }
 
     fn roles_part(&self, h: &mut Html) {
         section(h, "Roles", "roles", |h| {
             if self.ledger.roles_withheld {
-                return withheld(h);
+                withheld(h);
             }
             table(
                 h,
                 "Each role with its holders",
                 &["Role", "For what", "Holders"],
-                &self.ledger.roles,
+                &self.roles,
                 |h, role| {
                     first(h, |h| h.link(&role_page(&role.name, false), |h| h.text(&role.name)));
                     cell(h, |h| h.text(&role.description));
@@ -108,10 +103,10 @@ impl Site {
             if self.ledger.roles_withheld {
                 withheld(h);
             }
-            let columns = &["Permission", "What it allows", "Accepted keys"];
+            let columns = &["Permission", "What it allows", "Keys"];
             table(
                 h,
-                "Who may do each is told on its page",
+                "How many accepted keys have each; which ones is told on its page",
                 columns,
                 &self.permissions,
                 |h, permission| {

@@ -1,10 +1,10 @@
 //! Lists of keys, as tables.
 
+use crate::KeyDocument;
 use crate::document::html::Html;
-use crate::document::html::frame::Place;
-use crate::document::key::{badge, cell, head, optional_time, owner_link, section, title};
+use crate::document::html::frame::{Place, day_of_time};
+use crate::document::key::{badge, cell, head, owner_link, section, title};
 use crate::document::words::grouped;
-use crate::{KeyDocument, KeyState};
 
 use super::key_of;
 use super::names::key_page;
@@ -41,13 +41,9 @@ pub(super) fn keys(
 fn columns(h: &mut Html) {
     h.plainly("thead", |h| {
         h.plainly("tr", |h| {
-            for (name, optional) in [
-                ("For what", false),
-                ("Owner", false),
-                ("State", false),
-                ("Ends", true),
-                ("Last used", true),
-            ] {
+            for (name, optional) in
+                [("For what", false), ("Owner", false), ("Ends", true), ("Last used", true)]
+            {
                 let class = if optional { "opt" } else { "" };
                 h.element("th", &[("scope", "col"), ("class", class)], |h| h.words(name));
             }
@@ -61,15 +57,22 @@ fn line(h: &mut Html, document: &KeyDocument, place: Place) {
     h.plainly("tr", |h| {
         h.element("th", &[("scope", "row")], |h| {
             h.link(&key_page(&key.key_id, place == Place::Below), |h| h.text(title(key)));
-            h.fixed("<br>");
-            h.classed("span", "soft", |h| h.code(&key.key_id));
+            h.classed("div", "under", |h| {
+                badge(h, key);
+                h.classed("span", "opt soft", |h| h.code(&key.key_id));
+            });
         });
         cell(h, |h| owner_link(h, key.owner.as_ref(), place));
-        cell(h, |h| badge(h, key));
-        let ends = if key.state() == KeyState::Active { "never" } else { "–" };
-        h.classed("td", "opt", |h| optional_time(h, key.expire_time.as_ref(), ends));
-        h.classed("td", "opt", |h| optional_time(h, key.last_use_time.as_ref(), "never"));
+        h.classed("td", "opt", |h| day(h, key.expire_time.as_ref()));
+        h.classed("td", "opt", |h| day(h, key.last_use_time.as_ref()));
     });
+}
+
+fn day(h: &mut Html, time: Option<&prost_types::Timestamp>) {
+    match time {
+        Some(time) => day_of_time(h, time),
+        None => h.words("never"),
+    }
 }
 
 /// That a list was cut, and by how many lines.

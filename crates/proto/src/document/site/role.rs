@@ -34,6 +34,11 @@ impl Site {
                 });
             }
             section(h, "What it gives", "gives", |h| {
+                if abilities.is_empty() {
+                    return h.classed("p", "note", |h| {
+                        h.words("Withheld: whoever asked may not read roles. What it gives its holders stands on their pages.");
+                    });
+                }
                 h.classed("ul", "abilities", |h| abilities.iter().for_each(|a| given(h, a)));
             });
             lists::keys(h, "Who holds it", "holders", &holders, Place::Below);

@@ -16,7 +16,7 @@ use keyledger_proto::{
     permissions, show,
 };
 
-use super::history;
+use super::{history, usage};
 use crate::grpc::call::CallContext;
 use crate::grpc::keys::key_texts;
 use crate::grpc::status::Failure;
@@ -109,6 +109,8 @@ impl<'a> Gathering<'a> {
             (key_texts(self.call, keys).await?, last_uses::of_keys(&self.call.ledger, &ids).await?);
         let described = self.described(keys).await?;
         let mut histories = self.histories(keys).await?.into_iter();
+        let mut usages =
+            usage::of_keys(self.call, self.head(), self.now(), keys).await?.into_iter();
         let mut documents = vec![];
         for (key, texts) in keys.iter().zip(&texts) {
             let shown = show::key(state, key, texts, self.now());
@@ -122,6 +124,7 @@ impl<'a> Gathering<'a> {
                 life: words::life(&shown),
                 rotation: words::rotation(&shown),
                 history: histories.next(),
+                usage: usages.next(),
                 key: Some(shown),
                 ..KeyDocument::default()
             });
