@@ -13,6 +13,8 @@ mod notices;
 mod policies;
 #[path = "freeze/recorded.rs"]
 mod recorded;
+#[path = "freeze/reviews.rs"]
+mod reviews;
 #[path = "../scenarios/world.rs"]
 #[allow(dead_code)]
 mod world;
@@ -60,6 +62,7 @@ fn main() {
     story.policies();
     story.notices();
     story.ends();
+    story.reviews();
     story.write(&folder);
 }
 
@@ -467,6 +470,8 @@ impl Story {
                 ("roles.update", format!("roles/{name}"))
             }
             ChangeKind::RetireRole { name, .. } => ("roles.retire", format!("roles/{name}")),
+            ChangeKind::SetOwnerStatus { .. } => ("owners.update", "owners".into()),
+            ChangeKind::SignReview(_) => ("reviews.sign", "reviews".into()),
             ChangeKind::UpdatePolicy(_) => ("ledgers.update-policy", "ledgers/system".into()),
             _ => ("keys.create", "keys".into()),
         };
