@@ -30,6 +30,7 @@
 //! No retries, no sleeps to wait for something, no assertion about time: wait for what must happen, however long it takes.
 //! With `KEYLEDGER_TESTS_KEEP=1` the folder of the run stays, with all logs.
 
+mod aged;
 mod browser;
 mod caller;
 mod deployment;

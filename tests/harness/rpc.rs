@@ -149,6 +149,21 @@ impl Rpc for ListOwnersRequest {
     const PATH: &'static str = "/keyledger.v1.KeyService/ListOwners";
 }
 
+impl Rpc for SetOwnerStatusRequest {
+    type Reply = SetOwnerStatusResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/SetOwnerStatus";
+}
+
+impl Rpc for ListFindingsRequest {
+    type Reply = ListFindingsResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/ListFindings";
+}
+
+impl Rpc for SignAccessReviewRequest {
+    type Reply = SignAccessReviewResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/SignAccessReview";
+}
+
 impl Rpc for GetLedgerRequest {
     type Reply = GetLedgerResponse;
     const PATH: &'static str = "/keyledger.v1.KeyService/GetLedger";
@@ -238,6 +253,11 @@ impl StreamRpc for WatchAnomaliesRequest {
 impl StreamRpc for ExportEventsRequest {
     type Reply = ExportEventsResponse;
     const PATH: &'static str = "/keyledger.v1.AuditService/ExportEvents";
+}
+
+impl StreamRpc for GetAccessReviewRequest {
+    type Reply = GetAccessReviewResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/GetAccessReview";
 }
 
 impl StreamRpc for WatchKeysRequest {

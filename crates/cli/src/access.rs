@@ -1,6 +1,10 @@
-//! `keyledger access`: who may do what, explained: one key as a document, or the whole ledger as a site.
+//! `keyledger access`: who may do what, explained, tidied up and reviewed.
 
 mod describe;
+mod findings;
+mod owner;
+mod review;
+mod sign;
 mod site;
 
 use clap::Subcommand;
@@ -10,7 +14,7 @@ use crate::connection::{Connection, DataDir};
 use crate::screen::Screen;
 use crate::token::Usual;
 
-/// Explain who may do what: one key as a document, or the whole ledger as a site.
+/// Explain who may do what, find what is to be tidied up, and review who held what.
 #[derive(clap::Args)]
 pub(crate) struct Access {
     #[command(flatten)]
@@ -25,6 +29,10 @@ pub(crate) struct Access {
 enum Command {
     Describe(describe::Describe),
     Site(site::WriteSite),
+    Findings(findings::Findings),
+    Owner(owner::SetStatus),
+    Review(review::Review),
+    Sign(sign::Sign),
 }
 
 impl Access {
@@ -38,6 +46,10 @@ impl Access {
         match self.command {
             Command::Describe(describe) => describe.run(&session, &screen).await?,
             Command::Site(site) => site.run(&session, &screen).await?,
+            Command::Findings(findings) => findings.run(&session, &screen).await?,
+            Command::Owner(owner) => owner.run(&session, &screen).await?,
+            Command::Review(review) => review.run(&session, &screen).await?,
+            Command::Sign(sign) => sign.run(&session, &screen).await?,
         }
         Ok(Ending::Good)
     }

@@ -116,6 +116,35 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// The words of a command as a shell takes them; quotes are single.
+    fn words_of(command: &str) -> Vec<String> {
+        let parts = command.split('\'').enumerate();
+        let words = parts.flat_map(|(i, part)| match i % 2 {
+            0 => part.split_whitespace().map(String::from).collect(),
+            _ => vec![part.to_string()],
+        });
+        words.collect()
+    }
+
+    #[test]
+    fn every_command_of_the_page_of_controls_is_one_of_ours() {
+        let page = include_str!("../../../deploy/controls.md");
+        let spans = page.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+        let blocks = page.split("```").skip(1).step_by(2).flat_map(str::lines);
+        let commands = spans.chain(blocks).filter(|text| text.starts_with("keyledger "));
+        let mut tried = 0;
+        for command in commands {
+            let filled = command
+                .replace("KEY_ID", "0198c5a0-0000-8000-8000-000000000001")
+                .replace("TIME", "2026-01-01T00:00:00Z")
+                .replace("POSITION", "7");
+            let words = words_of(filled.split(" > ").next().unwrap_or_default());
+            Cli::try_parse_from(words).unwrap_or_else(|e| panic!("{command}: {e}"));
+            tried += 1;
+        }
+        assert!(tried > 20, "the page names its commands");
+    }
+
     #[test]
     fn no_argument_takes_a_token() {
         fn walk(command: &clap::Command) {

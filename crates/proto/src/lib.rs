@@ -16,6 +16,7 @@ pub mod methods;
 pub mod parse;
 pub mod permissions;
 mod redacted;
+pub mod review;
 pub mod show;
 
 /// The descriptors of everything we serve, with comments and options.

@@ -10,6 +10,7 @@ mod inert;
 mod key;
 mod key_markdown;
 pub mod markdown;
+pub mod review;
 pub mod site;
 mod usage;
 pub mod words;
