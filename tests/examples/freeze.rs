@@ -15,6 +15,8 @@ mod notices;
 mod policies;
 #[path = "freeze/recorded.rs"]
 mod recorded;
+#[path = "freeze/reviews.rs"]
+mod reviews;
 #[path = "../scenarios/world.rs"]
 #[allow(dead_code)]
 mod world;
@@ -63,6 +65,7 @@ fn main() {
     story.notices();
     story.unusual_use();
     story.ends();
+    story.reviews();
     story.write(&folder);
 }
 
@@ -470,6 +473,8 @@ impl Story {
                 ("roles.update", format!("roles/{name}"))
             }
             ChangeKind::RetireRole { name, .. } => ("roles.retire", format!("roles/{name}")),
+            ChangeKind::SetOwnerStatus { .. } => ("owners.update", "owners".into()),
+            ChangeKind::SignReview(_) => ("reviews.sign", "reviews".into()),
             ChangeKind::UpdatePolicy(_) => ("ledgers.update-policy", "ledgers/system".into()),
             _ => ("keys.create", "keys".into()),
         };

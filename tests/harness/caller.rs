@@ -92,7 +92,8 @@ impl Caller {
         let mut replies = replies.into_inner();
         let first = replies.message().await?;
         // It ends by itself, and leaves a use when it does.
-        while method.ends_with("/ExportEvents") && replies.message().await?.is_some() {}
+        let ends = method.ends_with("/ExportEvents") || method.ends_with("/GetAccessReview");
+        while ends && replies.message().await?.is_some() {}
         let first = first.ok_or_else(|| Status::data_loss("a reply without a message"))?;
         if let Some(descriptor) = find_descriptor(method) {
             self.secrets.reply(descriptor.output(), &first);

@@ -30,6 +30,8 @@
 //! No retries, no sleeps to wait for something, no assertion about time: wait for what must happen, however long it takes.
 //! With `KEYLEDGER_TESTS_KEEP=1` the folder of the run stays, with all logs.
 
+mod aged;
+mod browser;
 mod caller;
 mod deployment;
 mod finish;
@@ -49,6 +51,7 @@ use futures_util::FutureExt;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 
+pub(crate) use browser::Browser;
 pub(crate) use caller::Caller;
 pub(crate) use deployment::Deployment;
 pub(crate) use link::Link;

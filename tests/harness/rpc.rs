@@ -149,6 +149,21 @@ impl Rpc for ListOwnersRequest {
     const PATH: &'static str = "/keyledger.v1.KeyService/ListOwners";
 }
 
+impl Rpc for SetOwnerStatusRequest {
+    type Reply = SetOwnerStatusResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/SetOwnerStatus";
+}
+
+impl Rpc for ListFindingsRequest {
+    type Reply = ListFindingsResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/ListFindings";
+}
+
+impl Rpc for SignAccessReviewRequest {
+    type Reply = SignAccessReviewResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/SignAccessReview";
+}
+
 impl Rpc for GetLedgerRequest {
     type Reply = GetLedgerResponse;
     const PATH: &'static str = "/keyledger.v1.KeyService/GetLedger";
@@ -214,6 +229,11 @@ impl Rpc for ListForwardersRequest {
     const PATH: &'static str = "/keyledger.v1.AuditService/ListForwarders";
 }
 
+impl Rpc for DescribeKeyRequest {
+    type Reply = DescribeKeyResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/DescribeKey";
+}
+
 /// A request of a method with a stream of replies.
 pub(crate) trait StreamRpc: Message + Default + 'static {
     type Reply: Message + Default + 'static;
@@ -235,7 +255,17 @@ impl StreamRpc for ExportEventsRequest {
     const PATH: &'static str = "/keyledger.v1.AuditService/ExportEvents";
 }
 
+impl StreamRpc for GetAccessReviewRequest {
+    type Reply = GetAccessReviewResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/GetAccessReview";
+}
+
 impl StreamRpc for WatchKeysRequest {
     type Reply = WatchKeysResponse;
     const PATH: &'static str = "/keyledger.v1.KeyService/WatchKeys";
+}
+
+impl StreamRpc for DescribeLedgerRequest {
+    type Reply = DescribeLedgerResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/DescribeLedger";
 }

@@ -149,6 +149,12 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
         "KeyService/RegisterPermissions" => {
             (Does::Change, register("billing", &["billing.read"]).encode_to_vec())
         }
+        "KeyService/DescribeKey" => {
+            (Does::Read, DescribeKeyRequest { key_id, format: 2 }.encode_to_vec())
+        }
+        "KeyService/DescribeLedger" => {
+            (Does::Read, DescribeLedgerRequest::default().encode_to_vec())
+        }
         "KeyService/WatchKeys" => {
             (Does::Read, WatchKeysRequest { from_position: Some(0) }.encode_to_vec())
         }

@@ -73,7 +73,7 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn keys(&self) -> KeyServiceClient<Channel> {
-        KeyServiceClient::new(self.channel.clone())
+        KeyServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_REPLY)
     }
 
     pub(crate) fn audit(&self) -> AuditServiceClient<Channel> {

@@ -160,6 +160,7 @@ fn advice(code: Code, details: &ErrorDetails, about: &Circumstances) -> Option<S
             "begin the export again: remove FILE.partial and FILE.partial.state".into()
         }
         "KEY_NOT_FOUND" => "`keyledger keys list` shows the keys of this ledger".into(),
+        "TOO_MANY_KEYS" => "leave out those that have ended (--live-only), or allow more (--max-keys)".into(),
         "TOO_FAR_BACK" => {
             "`keyledger keys get KEY_ID` with the same moment shows a single key as it was".into()
         }

@@ -3,6 +3,7 @@
 //! Each family of commands has a file of its own. All of them print through [`screen`], reach the server through
 //! [`connection`] and fail through [`failure`].
 
+mod access;
 mod as_of;
 mod audit;
 mod change;
@@ -56,6 +57,7 @@ enum Command {
     Ledgers(ledgers::Ledgers),
     Keys(Box<keys::Keys>),
     Roles(roles::Roles),
+    Access(access::Access),
     Audit(audit::Audit),
     Usage(usage::Usage),
     Verify(verify::Verify),
@@ -95,6 +97,7 @@ fn run(command: Command) -> anyhow::Result<Ending> {
             Command::Ledgers(command) => command.run().await,
             Command::Keys(command) => command.run().await,
             Command::Roles(command) => command.run().await,
+            Command::Access(command) => command.run().await,
             Command::Audit(command) => command.run().await,
             Command::Usage(command) => command.run().await,
             Command::Verify(command) => command.run().await,
@@ -111,6 +114,35 @@ mod tests {
     #[test]
     fn the_arguments_fit_together() {
         Cli::command().debug_assert();
+    }
+
+    /// The words of a command as a shell takes them; quotes are single.
+    fn words_of(command: &str) -> Vec<String> {
+        let parts = command.split('\'').enumerate();
+        let words = parts.flat_map(|(i, part)| match i % 2 {
+            0 => part.split_whitespace().map(String::from).collect(),
+            _ => vec![part.to_string()],
+        });
+        words.collect()
+    }
+
+    #[test]
+    fn every_command_of_the_page_of_controls_is_one_of_ours() {
+        let page = include_str!("../../../deploy/controls.md");
+        let spans = page.lines().flat_map(|line| line.split('`').skip(1).step_by(2));
+        let blocks = page.split("```").skip(1).step_by(2).flat_map(str::lines);
+        let commands = spans.chain(blocks).filter(|text| text.starts_with("keyledger "));
+        let mut tried = 0;
+        for command in commands {
+            let filled = command
+                .replace("KEY_ID", "0198c5a0-0000-8000-8000-000000000001")
+                .replace("TIME", "2026-01-01T00:00:00Z")
+                .replace("POSITION", "7");
+            let words = words_of(filled.split(" > ").next().unwrap_or_default());
+            Cli::try_parse_from(words).unwrap_or_else(|e| panic!("{command}: {e}"));
+            tried += 1;
+        }
+        assert!(tried > 20, "the page names its commands");
     }
 
     #[test]
@@ -134,7 +166,7 @@ mod tests {
     fn every_command_of_ours_says_what_it_does_and_shows_an_example() {
         let mut command = Cli::command();
         command.build();
-        for family in ["ledgers", "keys", "roles", "audit"] {
+        for family in ["ledgers", "keys", "roles", "access", "audit"] {
             let family = command.find_subcommand(family).unwrap();
             for leaf in family.get_subcommands().filter(|c| c.get_name() != "help") {
                 assert!(leaf.get_about().is_some(), "{}", leaf.get_name());

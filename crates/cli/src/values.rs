@@ -106,6 +106,11 @@ pub(crate) fn revocation_kinds() -> impl TypedValueParser<Value = i32> {
     names_of(KINDS)
 }
 
+/// What can be found to be tidied up: `key-unused` and so on.
+pub(crate) fn finding_kinds() -> impl TypedValueParser<Value = i32> {
+    names_of("keyledger.v1.FindingKind")
+}
+
 /// The states of a key that the proto names: `active` and so on.
 pub(crate) fn key_states() -> impl TypedValueParser<Value = i32> {
     names_of("keyledger.v1.KeyState")

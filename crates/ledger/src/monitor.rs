@@ -38,7 +38,7 @@ pub use known::{MAX_HISTORIES, MAX_NETWORKS, MAX_OWNER_HISTORIES};
 pub use rules::Rules;
 use rules::{
     FORBIDDEN_REMEMBERED, FORBIDDEN_REPEATS, HOUR, OWN_REFUSALS, OWN_SUPERSEDED, OWNER_TIMES,
-    SPIKE_FLOOR, SPIKE_OWNER_PERCENT, SPIKE_PEAK_PERCENT, quiet, window,
+    SPIKE_FLOOR, quiet, window,
 };
 use spike::Usual;
 pub use track::{MAX_EPISODES, MAX_PEER_EPISODES, MAX_PEER_WINDOWS, MAX_WINDOWS};
@@ -313,7 +313,7 @@ impl Watch<'_> {
             self.network(key, known, with_owner);
         }
         if o.allowed
-            && let Some(excess) = self.excess(known, SPIKE_PEAK_PERCENT)
+            && let Some(excess) = self.excess(known)
         {
             self.spike((MonitoringRule::Spike, Subject::Key(key)), excess);
         }
@@ -321,7 +321,7 @@ impl Watch<'_> {
 
     fn uses_of_owner(&mut self, key: KeyId, owner: &Owner, cache: &mut Cache) {
         let rule = MonitoringRule::Spike;
-        let excess = cache.owner(owner).and_then(|known| self.excess(known, SPIKE_OWNER_PERCENT));
+        let excess = cache.owner(owner).and_then(|known| self.excess(known));
         let of_key = (rule, Subject::Key(key));
         if self.tracks.episode(&of_key, self.o.time, self.steps).is_some() {
             self.cover(rule, owner);
@@ -331,13 +331,13 @@ impl Watch<'_> {
     }
 
     /// Counts a use. `Some` if the running hour has more than is usual.
-    fn excess(&self, known: &mut Known, bounds: (u64, u64)) -> Option<Excess> {
+    fn excess(&self, known: &mut Known) -> Option<Excess> {
         let uses = known.count(self.o.time, self.o.network, u64::from(self.o.count));
         let spreads = self.rules.number(MonitoringRule::Spike)?;
         if uses <= SPIKE_FLOOR {
             return None;
         }
-        let usual = known.usual(hour_of(self.o.time), bounds)?;
+        let usual = known.usual(hour_of(self.o.time))?;
         let most = usual.most(spreads);
         (uses > most).then_some(Excess { uses, most, usual })
     }

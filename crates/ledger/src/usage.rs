@@ -405,8 +405,7 @@ mod tests {
         #[test]
         fn what_was_packed_is_read_back(uses in prop::collection::vec(observation(), 0..200)) {
             let usage = usage(&uses);
-            let decoded = Usage::decode(&usage.encode());
-            prop_assert_eq!(decoded.as_ref(), Some(&usage));
+            prop_assert_eq!(Usage::decode(&usage.encode()), Some(usage.clone()));
             let mut twice = usage.clone();
             twice.merge_packed(&usage.encode()).unwrap();
             prop_assert_eq!(twice, merged(&[&usage, &usage]));

@@ -8,6 +8,7 @@ mod generated {
 pub use generated::*;
 pub use keyledger_ledger::body as entry;
 
+pub mod document;
 pub mod export;
 pub mod findings;
 pub mod json;
@@ -15,6 +16,7 @@ pub mod methods;
 pub mod parse;
 pub mod permissions;
 mod redacted;
+pub mod review;
 pub mod show;
 
 /// The descriptors of everything we serve, with comments and options.

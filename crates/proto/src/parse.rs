@@ -2,6 +2,7 @@
 
 mod anomalies;
 mod changes;
+mod documents;
 mod event_counts;
 mod event_filter;
 pub mod events;
@@ -40,6 +41,7 @@ pub use ledgers::{
 
 pub use import::{ImportKeys, KeyToImport, import_keys};
 
+pub use documents::{DescribeLedger, describe_key, describe_ledger};
 pub use event_counts::{CountEvents, Group, count_events};
 pub use event_filter::{EventFilter, ListEvents, event_filter, list_events, outcomes, severities};
 pub use events::{

@@ -2,6 +2,7 @@
 //!
 //! Standard library only, so that the first command of a newcomer compiles it in seconds.
 
+mod browser;
 mod check;
 mod dev_server;
 mod grpcurl;
@@ -27,7 +28,7 @@ Usage: cargo xtask COMMAND
   interop         run a whole session with grpcurl against a fresh server (needs Go)
   bench [ARGS]    run the load generator, optimised (ARGS go to it)
   check           rustfmt, clippy, buf lint (where npm is), cargo deny (where it is installed)
-  setup           only set up: a C compiler and the Postgres server programs
+  setup           only set up: a C compiler, the Postgres server programs, and Chromium for the tests
 
 dev, test, interop and bench set up first. What they would install, they say before they do.";
 
@@ -77,6 +78,7 @@ fn dev(arguments: &[String]) -> Result {
 
 fn test(arguments: &[String]) -> Result {
     prepare()?;
+    browser::find_or_install()?;
     replace_by(cargo(&["test", "--workspace"]).args(arguments))
 }
 
@@ -91,6 +93,7 @@ fn setup() -> Result {
     println!("C compiler: {compiler}");
     let postgres = postgres::find_or_install()?;
     println!("Postgres {}: {}", postgres.version, postgres.folder.display());
+    println!("Chromium: {}", browser::find_or_install()?.display());
     Ok(())
 }
 

@@ -67,12 +67,12 @@ pub(crate) const CATALOGUE: [Kind; 18] = [
     },
     Kind {
         name: "guessing the secret of a key, every minute",
-        rules: &[Rule::RefusalBurst, Rule::Scanning],
+        rules: &[Rule::Scanning],
         make: |a| a.guessing(true),
     },
     Kind {
         name: "guessing, spread over an owner's keys and 40 networks",
-        rules: &[Rule::RefusalBurst, Rule::Scanning],
+        rules: &[Rule::RefusalBurst],
         make: |a| a.guessing_widely(),
     },
     Kind {

@@ -14,16 +14,14 @@ pub const SPIKE_SPREADS: u32 = 8;
 pub const SPIKE_FLOOR: u64 = 1_000;
 /// The spread is at least a quarter (one by this) of the median: steady keys vary little for weeks, and then a little more.
 pub const SPIKE_LEAST_SPREAD: u64 = 4;
-/// An hour must also be further above the busiest hours of its busiest days than these are above those of a usual day, by factors:
-/// by a quarter (percent). Work that was done at another time than usual is no spike, and bursty clients burst.
-pub const SPIKE_BEYOND_PERCENT: u64 = 125;
-/// And at least, and at most, by these factors (percent): of a key, and of an owner, whose keys together vary less.
-pub const SPIKE_PEAK_PERCENT: (u64, u64) = (200, 800);
-pub const SPIKE_OWNER_PERCENT: (u64, u64) = (150, 800);
-/// Of so many days in use the busiest one is left out when that is looked for, so that not every accident raises it.
-pub const SPIKE_DAYS_PER_ACCIDENT: usize = 30;
-/// With fewer days in use than this, the larger factor is taken.
+/// An hour must also be twice as far (percent) above the busiest hours of its busiest days as these are above those of a usual day, by
+/// factors: so twice as much at least. Work that was done at another time than usual is no spike, and bursty clients burst.
+pub const SPIKE_BEYOND_PERCENT: u64 = 200;
+/// But eight times as much (percent) is a spike in any case; and is what it takes with few days in use.
+pub const SPIKE_MOST_PERCENT: u64 = 800;
 pub const SPIKE_FEWEST_DAYS: usize = 10;
+/// Of so many days in use the busiest one is left out there, so that four accidents or attacks in 8 weeks don't raise it.
+pub const SPIKE_DAYS_PER_ACCIDENT: usize = 14;
 /// Microseconds since the first use before which nothing is a spike: each hour of the week was there twice.
 pub const SPIKE_WARM_UP: i64 = 14 * DAY;
 /// An hour of the week is judged alone, with the hour before and after, from this many values on (three weeks); with fewer, the

@@ -5,14 +5,14 @@
 //! weeks. Their median, and the median of their distances from it (MAD), say what is usual; medians, because a few hours that
 //! were unusual don't move them.
 //!
-//! Beside it stand its days: the busiest hour of its busiest days in the last 8 weeks (of every 30 days in use the busiest left out),
+//! Beside it stand its days: the busiest hour of its busiest days in the last 8 weeks (of every 14 days in use the busiest left out),
 //! and of a usual one (the median of the days in use). Who wasn't used in these weeks at all has nothing to compare with: that is
 //! LONG_SILENCE's.
 
 use super::known::{HOURS_OF_WEEK, Known, WEEKS, hour_of};
 use super::rules::{
     HOUR, SPIKE_BEYOND_PERCENT, SPIKE_DAYS_PER_ACCIDENT, SPIKE_FEWEST_DAYS, SPIKE_FEWEST_VALUES,
-    SPIKE_FLOOR, SPIKE_LEAST_SPREAD, SPIKE_WARM_UP,
+    SPIKE_FLOOR, SPIKE_LEAST_SPREAD, SPIKE_MOST_PERCENT, SPIKE_WARM_UP,
 };
 
 /// What is usual for one hour.
@@ -39,25 +39,25 @@ impl Usual {
 }
 
 impl Known {
-    /// What is usual for an hour; `None` while too little is known. `bounds`: least and most percent above its days.
-    pub(super) fn usual(&mut self, hour: i64, bounds: (u64, u64)) -> Option<Usual> {
+    /// What is usual for an hour; `None` while too little is known.
+    pub(super) fn usual(&mut self, hour: i64) -> Option<Usual> {
         if let Some((measured, usual)) = self.measured
             && measured == hour
         {
             return usual;
         }
-        let usual = self.measure(hour, bounds);
+        let usual = self.measure(hour);
         self.measured = Some((hour, usual));
         usual
     }
 
-    fn measure(&self, hour: i64, bounds: (u64, u64)) -> Option<Usual> {
+    fn measure(&self, hour: i64) -> Option<Usual> {
         let first = self.first.filter(|first| hour * HOUR - first.micros() >= SPIKE_WARM_UP)?;
         let mut values = self.values(hour, hour_of(first));
         let median = median(&mut values);
         values.iter_mut().for_each(|value| *value = value.abs_diff(median));
         let mad = self::median(&mut values);
-        let (peak, percent) = self.peak(hour, bounds)?;
+        let (peak, percent) = self.peak(hour)?;
         Some(Usual { median, mad, peak, percent })
     }
 
@@ -76,22 +76,18 @@ impl Known {
     }
 
     /// Of the busiest days, and by how many percent more. `None` if there was no use.
-    fn peak(&self, hour: i64, bounds: (u64, u64)) -> Option<(u64, u64)> {
+    fn peak(&self, hour: i64) -> Option<(u64, u64)> {
         let today = hour.div_euclid(24);
         let busiest = |day: i64| (day * 24..day * 24 + 24).map(|hour| self.hours.at(hour)).max();
         let days = (1..=(WEEKS * 7) as i64).filter_map(|back| busiest(today - back));
         let mut peaks: Vec<u64> = days.filter(|peak| *peak > 0).collect();
         peaks.sort_unstable_by(|a, b| b.cmp(a));
         let peak = *peaks.get(peaks.len() / SPIKE_DAYS_PER_ACCIDENT)?;
-        let (least, most) = bounds;
         let percent = match peaks.len() < SPIKE_FEWEST_DAYS {
-            true => most,
-            false => {
-                let above = peak.saturating_mul(SPIKE_BEYOND_PERCENT) / peaks[peaks.len() / 2];
-                above.clamp(least, most)
-            }
+            true => SPIKE_MOST_PERCENT,
+            false => peak.saturating_mul(SPIKE_BEYOND_PERCENT) / peaks[peaks.len() / 2],
         };
-        Some((peak, percent))
+        Some((peak, percent.min(SPIKE_MOST_PERCENT)))
     }
 }
 

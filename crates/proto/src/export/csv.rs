@@ -67,7 +67,7 @@ pub fn line(event: &AuditEvent) -> Vec<u8> {
     record(COLUMNS.iter().map(|(_, content)| content(event)))
 }
 
-fn record(cells: impl Iterator<Item = String>) -> Vec<u8> {
+pub(crate) fn record(cells: impl Iterator<Item = String>) -> Vec<u8> {
     let mut line = cells.map(|text| quoted(&guarded(&text))).collect::<Vec<_>>().join(",");
     line.push_str("\r\n");
     line.into_bytes()
@@ -178,7 +178,7 @@ fn body(event: &AuditEvent) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::super::sample;
     use super::*;
 

@@ -21,6 +21,7 @@ mod checks;
 mod count_events;
 mod counts;
 mod deadline;
+mod describe;
 mod events;
 mod export;
 mod findings;

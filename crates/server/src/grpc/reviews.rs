@@ -1,6 +1,6 @@
 //! KeyService: owners who left, and reviews that are signed off.
 
-use keyledger_ledger::body::Texts;
+use keyledger_ledger::body::{DecisionReason, Texts};
 use keyledger_ledger::command::ChangeKind;
 use keyledger_ledger::id::Time;
 use keyledger_ledger::state::{Key, KeyStatus, Owner, State};
@@ -15,19 +15,15 @@ pub(super) async fn set_owner_status(
     mut call: CallContext,
     r: parse::SetOwnerStatus,
 ) -> Result<SetOwnerStatusResponse, Failure> {
-    let (owner, name) = match r.owner {
-        OwnerName::Service(name) => (Some(Owner::Service(name.into())), String::new()),
-        OwnerName::User(name) => {
-            let known = call.replica.sealing.find_person(call.ledger.id, &name).await?;
-            (known.map(Owner::User), name)
-        }
+    let name = match &r.owner {
+        OwnerName::User(name) => name.clone(),
+        OwnerName::Service(_) => String::new(),
     };
-    let owner = owner.ok_or(Failure::OwnerNotFound)?;
-    let (head, now) = (call.head(), call.now());
-    // Keys that have ended stay: whoever ever had one is known.
-    if !head.state.keys.values().any(|key| is_theirs(key, &owner) || answers_for(key, &owner)) {
+    let Some(owner) = known_owner(&call, r.owner).await? else {
+        call.refuse(DecisionReason::Refused).await?;
         return Err(Failure::OwnerNotFound);
-    }
+    };
+    let (head, now) = (call.head(), call.now());
     let texts = Texts { owner: name, reason: r.common.reason.clone(), ..Texts::default() };
     let about = match &owner {
         Owner::User(reference) => About::Reference(*reference),
@@ -42,6 +38,22 @@ pub(super) async fn set_owner_status(
         responsible_for: count(answers_for),
         position,
     })
+}
+
+/// Whoever has, had, or answers for a key. Keys that have ended stay, so that whoever ever had one is known.
+async fn known_owner(call: &CallContext, name: OwnerName) -> Result<Option<Owner>, Failure> {
+    let owner = match name {
+        OwnerName::Service(name) => Some(Owner::Service(name.into())),
+        OwnerName::User(name) => {
+            let known = call.replica.sealing.find_person(call.ledger.id, &name).await?;
+            known.map(Owner::User)
+        }
+    };
+    let head = call.head();
+    let theirs = |owner: &Owner| {
+        head.state.keys.values().any(|key| is_theirs(key, owner) || answers_for(key, owner))
+    };
+    Ok(owner.filter(theirs))
 }
 
 fn is_theirs(key: &Key, owner: &Owner) -> bool {

@@ -10,7 +10,7 @@ use keyledger_proto::{GetEventRequest, VerifyKeyRequest, WatchKeysRequest};
 use super::gate::Recorded::{Before, Change, Verdict};
 use super::gate::{Route, exchanging, opening, reading, streaming, unary};
 use super::{
-    access_review, anomalies, audit, checks, count_events, counts, export, findings, forwarders,
+    access_review, anomalies, audit, checks, count_events, counts, describe, export, findings, forwarders,
     import, keys, ledgers, list_events, lists, permissions, producers, record, reviews, roles,
     stream, usage, watch,
 };
@@ -83,6 +83,11 @@ fn table() -> Vec<(&'static str, Route)> {
         (
             "KeyService/RegisterPermissions",
             unary(Change, parse::register_permissions, permissions::register_permissions),
+        ),
+        ("KeyService/DescribeKey", unary(Before, parse::describe_key, describe::describe_key)),
+        (
+            "KeyService/DescribeLedger",
+            streaming(Before, parse::describe_ledger, describe::describe_ledger),
         ),
         ("KeyService/WatchKeys", streaming(Before, watch_keys, watch::watch_keys)),
         ("KeyService/VerifyKey", unary(Verdict, verify_key, checks::verify_key)),

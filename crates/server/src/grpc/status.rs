@@ -41,6 +41,10 @@ pub(crate) enum Failure {
     TooFarBack {
         most: u64,
     },
+    TooManyKeys {
+        keys: u64,
+        most: u64,
+    },
     ReaderTooSlow {
         next_position: u64,
     },
@@ -173,6 +177,12 @@ impl From<Failure> for Status {
                     "more than {most} changes lie before that moment, too many to fold for one answer: ask for single keys"
                 ),
                 [("max_folded", most.to_string())],
+            ),
+            Failure::TooManyKeys { keys, most } => status(
+                Code::FailedPrecondition,
+                R::TooManyKeys,
+                &format!("{keys} keys are to be described, and at most {most} were allowed"),
+                [("keys", keys.to_string()), ("most", most.to_string())],
             ),
             Failure::ReaderTooSlow { next_position } => status(
                 Code::ResourceExhausted,

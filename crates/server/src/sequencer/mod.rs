@@ -22,6 +22,7 @@ mod digests;
 mod ends;
 mod folding;
 mod history;
+mod idle;
 mod load;
 mod memory;
 mod quota;
@@ -165,6 +166,7 @@ impl Ledger {
         tokio::spawn(counts::run(Arc::downgrade(&ledger)));
         tokio::spawn(digests::run(Arc::downgrade(&ledger)));
         tokio::spawn(ends::run(Arc::downgrade(&ledger)));
+        tokio::spawn(idle::run(Arc::downgrade(&ledger)));
         tokio::spawn(memory::run(Arc::downgrade(&ledger)));
         Ok(ledger)
     }

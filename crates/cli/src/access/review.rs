@@ -1,0 +1,147 @@
+//! `keyledger access review`: a report of who held what when, for those who review access.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use keyledger_proto::document;
+use keyledger_proto::review::{Report, digest};
+use keyledger_proto::{DocumentMoment, GetAccessReviewRequest, GetCheckpointRequest};
+use prost_types::Timestamp;
+use uuid::Uuid;
+
+use crate::connection::Session;
+use crate::failure::Failure;
+use crate::screen::Screen;
+use crate::table::Facts;
+use crate::values::parse_time;
+
+/// Write a report of a period: who held what when, what was changed by whom and why, rights that are not used, what stands out, and
+/// who signed so far. Needs to read keys, and the log's category keyledger/lifecycle.
+///
+/// What is signed is the report as JSON, by its SHA-256, which is printed. With --format html or csv that JSON is written too, beside
+/// the file.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example: keyledger access review --from 2026-07-01T00:00:00Z --to 2026-10-01T00:00:00Z --format html --output q3.html"
+)]
+pub(super) struct Review {
+    /// From when on: RFC 3339 with an offset.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    from: Timestamp,
+    /// Until when, exclusively.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    to: Timestamp,
+    /// Show what is signed and used as of just before this position. Without it: as of now.
+    #[arg(long, value_name = "POSITION")]
+    as_of_position: Option<u64>,
+    /// Only this key: a UUID.
+    #[arg(long, value_name = "KEY_ID")]
+    key: Option<Uuid>,
+    /// In which form.
+    #[arg(long, value_enum, default_value_t = Format::Html)]
+    format: Format,
+    /// Where to. Nothing is overwritten.
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// One page without outside assets, for people.
+    Html,
+    /// One table, for spreadsheets.
+    Csv,
+    /// What is signed, for programs.
+    Json,
+}
+
+impl Review {
+    pub(super) async fn run(self, session: &Session, screen: &Screen) -> anyhow::Result<()> {
+        let report = self.get(session).await?;
+        let json = report.json();
+        let digest = digest(&json);
+        let json_file = match self.format {
+            Format::Json => self.output.clone(),
+            Format::Html | Format::Csv => with_json(&self.output),
+        };
+        // First what is signed: whoever finds a page finds its JSON, too.
+        write_new(&json_file, json.as_bytes())?;
+        match self.format {
+            Format::Json => {}
+            Format::Csv => write_new(&self.output, &report.csv())?,
+            Format::Html => {
+                let moment = moment(session, &report).await;
+                let page = document::review::page(&report, &digest, &moment);
+                write_new(&self.output, page.as_bytes())?;
+            }
+        }
+        let mut facts = Facts::new(screen);
+        facts.add("report", &self.output.display().to_string());
+        facts.add("signed is", &json_file.display().to_string());
+        facts.add("sha256", &hex::encode(digest));
+        let as_of = report.summary.as_of_position.unwrap_or_default();
+        facts.add("as of position", &as_of.to_string());
+        facts.add("keys", &report.holdings.len().to_string());
+        facts.add("changes", &report.changes.len().to_string());
+        facts.add("unused", &report.unused.len().to_string());
+        facts.add("to look at", &report.exceptions.len().to_string());
+        facts.add("signatures so far", &report.sign_offs.len().to_string());
+        Ok(facts.print()?)
+    }
+
+    async fn get(&self, session: &Session) -> anyhow::Result<Report> {
+        let request = GetAccessReviewRequest {
+            from_time: Some(self.from),
+            to_time: Some(self.to),
+            as_of_position: self.as_of_position,
+            key_id: self.key.map(|id| id.to_string()).unwrap_or_default(),
+        };
+        let parts = session.keys().get_access_review(session.call(request)).await;
+        let mut parts = parts.map_err(|s| session.failure(&s))?.into_inner();
+        let mut report = Report::default();
+        while let Some(reply) = parts.message().await.map_err(|s| session.failure(&s))? {
+            reply.part.into_iter().for_each(|part| report.add(part));
+        }
+        match report.is_complete() {
+            true => Ok(report),
+            false => Err(Failure::new("the report came without its end: it is not complete")
+                .next("run the command again")
+                .into()),
+        }
+    }
+}
+
+/// Which checkpoint covers what is told, if the token may read one.
+async fn moment(session: &Session, report: &Report) -> DocumentMoment {
+    let checkpoint = session.audit().get_checkpoint(session.call(GetCheckpointRequest {})).await;
+    let checkpoint = checkpoint.map(|reply| reply.into_inner()).unwrap_or_default();
+    DocumentMoment {
+        position: report.summary.as_of_position,
+        time: report.summary.to_time,
+        checkpoint: checkpoint.note,
+        checkpoint_size: checkpoint.size,
+        verifier_key: checkpoint.verifier_key,
+    }
+}
+
+/// `q3.html` has its JSON in `q3.html.json`.
+fn with_json(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".json");
+    name.into()
+}
+
+fn write_new(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    let written = opened.and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|error| {
+        let problem = format!("{} can't be written: {error}", file.display());
+        Failure::new(problem).next("name another file: nothing is overwritten").into()
+    })
+}

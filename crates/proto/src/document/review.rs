@@ -1,0 +1,278 @@
+//! The page of an access review, for people: what stands out first, then who held what, what was changed, and who signed.
+
+use super::html::Html;
+use super::html::frame::{Frame, Place, moment_of_time};
+use super::key::{badge, cell, head, optional_time, section, title};
+use super::words::{grouped, owner_name};
+use crate::review::{Report, grants, hex, lives};
+use crate::{
+    DocumentMoment, Finding, Key, ReviewChange, ReviewException, ReviewHolding, ReviewSignOff,
+};
+
+/// The whole page: one file without outside assets. `digest` is that of the report as JSON; `moment` says which checkpoint covers
+/// what is told.
+pub fn page(report: &Report, digest: &[u8; 32], moment: &DocumentMoment) -> String {
+    let ledger = report.summary.ledger.as_ref().map_or("", |l| l.name.as_str());
+    let frame = Frame { title: "Access review", ledger, moment, place: Place::Alone };
+    frame.around(|h| {
+        h.plainly("article", |h| {
+            h.classed("p", "kicker", |h| h.words("Access review"));
+            h.plainly("h1", |h| period(h, report));
+            figures(h, report);
+            signed(h, report, digest);
+            exceptions(h, &report.exceptions);
+            unused(h, &report.unused);
+            holdings(h, &report.holdings);
+            changes(h, &report.changes);
+            sign_offs(h, &report.sign_offs);
+        });
+        h.fixed("\n");
+    })
+}
+
+fn period(h: &mut Html, report: &Report) {
+    h.words("Who held what from ");
+    optional_time(h, report.summary.from_time.as_ref(), "the begin");
+    h.words(" to ");
+    optional_time(h, report.summary.to_time.as_ref(), "now");
+}
+
+fn figures(h: &mut Html, report: &Report) {
+    h.classed("ul", "figures", |h| {
+        let figures: [(usize, &'static str); 5] = [
+            (report.exceptions.len(), "to look at"),
+            (report.unused.len(), "unused"),
+            (report.holdings.len(), "keys"),
+            (report.changes.len(), "changes"),
+            (report.sign_offs.len(), "signatures so far"),
+        ];
+        for (number, what) in figures {
+            h.plainly("li", |h| {
+                h.plainly("strong", |h| h.plain(&grouped(number as u64)));
+                h.words(what);
+            });
+        }
+    });
+}
+
+/// What a reviewer signs.
+fn signed(h: &mut Html, report: &Report, digest: &[u8; 32]) {
+    h.classed("p", "note", |h| {
+        if !report.summary.key_id.is_empty() {
+            h.words("Only the key ");
+            h.code(&report.summary.key_id);
+            h.words(" was looked at. ");
+        }
+        h.words("Signed is the same report as JSON, by its SHA-256: ");
+        h.code(&hex(digest));
+    });
+}
+
+fn table(h: &mut Html, lines: usize, columns: &[&'static str], body: impl FnOnce(&mut Html)) {
+    if lines == 0 {
+        return h.classed("p", "note", |h| h.words("None."));
+    }
+    h.plainly("table", |h| {
+        head(h, columns);
+        h.plainly("tbody", body);
+    });
+}
+
+fn row(h: &mut Html, inside: impl FnOnce(&mut Html)) {
+    h.fixed("\n");
+    h.plainly("tr", inside);
+}
+
+fn exceptions(h: &mut Html, exceptions: &[ReviewException]) {
+    section(h, "What to look at", "exceptions", |h| {
+        table(h, exceptions.len(), &["What", "Key", "Entry"], |h| {
+            for exception in exceptions {
+                row(h, |h| {
+                    cell(h, |h| h.text(&exception.sentence));
+                    cell(h, |h| h.code(&exception.key_id));
+                    cell(h, |h| entry(h, exception.position));
+                });
+            }
+        });
+    });
+}
+
+fn entry(h: &mut Html, position: Option<u64>) {
+    if let Some(position) = position {
+        h.plain(&position.to_string());
+    }
+}
+
+fn unused(h: &mut Html, findings: &[Finding]) {
+    section(h, "Rights that are not used", "unused", |h| {
+        table(h, findings.len(), &["What", "Owner", "Key"], |h| {
+            for finding in findings {
+                row(h, |h| {
+                    cell(h, |h| h.text(&finding.sentence));
+                    cell(h, |h| h.text(owner_name(finding.owner.as_ref())));
+                    cell(h, |h| h.code(&finding.key_id));
+                });
+            }
+        });
+    });
+}
+
+fn holdings(h: &mut Html, holdings: &[ReviewHolding]) {
+    section(h, "Who held what", "holdings", |h| {
+        let columns = ["Key", "Owner", "At the begin", "At the end", "Came and went"];
+        table(h, holdings.len(), &columns, |h| {
+            holdings.iter().for_each(|holding| row(h, |h| holding_cells(h, holding)));
+        });
+    });
+}
+
+fn holding_cells(h: &mut Html, holding: &ReviewHolding) {
+    let none = Key::default();
+    let end = holding.at_end.as_ref().unwrap_or(&none);
+    cell(h, |h| {
+        h.text(title(end));
+        h.fixed("<br>");
+        h.code(&end.key_id);
+    });
+    cell(h, |h| {
+        h.text(owner_name(end.owner.as_ref()));
+        if !end.responsible.is_empty() {
+            h.words(", for which answers ");
+            h.text(&end.responsible);
+        }
+    });
+    cell(h, |h| match &holding.at_start {
+        Some(key) => held(h, key),
+        None => h.words("Was not there."),
+    });
+    cell(h, |h| held(h, end));
+    cell(h, |h| {
+        if let Some(time) = &holding.come_time {
+            h.words("Came ");
+            moment_of_time(h, time);
+        }
+        if let Some(time) = &holding.go_time {
+            h.words(" Went ");
+            moment_of_time(h, time);
+        }
+    });
+}
+
+/// What a key could do at a moment, and whether it was accepted.
+fn held(h: &mut Html, key: &Key) {
+    badge(h, key);
+    if !lives(key) {
+        return;
+    }
+    h.words(" ");
+    if !key.roles.is_empty() {
+        h.words("Roles: ");
+        h.text(&key.roles.join(", "));
+        h.words(". ");
+    }
+    match key.grants.as_slice() {
+        [] if key.roles.is_empty() => h.words("May do nothing."),
+        [] => {}
+        own => h.text(&grants(own)),
+    }
+}
+
+fn changes(h: &mut Html, changes: &[ReviewChange]) {
+    section(h, "What was changed", "changes", |h| {
+        if changes.is_empty() {
+            return h.classed("p", "note", |h| h.words("Nothing."));
+        }
+        h.classed("ul", "history", |h| changes.iter().for_each(|change| line(h, change)));
+    });
+}
+
+fn line(h: &mut Html, change: &ReviewChange) {
+    h.fixed("\n");
+    h.plainly("li", |h| {
+        h.classed("p", "when", |h| optional_time(h, change.time.as_ref(), "not known"));
+        h.plainly("div", |h| {
+            h.plainly("p", |h| {
+                h.code(&change.r#type);
+                if !change.subject.is_empty() {
+                    h.words(" ");
+                    h.text(&change.subject);
+                }
+                if !change.key_id.is_empty() {
+                    h.words(" of the key ");
+                    h.code(&change.key_id);
+                }
+                if !change.changed.is_empty() {
+                    h.words(": ");
+                    h.text(&change.changed.join(", "));
+                }
+            });
+            reason(h, &change.reason);
+            h.classed("p", "fine", |h| fine(h, change));
+        });
+    });
+}
+
+fn reason(h: &mut Html, text: &str) {
+    if !text.is_empty() {
+        h.classed("p", "why", |h| {
+            h.words("“");
+            h.text(text);
+            h.words("”");
+        });
+    }
+}
+
+fn fine(h: &mut Html, change: &ReviewChange) {
+    match (change.caller_key_id.as_str(), &change.caller) {
+        ("", _) => h.words("By Keyledger itself"),
+        (id, caller) => {
+            h.words("By ");
+            h.text(caller.as_ref().map_or("a key of the system ledger", |c| owner_name(Some(c))));
+            h.words(" with the key ");
+            h.code(id);
+        }
+    }
+    if !change.approval_ref.is_empty() {
+        h.words(" · approved by ");
+        h.text(&change.approval_ref);
+    }
+    h.words(" · entry ");
+    entry(h, change.position);
+}
+
+fn sign_offs(h: &mut Html, sign_offs: &[ReviewSignOff]) {
+    section(h, "Who signed", "sign-offs", |h| {
+        if sign_offs.is_empty() {
+            return h.classed("p", "note", |h| h.words("Nobody so far."));
+        }
+        h.classed("ul", "history", |h| sign_offs.iter().for_each(|s| sign_off(h, s)));
+    });
+}
+
+fn sign_off(h: &mut Html, sign_off: &ReviewSignOff) {
+    h.fixed("\n");
+    h.plainly("li", |h| {
+        h.classed("p", "when", |h| optional_time(h, sign_off.time.as_ref(), "not known"));
+        h.plainly("div", |h| {
+            h.plainly("p", |h| {
+                h.text(owner_name(sign_off.signer.as_ref()));
+                h.words(if sign_off.approved { " approved" } else { " did not approve" });
+                h.words(" what was from ");
+                optional_time(h, sign_off.from_time.as_ref(), "the begin");
+                h.words(" to ");
+                optional_time(h, sign_off.to_time.as_ref(), "then");
+                if !sign_off.key_id.is_empty() {
+                    h.words(", of the key ");
+                    h.code(&sign_off.key_id);
+                }
+            });
+            reason(h, &sign_off.reason);
+            h.classed("p", "fine", |h| {
+                h.words("Report ");
+                h.code(&hex(&sign_off.report_sha256));
+                h.words(" · entry ");
+                entry(h, sign_off.position);
+            });
+        });
+    });
+}

@@ -1,0 +1,393 @@
+//! Access reviews: what a report of a period shows is what was true then; and who signed it off.
+
+use keyledger_proto::entry::RevocationKind;
+use keyledger_proto::review::{Report, digest};
+use keyledger_proto::*;
+use prost_types::Timestamp;
+use tonic::{Code, Status};
+
+use crate::harness::*;
+use crate::offline::{connection, folder};
+use crate::past::without_uses;
+
+async fn review(caller: &Caller, request: GetAccessReviewRequest) -> Result<Report, Status> {
+    let mut parts = caller.stream(request).await?;
+    let mut report = Report::default();
+    while let Some(reply) = parts.message().await? {
+        assert!(report.end.is_none(), "the end comes last");
+        report.add(reply.part.expect("each reply holds a part"));
+    }
+    assert!(report.is_complete());
+    Ok(report)
+}
+
+fn period(from: Timestamp, to: Timestamp) -> GetAccessReviewRequest {
+    GetAccessReviewRequest { from_time: Some(from), to_time: Some(to), ..Default::default() }
+}
+
+/// When an entry was written.
+async fn time_of(caller: &Caller, position: Option<u64>) -> Timestamp {
+    let raw = EventView::Raw as i32;
+    let request = GetEventRequest { position, view: raw, ..Default::default() };
+    caller.call(request).await.unwrap().event.unwrap().time.unwrap()
+}
+
+fn just_before(time: Timestamp) -> Timestamp {
+    match time.nanos {
+        0 => Timestamp { seconds: time.seconds - 1, nanos: 999_999_000 },
+        nanos => Timestamp { nanos: nanos - 1_000, ..time },
+    }
+}
+
+async fn key_at(caller: &Caller, key_id: &str, time: Timestamp) -> Option<Key> {
+    let as_of = Some(get_key_request::AsOf::AsOfTime(just_before(time)));
+    let reply = caller.call(GetKeyRequest { key_id: key_id.into(), as_of }).await;
+    reply.ok().map(|reply| without_uses(vec![reply.key.unwrap()]).remove(0))
+}
+
+fn compared(key: Option<Key>) -> Option<Key> {
+    key.map(|key| without_uses(vec![key]).remove(0))
+}
+
+/// Keys that lived before, in, and after a period, and the period.
+struct Story {
+    from: Timestamp,
+    to: Timestamp,
+    stays: String,
+    changed: String,
+    ended: String,
+    came: String,
+    before: String,
+    after: String,
+}
+
+async fn tell(admin: &Caller) -> Story {
+    let made = async |name: &str| {
+        let request = service_key(name, vec![grant("audit.read", "logs/error")]);
+        admin.call(request).await.unwrap().key.unwrap().key_id
+    };
+    let (stays, changed, ended) = (made("stays").await, made("changed").await, made("ended").await);
+    let before = made("before").await;
+    admin.call(revoke(&before)).await.unwrap();
+    let begin = admin.call(role("readers", vec![grant("audit.read", "logs/**")])).await.unwrap();
+    let came = made("came").await;
+    let roles = vec!["readers".into()];
+    let update = UpdateKeyRequest { roles, ..update(&changed, &["roles"]) };
+    admin.call(update).await.unwrap();
+    admin.call(revoke(&ended)).await.unwrap();
+    let end = admin.call(suspend(&came)).await.unwrap();
+    let after = made("after").await;
+    admin.call(revoke(&stays)).await.unwrap();
+    let from = time_of(admin, begin.role.unwrap().position).await;
+    let to = time_of(admin, end.position).await;
+    Story { from, to, stays, changed, ended, came, before, after }
+}
+
+#[test]
+fn a_review_shows_what_was_true_in_its_period() {
+    scenario(async |d| {
+        let (a, b) = (d.replica().await, d.replica().await);
+        let admin = a.admin();
+        let story = tell(&admin).await;
+        let report = review(&admin, period(story.from, story.to)).await.unwrap();
+        for holding in &report.holdings {
+            let end = holding.at_end.clone().unwrap();
+            let was = key_at(&admin, &end.key_id, story.from).await;
+            assert_eq!(compared(holding.at_start.clone()), was);
+            let is = key_at(&admin, &end.key_id, story.to).await;
+            assert_eq!(compared(holding.at_end.clone()), is);
+            let came = end.key_id == story.came;
+            assert_eq!((holding.at_start.is_none(), holding.come_time.is_some()), (came, came));
+            assert_eq!(holding.go_time.is_some(), end.key_id == story.ended);
+        }
+        let mut held: Vec<&str> =
+            report.holdings.iter().map(|h| h.at_end.as_ref().unwrap().key_id.as_str()).collect();
+        let own = admin.call(WhoAmIRequest {}).await.unwrap().key.unwrap().key_id;
+        let mut lived = vec![&*own, &story.stays, &story.changed, &story.ended, &story.came];
+        held.sort_unstable();
+        lived.sort_unstable();
+        assert_eq!(held, lived, "neither {} nor {}", story.before, story.after);
+
+        // Exactly the changes that the log has of that time; that which ends the period is not in it.
+        let listed = ListEventsRequest {
+            category: "keyledger/lifecycle".into(),
+            filter: Some(EventFilter {
+                start_time: Some(story.from),
+                end_time: Some(story.to),
+                ..Default::default()
+            }),
+            order: EventOrder::OldestFirst as i32,
+            page_size: 1_000,
+            ..Default::default()
+        };
+        let events = admin.call(listed).await.unwrap().events;
+        let changes = |e: &AuditEvent| (e.position, e.r#type.clone(), e.key_id.clone());
+        let of_log: Vec<_> = events.iter().filter(|e| e.index.is_none()).map(changes).collect();
+        let of_review: Vec<_> = report
+            .changes
+            .iter()
+            .map(|c| (c.position, c.r#type.clone(), c.key_id.clone()))
+            .collect();
+        assert_eq!(of_review, of_log);
+        let types: Vec<&str> = report.changes.iter().map(|c| c.r#type.as_str()).collect();
+        assert_eq!(types, ["role.created", "key.created", "key.updated", "key.revoked"]);
+        assert_eq!(report.changes[0].subject, "readers");
+        assert_eq!(report.changes[2].changed, ["roles"]);
+        for (change, event) in report.changes.iter().zip(&events) {
+            assert_eq!(change.leaf_hash, event.leaf_hash);
+            assert_eq!((&change.reason, &change.caller_key_id), (&event.reason, &own));
+            let caller = owner::Owner::Service("keyledger-admin".into());
+            assert_eq!(change.caller.as_ref().unwrap().owner, Some(caller));
+        }
+
+        // The same from any replica, whenever it is asked for again.
+        let again = GetAccessReviewRequest {
+            as_of_position: report.summary.as_of_position,
+            ..period(story.from, story.to)
+        };
+        admin.call(role("later", vec![grant("a.b", "c")])).await.unwrap();
+        assert_eq!(review(&b.admin(), again.clone()).await.unwrap().json(), report.json());
+        let one = GetAccessReviewRequest { key_id: story.changed.clone(), ..again };
+        let one = review(&admin, one).await.unwrap();
+        assert_eq!((one.holdings.len(), one.changes.len()), (1, 1));
+    });
+}
+
+#[test]
+fn what_stands_out_is_named() {
+    scenario(async |d| {
+        let admin = d.replica().await.admin();
+        let policy = LedgerPolicy {
+            approval_permissions: vec!["keys.create".into()],
+            ..LedgerPolicy::default()
+        };
+        let longer = CreateKeyRequest {
+            expiry: Some(create_key_request::Expiry::Ttl(seconds(300 * 86_400))),
+            ..user_key("alice@example.com")
+        };
+        let longer = admin.call(longer).await.unwrap().key.unwrap().key_id;
+        let manager = CreateKeyRequest {
+            grants: vec![grant_of(&["keys.create", "audit.read"], "**")],
+            expiry: None,
+            ..user_key("bob@example.com")
+        };
+        let manager = admin.call(manager).await.unwrap();
+        let bob = admin.with_token(&manager.token);
+        let own = CreateKeyRequest { expiry: None, ..user_key("bob@example.com") };
+        let own = bob.call(own).await.unwrap().key.unwrap().key_id;
+        admin.call(owner_left("alice@example.com")).await.unwrap();
+        let changed = update_policy(&["approval_permissions"], policy);
+        let changed = UpdateLedgerPolicyRequest { name: "default".into(), ..changed };
+        admin.call(changed).await.unwrap();
+        let shorter = LedgerPolicy {
+            default_life: Some(seconds(86_400)),
+            max_life: Some(seconds(100 * 86_400)),
+            ..LedgerPolicy::default()
+        };
+        let shorter = update_policy(&["default_life", "max_life"], shorter);
+        let shorter = UpdateLedgerPolicyRequest { name: "default".into(), ..shorter };
+        admin.call(shorter).await.unwrap();
+        let last =
+            admin.call(role("last", vec![grant("a.b", "c")])).await.unwrap().role.unwrap().position;
+        let to = time_of(&admin, last).await;
+        let from = Timestamp { seconds: 1, nanos: 0 };
+        let report = review(&admin, period(from, to)).await.unwrap();
+        let admins = admin.call(WhoAmIRequest {}).await.unwrap().key.unwrap().key_id;
+        let manager = manager.key.unwrap().key_id;
+        use ReviewExceptionKind::*;
+        let mut expected = vec![
+            (NoExpiry, &admins, false),
+            (Everything, &admins, false),
+            (WithoutResponsible, &admins, false),
+            (LongerThanPolicy, &longer, false),
+            (Left, &longer, false),
+            (WithoutApproval, &longer, true),
+            (WithoutApproval, &manager, true),
+            (WithoutApproval, &own, true),
+            (SelfGranted, &own, true),
+        ];
+        let mut found: Vec<_> =
+            report.exceptions.iter().map(|e| (e.kind(), &e.key_id, e.position.is_some())).collect();
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected);
+    });
+}
+
+#[test]
+fn a_review_needs_both_keys_and_the_log_and_says_what_is_wrong_with_a_request() {
+    scenario(async |d| {
+        let admin = d.replica().await.admin();
+        let at = |seconds| Timestamp { seconds, nanos: 0 };
+        let good = period(at(1), at(2));
+        let with = async |role: &str, grants: Vec<entry::Grant>| {
+            let roles = if role.is_empty() { vec![] } else { vec![role.into()] };
+            let request = CreateKeyRequest { roles, ..service_key("reader", grants) };
+            admin.with_token(&admin.call(request).await.unwrap().token)
+        };
+        let auditor = with("auditor", vec![]).await;
+        assert_eq!(review(&auditor, good.clone()).await.unwrap().holdings, []);
+        let keys_only = with("", vec![grant("keys.read", "keys")]).await;
+        let refusal = refused(review(&keys_only, good.clone()).await);
+        assert_eq!(refusal.metadata["permission"], "audit.read");
+        assert_eq!(refusal.metadata["resource"], "logs/keyledger/lifecycle");
+        refusal.with(Code::PermissionDenied, ErrorReason::PermissionDenied);
+        let log_only = with("log-reader(keyledger/lifecycle)", vec![]).await;
+        refused(review(&log_only, good.clone()).await)
+            .with(Code::PermissionDenied, ErrorReason::PermissionDenied);
+
+        let wrong = async |request| refused(review(&admin, request).await).fields;
+        let none = GetAccessReviewRequest::default();
+        assert_eq!(wrong(none).await, ["from_time", "to_time"]);
+        assert_eq!(wrong(period(at(2), at(2))).await, ["to_time"]);
+        assert_eq!(wrong(period(at(1), at(1 << 40))).await, ["to_time"]);
+        let far = GetAccessReviewRequest { as_of_position: Some(1 << 40), ..good.clone() };
+        assert_eq!(wrong(far).await, ["as_of_position"]);
+        let key_id = "no key".into();
+        assert_eq!(wrong(GetAccessReviewRequest { key_id, ..good.clone() }).await, ["key_id"]);
+        let key_id = "0198c5a0-0000-8000-8000-000000000001".into();
+        refused(review(&admin, GetAccessReviewRequest { key_id, ..good }).await)
+            .with(Code::NotFound, ErrorReason::KeyNotFound);
+    });
+}
+
+#[test]
+fn a_signature_is_an_entry_and_stands_in_the_next_review() {
+    scenario(async |d| {
+        let admin = d.replica().await.admin();
+        let story = tell(&admin).await;
+        let request = CreateKeyRequest {
+            grants: vec![grant("reviews.sign", "reviews")],
+            roles: vec!["auditor".into()],
+            expiry: None,
+            ..user_key("eve@example.com")
+        };
+        let eve = admin.with_token(&admin.call(request).await.unwrap().token);
+        let report = review(&eve, period(story.from, story.to)).await.unwrap();
+        let sign = SignAccessReviewRequest {
+            from_time: report.summary.from_time,
+            to_time: report.summary.to_time,
+            as_of_position: report.summary.as_of_position,
+            report_sha256: digest(&report.json()).to_vec(),
+            approved: true,
+            reason: "looked at every key".into(),
+            request_id: "01a2009e-7983-8000-8000-06eea8bb72ed".into(),
+            approval_ref: "AUD-2026-4".into(),
+            ..Default::default()
+        };
+        let tried = SignAccessReviewRequest { validate_only: true, ..sign.clone() };
+        assert_eq!(eve.call(tried).await.unwrap().position, None);
+        let signed = eve.call(sign.clone()).await.unwrap();
+        assert_eq!(eve.call(sign.clone()).await.unwrap(), signed);
+
+        let next = review(&eve, period(story.from, story.to)).await.unwrap();
+        let [found] = next.sign_offs.as_slice() else { panic!("{:?}", next.sign_offs) };
+        assert_eq!((found.position, &found.report_sha256), (signed.position, &sign.report_sha256));
+        assert_eq!((found.approved, found.reason.as_str()), (true, "looked at every key"));
+        assert_eq!(found.approval_ref, "AUD-2026-4");
+        assert_eq!(
+            found.signer.clone().unwrap().owner,
+            Some(owner::Owner::User("eve@example.com".into()))
+        );
+        assert_eq!((found.from_time, found.to_time), (Some(story.from), Some(story.to)));
+        // As of before it was given, it isn't there.
+        let before = GetAccessReviewRequest {
+            as_of_position: report.summary.as_of_position,
+            ..period(story.from, story.to)
+        };
+        assert_eq!(review(&admin, before).await.unwrap().sign_offs, []);
+        let event = GetEventRequest { position: signed.position, ..Default::default() };
+        let event = admin.call(event).await.unwrap().event.unwrap();
+        assert_eq!(event.r#type, "review.signed");
+
+        let wrong = async |request: SignAccessReviewRequest| {
+            let request = SignAccessReviewRequest { request_id: String::new(), ..request };
+            refused(eve.call(request).await).fields
+        };
+        let short = SignAccessReviewRequest { report_sha256: vec![7; 31], ..sign.clone() };
+        assert_eq!(wrong(short).await, ["report_sha256"]);
+        let far = SignAccessReviewRequest { as_of_position: Some(1 << 40), ..sign.clone() };
+        assert_eq!(wrong(far).await, ["as_of_position"]);
+        let none = SignAccessReviewRequest { as_of_position: None, ..sign.clone() };
+        assert_eq!(wrong(none).await, ["as_of_position"]);
+        let future = Some(Timestamp { seconds: 1 << 40, nanos: 0 });
+        let future = SignAccessReviewRequest { to_time: future, ..sign.clone() };
+        assert_eq!(wrong(future).await, ["to_time"]);
+        let auditor = service_key("auditor", vec![]);
+        let auditor = CreateKeyRequest { roles: vec!["auditor".into()], ..auditor };
+        let auditor = admin.with_token(&admin.call(auditor).await.unwrap().token);
+        refused(auditor.call(sign).await)
+            .with(Code::PermissionDenied, ErrorReason::PermissionDenied);
+    });
+}
+
+#[test]
+fn the_command_writes_a_report_and_signs_exactly_that() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let admin = replica.admin();
+        let hostile = CreateKeyRequest {
+            purpose: "=cmd|' /C calc'!A0 <script>alert(1)</script>".into(),
+            ..service_key("hostile", vec![])
+        };
+        admin.call(hostile).await.unwrap();
+        let last =
+            admin.call(role("last", vec![grant("a.b", "c")])).await.unwrap().role.unwrap().position;
+        let to = time_of(&admin, last).await.to_string();
+        let run = async |arguments: &[&str]| {
+            let arguments = arguments.iter().map(|a| a.to_string());
+            let output = d.run(arguments.chain(connection(d, &replica))).await;
+            assert!(output.status.success(), "{}", output.text);
+            output.text
+        };
+        let file = |name: &str| folder(d).join(name).display().to_string();
+        for (format, name) in [("html", "q.html"), ("csv", "q.csv"), ("json", "q.json")] {
+            let review = ["access", "review", "--from", "2020-01-01T00:00:00Z", "--to", &to];
+            let output = file(name);
+            let printed =
+                run(&[&review[..], &["--format", format, "--output", &output]].concat()).await;
+            let text = std::fs::read_to_string(&output).unwrap();
+            let json = if format == "json" { output } else { format!("{output}.json") };
+            let json = std::fs::read_to_string(json).unwrap();
+            assert!(printed.contains(&hex::encode(digest(&json))), "{printed}");
+            assert!(json.contains("hostile"));
+            assert!(!text.contains("<script") || format != "html");
+            assert!(!text.contains(",=cmd") && !text.contains(",\"=cmd"));
+        }
+        let report = file("q.json");
+        let sign = ["access", "sign", &report, "--approve", "--reason", "looked at all of it"];
+        let printed = run(&sign).await;
+        let signed = std::fs::read_to_string(&report).unwrap();
+        assert!(printed.contains(&hex::encode(digest(&signed))));
+        let next = file("next.json");
+        let review = ["access", "review", "--from", "2020-01-01T00:00:00Z", "--to", &to];
+        run(&[&review[..], &["--format", "json", "--output", &next]].concat()).await;
+        let next: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&next).unwrap()).unwrap();
+        assert_eq!(next["signOffs"][0]["approved"], true);
+        let printed = run(&["access", "findings", "--kind", "key-without-responsible"]).await;
+        assert!(printed.contains("--responsible NAME"), "{printed}");
+    });
+}
+
+#[test]
+fn how_a_key_went_is_told_once() {
+    scenario(async |d| {
+        let admin = d.replica().await.admin();
+        let made = admin.call(user_key("alice@example.com")).await.unwrap().key.unwrap();
+        admin.call(revoke(&made.key_id)).await.unwrap();
+        let last =
+            admin.call(role("last", vec![grant("a.b", "c")])).await.unwrap().role.unwrap().position;
+        let to = time_of(&admin, last).await;
+        let request = GetAccessReviewRequest {
+            key_id: made.key_id,
+            ..period(Timestamp { seconds: 1, nanos: 0 }, to)
+        };
+        let [holding] = &review(&admin, request).await.unwrap().holdings[..] else { panic!() };
+        let end = holding.at_end.clone().unwrap();
+        let revocation = end.revocation.unwrap();
+        assert_eq!(revocation.kind(), RevocationKind::OwnerLeft);
+        assert_eq!(holding.go_time, revocation.time);
+        assert_eq!(holding.come_time, end.create_time);
+    });
+}
