@@ -134,7 +134,15 @@ pub(crate) async fn histories(
     let mut histories: HashMap<Meter, History> = HashMap::new();
     for row in &rows {
         let (meter, _, start) = slot(row);
-        let of_day = history(&unpack(row)?, start.div_euclid(24), since_hour);
+        // Who damages a row makes the monitor forget, and doesn't stop it.
+        let Ok(usage) = unpack(row) else {
+            tracing::error!(
+                ?meter,
+                "a row of usage_counts can't be read: nothing is learned from it"
+            );
+            continue;
+        };
+        let of_day = history(&usage, start.div_euclid(24), since_hour);
         merge(histories.entry(meter).or_default(), &of_day);
     }
     Ok(histories)
