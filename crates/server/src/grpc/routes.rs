@@ -10,9 +10,9 @@ use keyledger_proto::{GetEventRequest, VerifyKeyRequest, WatchKeysRequest};
 use super::gate::Recorded::{Before, Change, Verdict};
 use super::gate::{Route, exchanging, opening, reading, streaming, unary};
 use super::{
-    access_review, anomalies, audit, checks, count_events, counts, describe, export, findings, forwarders,
-    import, keys, ledgers, list_events, lists, permissions, producers, record, reviews, roles,
-    stream, usage, watch,
+    access_review, anomalies, audit, checks, count_events, counts, describe, export, findings,
+    forwarders, import, keys, ledgers, list_events, lists, permissions, producers, record, reviews,
+    roles, stream, usage, watch,
 };
 
 type Checked<T> = Result<T, Vec<Violation>>;
