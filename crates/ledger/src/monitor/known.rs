@@ -12,7 +12,7 @@ use crate::refusals::Network;
 use crate::state::Owner;
 
 /// Most histories of keys, and of owners: the ones that were used longest ago are forgotten first, an eighth at once, and must be
-/// learned again. One takes up to 9 KiB: 1,370 hours, 128 networks.
+/// learned again. One takes up to about 14 KiB (room for 2,740 hours, 128 networks), and mostly far less.
 pub const MAX_HISTORIES: usize = 20_000;
 pub const MAX_OWNER_HISTORIES: usize = 2_000;
 /// Networks of a key that are told apart; a key with more is at home everywhere.
