@@ -12,8 +12,7 @@ use crate::refusals::Network;
 use crate::state::Owner;
 
 /// Most histories of keys, and of owners: the ones that were used longest ago are forgotten first, an eighth at once, and must be
-/// learned again. One takes up to about 9 KiB (1,370 hours, 128 networks): 180 MB if all are used at all hours and from very many
-/// networks, and mostly far less.
+/// learned again. One takes up to about 14 KiB (room for 2,740 hours, 128 networks), and mostly far less.
 pub const MAX_HISTORIES: usize = 20_000;
 pub const MAX_OWNER_HISTORIES: usize = 2_000;
 /// Networks of a key that are told apart; a key with more is at home everywhere.
@@ -60,11 +59,6 @@ impl Hours {
             self.newest = hour;
         }
         while self.newest < hour {
-            self.counts.truncate(MAX_HOURS - 1);
-            if self.counts.len() == self.counts.capacity() {
-                // A week at a time: there are many of these.
-                self.counts.reserve_exact(HOURS_OF_WEEK);
-            }
             self.counts.push_front(0);
             self.newest += 1;
         }
@@ -75,6 +69,7 @@ impl Hours {
         if back >= self.counts.len() {
             self.counts.resize(back + 1, 0);
         }
+        self.counts.truncate(MAX_HOURS);
         let sum = &mut self.counts[back];
         *sum = sum.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
         u64::from(*sum)
@@ -92,7 +87,6 @@ impl Known {
         for (hour, count) in &history.hours {
             known.hours.add(*hour, *count);
         }
-        known.hours.counts.shrink_to_fit();
         known.networks = history.networks.into_iter().take(MAX_NETWORKS).collect();
         known
     }
