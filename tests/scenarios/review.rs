@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use crate::harness::*;
 use crate::offline::{connection, folder};
 use crate::past::without_uses;
+use crate::site::{LEAST_CONTRAST, MISSING_FOR_READERS, pictures, url};
 
 async fn review(caller: &Caller, request: GetAccessReviewRequest) -> Result<Report, Status> {
     let mut parts = caller.stream(request).await?;
@@ -367,6 +368,65 @@ fn the_command_writes_a_report_and_signs_exactly_that() {
         assert_eq!(next["signOffs"][0]["approved"], true);
         let printed = run(&["access", "findings", "--kind", "key-without-responsible"]).await;
         assert!(printed.contains("--responsible NAME"), "{printed}");
+    });
+}
+
+#[test]
+fn the_page_of_a_review_is_inert_and_readable_in_a_real_browser() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let admin = replica.admin();
+        tell(&admin).await;
+        let hostile =
+            "</td><script>window.owned = 1</script><img src=x onerror='window.owned = 1'>";
+        for name in ["mallory@example.com", "<b onclick=alert(1)>mallory"] {
+            let key = CreateKeyRequest { purpose: hostile.into(), ..user_key(name) };
+            let key = admin.call(key).await.unwrap().key.unwrap().key_id;
+            let update = UpdateKeyRequest { reason: hostile.into(), ..update(&key, &["purpose"]) };
+            admin.call(UpdateKeyRequest { purpose: hostile.into(), ..update }).await.unwrap();
+        }
+        let last = admin.call(role("last", vec![grant("a.b", "c")])).await.unwrap();
+        let to = time_of(&admin, last.role.unwrap().position).await.to_string();
+        let parent = tempfile::tempdir().unwrap();
+        let page = parent.path().join("review.html");
+        let output = page.display().to_string();
+        let arguments = [
+            "access",
+            "review",
+            "--from",
+            "2020-01-01T00:00:00Z",
+            "--to",
+            &to,
+            "--output",
+            &output,
+        ];
+        let arguments = arguments.iter().map(|a| a.to_string());
+        let written = d.run(arguments.chain(connection(d, &replica))).await;
+        assert!(written.status.success(), "{}", written.text);
+        let mut browser = Browser::start().await;
+        browser.look(360, false).await;
+        browser.open(&url(&page)).await;
+        assert_eq!(browser.value("window.owned === undefined").await, true);
+        assert_eq!(browser.value("document.querySelectorAll('img, script, b').length").await, 0);
+        assert!(
+            browser.value("document.body.textContent").await.as_str().unwrap().contains(hostile)
+        );
+        assert_eq!(browser.complaints(), Vec::<String>::new());
+        assert_eq!(browser.requests(), [url(&page)]);
+        let beyond = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+        assert_eq!(browser.value(beyond).await, 0, "it is wider than a phone");
+        assert_eq!(browser.value(MISSING_FOR_READERS).await, serde_json::json!([]));
+        for dark in [false, true] {
+            browser.look(1_280, dark).await;
+            let least = browser.value(LEAST_CONTRAST).await;
+            assert!(least[0].as_f64().unwrap() >= 4.5, "dark: {dark}: {least}");
+        }
+        for (width, dark) in [(360, false), (360, true), (1_280, false), (1_280, true)] {
+            browser.look(width, dark).await;
+            let scheme = if dark { "dark" } else { "light" };
+            browser.picture(&pictures().join(format!("review-{width}-{scheme}.png"))).await;
+        }
+        browser.close().await;
     });
 }
 

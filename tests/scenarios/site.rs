@@ -152,12 +152,12 @@ fn pages(folder: &Path) -> Vec<PathBuf> {
     all
 }
 
-fn url(page: &Path) -> String {
+pub(crate) fn url(page: &Path) -> String {
     format!("file://{}", page.display())
 }
 
 /// Where the pictures go: beside what was built.
-fn pictures() -> PathBuf {
+pub(crate) fn pictures() -> PathBuf {
     let program = std::env::current_exe().unwrap();
     let folder = program.ancestors().nth(3).unwrap().join("site-pictures");
     std::fs::create_dir_all(&folder).unwrap();
@@ -165,7 +165,7 @@ fn pictures() -> PathBuf {
 }
 
 /// The least contrast of any text with what lies behind it (WCAG 2.2, 1.4.3), and whose it is.
-const LEAST_CONTRAST: &str = r"(() => {
+pub(crate) const LEAST_CONTRAST: &str = r"(() => {
   const parse = (c) => { const n = c.match(/[\d.]+/g).map(Number); return n.length < 4 ? [...n, 1] : n; };
   const light = ([r, g, b]) => { const f = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
     return 0.2126 * f(r) + 0.7152 * f(g) + 0.0722 * f(b); };
@@ -187,7 +187,7 @@ const LEAST_CONTRAST: &str = r"(() => {
 })()";
 
 /// What a screen reader needs: one main part, one first heading, no level left out, names for parts, links, tables and pictures.
-const MISSING_FOR_READERS: &str = r"(() => {
+pub(crate) const MISSING_FOR_READERS: &str = r"(() => {
   const missing = [];
   const all = (selector) => [...document.querySelectorAll(selector)];
   const one = (selector) => { if (all(selector).length !== 1) missing.push('one ' + selector); };

@@ -68,14 +68,26 @@ fn signed(h: &mut Html, report: &Report, digest: &[u8; 32]) {
     });
 }
 
-fn table(h: &mut Html, lines: usize, columns: &[&'static str], body: impl FnOnce(&mut Html)) {
+fn table(
+    h: &mut Html,
+    caption: &'static str,
+    lines: usize,
+    columns: &[&'static str],
+    body: impl FnOnce(&mut Html),
+) {
     if lines == 0 {
         return h.classed("p", "note", |h| h.words("None."));
     }
     h.plainly("table", |h| {
+        h.plainly("caption", |h| h.words(caption));
         head(h, columns);
         h.plainly("tbody", body);
     });
+}
+
+/// What a line is about.
+fn row_head(h: &mut Html, inside: impl FnOnce(&mut Html)) {
+    h.element("th", &[("scope", "row")], inside);
 }
 
 fn row(h: &mut Html, inside: impl FnOnce(&mut Html)) {
@@ -85,15 +97,21 @@ fn row(h: &mut Html, inside: impl FnOnce(&mut Html)) {
 
 fn exceptions(h: &mut Html, exceptions: &[ReviewException]) {
     section(h, "What to look at", "exceptions", |h| {
-        table(h, exceptions.len(), &["What", "Key", "Entry"], |h| {
-            for exception in exceptions {
-                row(h, |h| {
-                    cell(h, |h| h.text(&exception.sentence));
-                    cell(h, |h| h.code(&exception.key_id));
-                    cell(h, |h| entry(h, exception.position));
-                });
-            }
-        });
+        table(
+            h,
+            "What a reviewer should look at",
+            exceptions.len(),
+            &["What", "Key", "Entry"],
+            |h| {
+                for exception in exceptions {
+                    row(h, |h| {
+                        row_head(h, |h| h.text(&exception.sentence));
+                        cell(h, |h| h.code(&exception.key_id));
+                        cell(h, |h| entry(h, exception.position));
+                    });
+                }
+            },
+        );
     });
 }
 
@@ -105,10 +123,10 @@ fn entry(h: &mut Html, position: Option<u64>) {
 
 fn unused(h: &mut Html, findings: &[Finding]) {
     section(h, "Rights that are not used", "unused", |h| {
-        table(h, findings.len(), &["What", "Owner", "Key"], |h| {
+        table(h, "As far as uses are known", findings.len(), &["What", "Owner", "Key"], |h| {
             for finding in findings {
                 row(h, |h| {
-                    cell(h, |h| h.text(&finding.sentence));
+                    row_head(h, |h| h.text(&finding.sentence));
                     cell(h, |h| h.text(owner_name(finding.owner.as_ref())));
                     cell(h, |h| h.code(&finding.key_id));
                 });
@@ -117,44 +135,54 @@ fn unused(h: &mut Html, findings: &[Finding]) {
     });
 }
 
+/// A list, not a table: what a key holds at both ends has no room beside each other on a phone.
 fn holdings(h: &mut Html, holdings: &[ReviewHolding]) {
     section(h, "Who held what", "holdings", |h| {
-        let columns = ["Key", "Owner", "At the begin", "At the end", "Came and went"];
-        table(h, holdings.len(), &columns, |h| {
-            holdings.iter().for_each(|holding| row(h, |h| holding_cells(h, holding)));
-        });
+        if holdings.is_empty() {
+            return h.classed("p", "note", |h| h.words("Nobody held anything."));
+        }
+        h.classed("ul", "history", |h| holdings.iter().for_each(|one| holding(h, one)));
     });
 }
 
-fn holding_cells(h: &mut Html, holding: &ReviewHolding) {
+fn holding(h: &mut Html, holding: &ReviewHolding) {
     let none = Key::default();
     let end = holding.at_end.as_ref().unwrap_or(&none);
-    cell(h, |h| {
-        h.text(title(end));
-        h.fixed("<br>");
-        h.code(&end.key_id);
-    });
-    cell(h, |h| {
-        h.text(owner_name(end.owner.as_ref()));
-        if !end.responsible.is_empty() {
-            h.words(", for which answers ");
-            h.text(&end.responsible);
-        }
-    });
-    cell(h, |h| match &holding.at_start {
-        Some(key) => held(h, key),
-        None => h.words("Was not there."),
-    });
-    cell(h, |h| held(h, end));
-    cell(h, |h| {
-        if let Some(time) = &holding.come_time {
-            h.words("Came ");
-            moment_of_time(h, time);
-        }
-        if let Some(time) = &holding.go_time {
-            h.words(" Went ");
-            moment_of_time(h, time);
-        }
+    h.fixed("\n");
+    h.plainly("li", |h| {
+        h.classed("p", "when", |h| {
+            h.text(owner_name(end.owner.as_ref()));
+            if !end.responsible.is_empty() {
+                h.words(", for which answers ");
+                h.text(&end.responsible);
+            }
+        });
+        h.plainly("div", |h| {
+            h.plainly("p", |h| h.text(title(end)));
+            h.plainly("p", |h| {
+                h.words("At the begin: ");
+                match &holding.at_start {
+                    Some(key) => held(h, key),
+                    None => h.words("was not there."),
+                }
+            });
+            h.plainly("p", |h| {
+                h.words("At the end: ");
+                held(h, end);
+            });
+            h.classed("p", "fine", |h| {
+                h.words("Key ");
+                h.code(&end.key_id);
+                if let Some(time) = &holding.come_time {
+                    h.words(" · came ");
+                    moment_of_time(h, time);
+                }
+                if let Some(time) = &holding.go_time {
+                    h.words(" · went ");
+                    moment_of_time(h, time);
+                }
+            });
+        });
     });
 }
 
