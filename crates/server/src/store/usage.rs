@@ -134,11 +134,12 @@ pub(crate) async fn histories(
     let mut histories: HashMap<Meter, History> = HashMap::new();
     for row in &rows {
         let (meter, _, start) = slot(row);
-        // Who damages a row makes the monitor forget, and doesn't stop it.
+        // A row that somebody has damaged must not stop whoever learns from it.
         let Ok(usage) = unpack(row) else {
             tracing::error!(
                 ?meter,
-                "a row of usage_counts can't be read: nothing is learned from it"
+                start,
+                "a row of usage_counts can't be read: its day is not known"
             );
             continue;
         };
