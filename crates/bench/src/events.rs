@@ -3,6 +3,8 @@
 use keyledger_ledger::body::{Outcome, Severity};
 use keyledger_proto::parse::{ActorName, RecordedEvent};
 
+use crate::random::SplitMix64;
+
 const PEOPLE: u64 = 2_000;
 const SERVICES: u64 = 40;
 pub(crate) const ACTIONS: u64 = 40;
@@ -13,16 +15,16 @@ const FILES: u64 = 200;
 /// Events of one trace.
 const PER_TRACE: u64 = 4;
 
-/// SplitMix64: the same events in each run.
-pub(crate) struct Random(pub(crate) u64);
+/// The same events in each run.
+pub(crate) struct Random(SplitMix64);
 
 impl Random {
+    pub(crate) fn new(seed: u64) -> Random {
+        Random(SplitMix64(seed))
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     pub(crate) fn below(&mut self, end: u64) -> u64 {
@@ -58,7 +60,7 @@ pub(crate) fn folder(n: u64) -> String {
 }
 
 pub(crate) fn trace(event: u64) -> [u8; 16] {
-    let mut of_trace = Random(event / PER_TRACE + 1);
+    let mut of_trace = Random::new(event / PER_TRACE + 1);
     let (a, b) = (of_trace.next().to_be_bytes(), of_trace.next().to_be_bytes());
     [a, b].concat().try_into().expect("twice 8 bytes")
 }
@@ -88,7 +90,7 @@ impl Subject {
 
 /// The n-th event of a log.
 pub(crate) fn event(n: u64) -> RecordedEvent {
-    let random = &mut Random(n);
+    let random = &mut Random::new(n);
     let Subject { person, service, action, folder } = Subject::new(random);
     let actor = match random.below(5) {
         0 => ActorName::Service(service),

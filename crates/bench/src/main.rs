@@ -22,6 +22,7 @@ mod load;
 mod options;
 mod process;
 mod queries;
+mod random;
 mod run;
 mod scale;
 mod screen;

@@ -157,7 +157,7 @@ async fn fill(data_dir: &Path, producers: &[String], size: usize) -> anyhow::Res
 }
 
 fn batches(size: usize, producers: usize) -> impl Iterator<Item = (i64, Events)> + Send + 'static {
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     // Small enough that every hour has its own, also in a small log.
     let batch = BATCH.min(size / 2_000).max(1);
     (0..size).step_by(batch).map(move |first| {
@@ -201,7 +201,7 @@ impl Asking {
     /// The kinds take turns, so that all share the same moments.
     async fn all(mut self) -> anyhow::Result<Times> {
         let (start, end) = self.ends().await?;
-        let (mut times, mut random) = (Times::new(), Random(2));
+        let (mut times, mut random) = (Times::new(), Random::new(2));
         let mut all_found: BTreeMap<&str, u64> = BTreeMap::new();
         for round in 0..WARM_UP + CALLS {
             for kind in KINDS {

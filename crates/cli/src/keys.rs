@@ -3,7 +3,6 @@
 mod access;
 mod check;
 mod create;
-mod describe;
 mod filter;
 mod import;
 mod leaked;
@@ -49,7 +48,6 @@ enum Command {
     Create(create::Create),
     Import(import::Import),
     Get(Get),
-    Describe(describe::Describe),
     List(List),
     Update(update::Update),
     Rotate(rotate::Rotate),
@@ -122,7 +120,6 @@ impl Keys {
         match self.command {
             Command::Create(create) => create.run(&session, &screen).await?,
             Command::Get(get) => get.run(&session, &screen).await?,
-            Command::Describe(describe) => describe.run(&session, &screen).await?,
             Command::List(list) => list.run(&session, &screen).await?,
             Command::Update(update) => update.run(&session, &screen).await?,
             Command::Rotate(rotate) => rotate.run(&session, &screen).await?,

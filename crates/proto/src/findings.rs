@@ -131,7 +131,7 @@ fn command(about: &About<'_>, found: &Found) -> String {
 fn narrowed(key: &Key, unused: &[Grant], reason: &str) -> String {
     let own = |grant: &&Grant| key.grants.iter().any(|g| g.covers(grant));
     if !unused.iter().all(|grant| own(&grant)) || key.grants.is_empty() {
-        return format!("keyledger keys describe {}", key.id);
+        return format!("keyledger access describe {}", key.id);
     }
     let rest = |grant: &Grant| {
         let gone = |p: &str| {

@@ -1,25 +1,22 @@
 //! Numbers that look random and are the same for the same seed on every machine: only whole numbers and the four operations.
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+use crate::random::SplitMix64;
+
 #[derive(Clone)]
-pub(crate) struct Random(u64);
+pub(crate) struct Random(SplitMix64);
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bf0_3635)
+        Random(SplitMix64(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5bf0_3635))
     }
 
     /// One that goes its own way from here, so that more of one thing doesn't change another.
     pub(crate) fn fork(&mut self) -> Random {
-        Random(self.next())
+        Random(SplitMix64(self.next()))
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next()
     }
 
     /// From 0 up to, but not, 1.

@@ -28,6 +28,7 @@ use tonic::Status;
 use super::call::CallContext;
 use super::findings::show_all;
 use super::keys::key_texts;
+use super::replies::Stopped;
 use super::status::Failure;
 use crate::findings::Search;
 use crate::store::entries::{self, FullEntry};
@@ -67,18 +68,6 @@ pub(super) async fn get_access_review(
         drop((place, open));
     });
     Ok(ReceiverStream::new(receiver))
-}
-
-/// Why a report has stopped before its end.
-enum Stopped {
-    Gone,
-    Because(Failure),
-}
-
-impl<E: Into<Failure>> From<E> for Stopped {
-    fn from(error: E) -> Stopped {
-        Stopped::Because(error.into())
-    }
 }
 
 /// A report that is being given.

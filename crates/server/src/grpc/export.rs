@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 use super::call::CallContext;
 use super::events::{Selection, Viewer, events_of};
+use super::replies::Stopped;
 use super::status::Failure;
 use crate::replica::own_clock;
 use crate::sequencer::Ledger;
@@ -97,19 +98,6 @@ struct Export {
     waiting: Vec<u8>,
     /// Events that this call gave.
     given: u64,
-}
-
-/// Why an export has stopped before its end.
-enum Stopped {
-    /// The reader has gone away.
-    Gone,
-    Because(Failure),
-}
-
-impl<E: Into<Failure>> From<E> for Stopped {
-    fn from(error: E) -> Stopped {
-        Stopped::Because(error.into())
-    }
 }
 
 impl Export {

@@ -33,6 +33,19 @@ pub(super) struct Giving<Reply> {
     patience: Duration,
 }
 
+/// Why whoever gives something long has stopped before its end.
+pub(super) enum Stopped {
+    /// The reader has gone away.
+    Gone,
+    Because(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for Stopped {
+    fn from(error: E) -> Stopped {
+        Stopped::Because(error.into())
+    }
+}
+
 struct Shared<Reply> {
     waiting: VecDeque<Waiting<Reply>>,
     given: Given,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use keyledger_ledger::note::{self, Checkpoint};
 
 use super::Ledger;
+use super::intervals::at_intervals;
 use crate::keydir::write_private;
 use crate::store::{StoreError, checkpoints};
 
@@ -21,18 +22,9 @@ pub(crate) struct SignedCheckpoint {
 
 /// Signs at an interval while the ledger grows. Runs until the ledger is dropped.
 pub(super) async fn run(ledger: Weak<Ledger>) {
-    let mut interval = tokio::time::interval(INTERVAL);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        interval.tick().await;
-        let Some(ledger) = ledger.upgrade() else { return };
-        if ledger.stopped().is_some() {
-            return;
-        }
-        if let Err(error) = ledger.sign_checkpoint().await {
-            tracing::warn!(%error, "a checkpoint could not be kept");
-        }
-    }
+    let failed = "a checkpoint could not be kept";
+    let sign = |ledger: Arc<Ledger>| async move { ledger.sign_checkpoint().await.map(drop) };
+    at_intervals(ledger, INTERVAL, failed, sign).await;
 }
 
 impl Ledger {

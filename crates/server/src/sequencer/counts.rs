@@ -1,12 +1,13 @@
 //! Tells at an interval how many events of each category a ledger holds, if it has grown. Every replica wants to; the first one
 //! does, since `decide` tells the others that it was done.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use keyledger_ledger::category::COUNT_INTERVAL;
 use keyledger_ledger::command::{Change, ChangeKind};
 
+use super::intervals::at_intervals;
 use super::{Ledger, SequencerError};
 use crate::replica::{by_itself, own_clock};
 use crate::sealing::random;
@@ -16,20 +17,10 @@ const INTERVAL: Duration = Duration::from_micros(COUNT_INTERVAL as u64);
 
 /// Runs until the ledger is dropped or stopped.
 pub(super) async fn run(ledger: Weak<Ledger>) {
-    let mut interval = tokio::time::interval(INTERVAL);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // The first tick comes at once. Whoever asks before the second has the counts told.
-    interval.tick().await;
-    loop {
-        interval.tick().await;
-        let Some(ledger) = ledger.upgrade() else { return };
-        if ledger.stopped().is_some() {
-            return;
-        }
-        if let Err(error) = ledger.count_categories().await {
-            tracing::warn!(%error, "the events of categories could not be counted");
-        }
-    }
+    // Whoever asks before has the counts told.
+    tokio::time::sleep(INTERVAL).await;
+    let count = |ledger: Arc<Ledger>| async move { ledger.count_categories().await };
+    at_intervals(ledger, INTERVAL, "the events of categories could not be counted", count).await;
 }
 
 impl Ledger {

@@ -1,13 +1,14 @@
 //! Notes that keys will end soon, that they have ended, and that their secrets are older than a policy allows. Every replica looks; the first one notes it, since `decide`
 //! tells the others that it was done. A key is refused from its end on whether or not this was noted.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use keyledger_ledger::command::{Change, ChangeKind};
 use keyledger_ledger::id::KeyId;
 
+use super::intervals::at_intervals;
 use super::{Ledger, SequencerError};
 use crate::replica::{by_itself, own_clock};
 
@@ -18,18 +19,8 @@ const MAX_AT_ONCE: usize = 1_024;
 
 /// Runs until the ledger is dropped or stopped.
 pub(super) async fn run(ledger: Weak<Ledger>) {
-    let mut interval = tokio::time::interval(INTERVAL);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        interval.tick().await;
-        let Some(ledger) = ledger.upgrade() else { return };
-        if ledger.stopped().is_some() {
-            return;
-        }
-        if let Err(error) = note_due(&ledger).await {
-            tracing::warn!(%error, "ends of keys could not be noted");
-        }
-    }
+    let note = |ledger: Arc<Ledger>| async move { note_due(&ledger).await };
+    at_intervals(ledger, INTERVAL, "ends of keys could not be noted", note).await;
 }
 
 async fn note_due(ledger: &Ledger) -> Result<(), SequencerError> {

@@ -9,6 +9,8 @@
 //! - `ends`: notes that keys end soon, or have ended.
 //! - `folding`: refusals beyond ten equal ones a second wait, and share a record.
 //! - `history`: its state as it was.
+//! - `idle`: suspends keys that nobody uses.
+//! - `intervals`: what is done again and again.
 //! - `load`: how a replica gets to the head when it starts.
 //! - `memory`: answers from memory, and the recording of their uses.
 //! - `quota`: how much one ledger may take of this replica.
@@ -23,6 +25,7 @@ mod ends;
 mod folding;
 mod history;
 mod idle;
+mod intervals;
 mod load;
 mod memory;
 mod quota;
