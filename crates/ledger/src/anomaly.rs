@@ -7,6 +7,7 @@ use imbl::OrdMap;
 
 use crate::body::{self, AnomalyResponse, AnomalyVerdict, MonitoringRule, OwnerKind, SubjectKind};
 use crate::id::{KeyId, Time};
+use crate::idle::is_last_resort;
 use crate::monitor::Raise;
 use crate::refusals::Network;
 use crate::state::{Key, KeyStatus, Owner, State, Suspension};
@@ -76,13 +77,14 @@ impl Anomalies {
 
 impl State {
     /// The key that is to be suspended for an anomaly: while that goes on, and once. Whoever resumes the key after it was raised
-    /// is not contradicted.
+    /// is not contradicted, and the last key that may do everything is left.
     pub fn to_suspend(&self, open: &OpenAnomaly, now: Time) -> Option<&Arc<Key>> {
         let key = self.keys.get(&open.key?)?;
         let resumed = matches!(key.suspension, Suspension::Resumed(at) if at >= open.raised);
         let due = open.response == AnomalyResponse::Suspend
             && key.status(now) == KeyStatus::Active
-            && !resumed;
+            && !resumed
+            && !is_last_resort(self, key, now);
         due.then_some(key)
     }
 }

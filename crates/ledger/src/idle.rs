@@ -61,7 +61,7 @@ fn end_by_policy(state: &State, key: &Key, idle_since: Time, now: Time) -> Optio
 }
 
 /// Whether a key may do everything, and no other that is accepted may.
-fn is_last_resort(state: &State, key: &Key, now: Time) -> bool {
+pub(crate) fn is_last_resort(state: &State, key: &Key, now: Time) -> bool {
     let everything =
         Grant::new(&["*".to_string()], "**", false).expect("a constant, and well-formed");
     let may = |key: &Key| judge::holds(state, key, &everything);

@@ -128,6 +128,40 @@ fn a_prefix_stays_its_owners_if_its_registration_is_hidden_from_a_replica_that_s
 }
 
 #[test]
+fn whoever_has_left_has_left_and_what_was_counted_was_counted_if_it_is_hidden_from_a_replica_that_starts()
+ {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let admin = replica.admin();
+        admin.call(user_key("alice@example.com")).await.unwrap();
+        let left = admin.call(owner_left("alice@example.com")).await.unwrap().position.unwrap();
+        let policy = LedgerPolicy { digest_days: 1, ..Default::default() };
+        admin.call(update_policy(&["digest_days"], policy)).await.unwrap();
+        let from = StreamEventsRequest { from_position: Some(0), ..Default::default() };
+        let mut events = admin.stream(from).await.unwrap();
+        let digested = loop {
+            let event = events.message().await.unwrap().expect("the stream goes on").event;
+            if let Some(event) = event.filter(|e| e.r#type == "findings.digested") {
+                break event.position.unwrap();
+            }
+        };
+        assert!(replica.stop().await.success());
+        let vandal = Vandal::new(d, 1).await;
+        for (position, kind) in [(left, 45), (digested, 48)] {
+            let place = vandal.at(position as i64);
+            vandal.run(&format!("UPDATE entries SET kind = 23 WHERE {place}")).await;
+            let replica = d.replica().await;
+            assert!(replica.log().contains("is not believed"), "{}", replica.log());
+            let again = replica.admin().call(owner_left("alice@example.com")).await;
+            refused(again).with(Code::FailedPrecondition, ErrorReason::OwnerStatus);
+            assert!(replica.stop().await.success());
+            vandal.run(&format!("UPDATE entries SET kind = {kind} WHERE {place}")).await;
+        }
+        vandal.is_good().await;
+    });
+}
+
+#[test]
 fn a_replica_does_not_start_on_a_ledger_that_does_not_extend_its_checkpoint() {
     scenario(async |d| {
         tell(d).await;

@@ -15,9 +15,10 @@ pub(super) const BUCKETS: usize = 8;
 /// at once: their counts begin at 0 again. Peers have a share of their own, so that strangers can't push keys out.
 pub const MAX_WINDOWS: usize = 2_048;
 pub const MAX_PEER_WINDOWS: usize = 1_024;
-/// Most episodes at once, and of these, of peers. Beyond these none is raised; those that are there go on.
+/// Most episodes at once, and of these, of peers. Beyond these none is raised; those that are there go on. Peers are few: anybody can
+/// be many of them, and each leaves entries for ever.
 pub const MAX_EPISODES: usize = MAX_OPEN;
-pub const MAX_PEER_EPISODES: usize = MAX_OPEN / 2;
+pub const MAX_PEER_EPISODES: usize = 64;
 /// Networks of one episode of NEW_NETWORK whose uses are counted: the newest.
 pub(super) const MAX_NETWORKS: usize = 8;
 

@@ -170,7 +170,7 @@ CREATE TABLE usage_counts (
 -- One statement may write all rows of a page anew: where they fit beside the old ones, no index is touched.
 ) WITH (fillfactor = 40);
 COMMENT ON TABLE usage_counts IS
-    'Filled behind the commit: how often keys were used, and for what. Whoever changes a row makes GetKeyUsage wrong, and the monitor blind to what was usual; the uses themselves can be counted again.';
+    'Filled behind the commit: how often keys were used, and for what. Whoever changes a row makes GetKeyUsage wrong, and the monitor blind to what was usual; the uses themselves can be counted again. Networks (/24 and /48) stand here in the clear, also those of people who are erased.';
 CREATE TABLE event_index_progress (
     ledger_id uuid PRIMARY KEY,
     next_position bigint NOT NULL,

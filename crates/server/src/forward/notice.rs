@@ -4,7 +4,7 @@
 //! the ledger.
 
 use keyledger_ledger::body::{Event, Kind};
-use keyledger_ledger::command::{Change, ChangeKind, NoteDelivery};
+use keyledger_ledger::command::{Answer, Change, ChangeKind, NoteDelivery};
 use keyledger_ledger::id::KeyId;
 use keyledger_ledger::state::{Label, State};
 use sha2::{Digest, Sha256};
@@ -69,7 +69,11 @@ pub(super) async fn record(
     };
     let change = Change::new(ChangeKind::NoteDelivery(delivery), vec![]);
     match by_itself(ledger, change).await {
-        Ok(_) => Ok(()),
+        Ok(Answer::Changed { .. }) => Ok(()),
+        Ok(other) => {
+            tracing::error!(?other, receiver, "the delivery of a notice could not be recorded");
+            Err(Failed::new("it was sent, and the ledger could not record that it was"))
+        }
         Err(error) => {
             tracing::warn!(%error, receiver, "the delivery of a notice could not be recorded");
             Err(Failed::new("it was sent, and the ledger could not record that it was"))

@@ -150,7 +150,9 @@ async fn pass(ledger: &Ledger, size: u64) -> Result<Option<usize>, StoreError> {
     let monitor = kept.monitor.take();
     let noticing = Noticing::begin(ledger, &client, &kept.first_keys, monitor, from).await?;
     let Some(mut noticing) = noticing else { return Ok(Some(0)) };
-    noticing.observe(&observations).await?;
+    if !noticing.observe(&observations).await? {
+        return Ok(Some(0));
+    }
     // Of what has come since, something may have happened before now.
     if to == ledger.snapshot().state.next_position {
         noticing.end_by_now(to).await?;

@@ -26,6 +26,8 @@ use crate::store::{StoreError, entries, event_index};
 
 /// How far back the hours of a history go.
 const HISTORY_HOURS: i64 = (8 * 7 + 1) * 24;
+/// Most keys and owners whose history is read in one pass: a pass must not take longer than what it looks at took to be written.
+const MAX_LEARNED: usize = 1_000;
 /// Of what was written later than this nothing may have been read yet, in microseconds. What is over is said a little later.
 const UNREAD: i64 = 15 * Time::MICROS_PER_SECOND;
 
@@ -46,6 +48,10 @@ pub(super) struct Noticing<'a> {
     stored: Vec<u8>,
     /// The entry that is looked at.
     position: u64,
+    /// Where the pass begins.
+    from: u64,
+    /// How many subjects may still be learned in it.
+    to_learn: usize,
     /// What went on before the pass.
     before: BTreeMap<(MonitoringRule, Subject), Episode>,
 }
@@ -70,24 +76,39 @@ impl<'a> Noticing<'a> {
         let rules = Rules::of(&ledger.snapshot().state.policy.policy);
         let before = monitor.episodes().map(|e| ((e.rule, e.subject.clone()), e)).collect();
         let position = from;
-        let noticing =
-            Noticing { ledger, client, first_keys, rules, monitor, stored, position, before };
+        let noticing = Noticing {
+            ledger,
+            client,
+            first_keys,
+            rules,
+            monitor,
+            stored,
+            position,
+            from,
+            to_learn: MAX_LEARNED,
+            before,
+        };
         noticing.end_forgotten(from).await?;
         Ok(Some(noticing))
     }
 
-    /// Looks at what was read, in order, and raises what is noticed.
-    pub(super) async fn observe(&mut self, observations: &[Observation]) -> Result<(), StoreError> {
+    /// Looks at what was read, in order, and raises what is noticed. `false`: somebody else has moved on meanwhile.
+    pub(super) async fn observe(
+        &mut self,
+        observations: &[Observation],
+    ) -> Result<bool, StoreError> {
         for some in observations.chunks(TURN) {
             let state = self.ledger.snapshot().state.clone();
-            self.learn(&state, some).await?;
+            if !self.learn(&state, some).await? {
+                return Ok(false);
+            }
             for observation in some {
                 let steps = self.steps(&state, observation);
                 self.perform(steps, observation.position).await?;
             }
             tokio::task::yield_now().await;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Everything before a position was looked at, and nothing else is there: what is over by now is ended.
@@ -119,20 +140,27 @@ impl<'a> Noticing<'a> {
         Kept { at, monitor: self.monitor, stored }
     }
 
-    async fn learn(&mut self, state: &State, some: &[Observation]) -> Result<(), StoreError> {
+    /// Reads how keys were used before. Of more than so many nothing is learned in this pass: the rules that need it are silent.
+    /// `false`: what was read may hold what this pass looks at, since somebody else has saved it meanwhile.
+    async fn learn(&mut self, state: &State, some: &[Observation]) -> Result<bool, StoreError> {
         let owner_of = |id| state.keys.get(&id).and_then(|key| self.first_keys.of_several(key));
-        let unknown = self.monitor.unknown(some, owner_of);
+        let mut unknown = self.monitor.unknown(some, owner_of);
+        unknown.truncate(self.to_learn);
         if unknown.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
+        self.to_learn -= unknown.len();
         let since = some.first().map_or(0, |first| hour_of(first.time)) - HISTORY_HOURS;
         let (client, id) = (self.client, self.ledger.id);
         let mut found = histories(client, id, self.first_keys, &unknown, since).await?;
+        if event_index::progress(client, id).await? != self.from {
+            return Ok(false);
+        }
         for subject in unknown {
             let history = found.remove(&subject).unwrap_or_default();
             self.monitor.learn(subject, history);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn steps(&mut self, state: &State, observation: &Observation) -> Vec<Step> {

@@ -69,6 +69,8 @@ async fn end_idle(
     keys: &[&Arc<Key>],
     now: Time,
 ) -> Result<(), SequencerError> {
+    // What other replicas have recorded counts, too.
+    ledger.catch_up().await?;
     let ids: Vec<KeyId> = keys.iter().map(|key| key.id).collect();
     let last_uses = last_uses::of_keys(ledger, &ids).await?;
     let last_use = |key: &Key| last_uses.get(&key.id)?.values().max().copied();
