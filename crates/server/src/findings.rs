@@ -290,8 +290,12 @@ async fn used_for_since(
         let since = hour_of(since);
         let usages = usage::of_each_meter(&client, ledger.id, &meters, since).await?;
         for (id, meter) in some.iter().zip(&meters) {
-            let usage = usages.get(meter);
-            used.insert(*id, usage.map(used_for).unwrap_or_default());
+            match usages.get(meter) {
+                None => drop(used.insert(*id, UsedFor::default())),
+                Some(Some(usage)) => drop(used.insert(*id, used_for(usage))),
+                // What can't be read says nothing of a key.
+                Some(None) => {}
+            }
         }
     }
     Ok(used)

@@ -92,25 +92,30 @@ impl Snapshot<'_> {
     }
 }
 
-/// The usage of each of some meters from a day on, as far as the observer has come.
+/// The usage of each of some meters from a day on, as far as the observer has come. `None`: a row of it can't be read.
 pub(crate) async fn of_each_meter(
     client: &Client,
     ledger_id: Uuid,
     meters: &[Meter],
     since_hour: i64,
-) -> Result<HashMap<Meter, Usage>, StoreError> {
+) -> Result<HashMap<Meter, Option<Usage>>, StoreError> {
     let sql = "/* usage::of_each_meter */ SELECT meter, hours, start_hour, counts FROM usage_counts
         WHERE ledger_id = $1 AND meter = ANY($2) AND hours = 24 AND start_hour >= $3";
     let meters: Vec<Uuid> = meters.iter().map(uuid).collect();
     let since = Span::Day.start(since_hour);
     let params: [&(dyn ToSql + Sync); 3] = [&ledger_id, &meters, &since];
     let rows = client.query(&client.prepare_cached(sql).await?, &params).await?;
-    let mut usage: HashMap<Meter, Usage> = HashMap::new();
+    let mut each: HashMap<Meter, Option<Usage>> = HashMap::new();
     for row in &rows {
-        let usage = usage.entry(slot(row).0).or_default();
-        usage.merge_packed(row.get(3)).ok_or_else(unreadable)?;
+        let (meter, _, start) = slot(row);
+        let usage = each.entry(meter).or_insert_with(|| Some(Usage::default()));
+        let whole = usage.as_mut().is_none_or(|u| u.merge_packed(row.get(3)).is_some());
+        if !whole {
+            tracing::error!(?meter, start, "a row of usage_counts can't be read");
+            *usage = None;
+        }
     }
-    Ok(usage)
+    Ok(each)
 }
 
 /// How some meters were used before, with success: in each hour from `since_hour` on, from which networks since when, first and
