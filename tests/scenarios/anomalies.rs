@@ -310,6 +310,13 @@ fn a_key_is_suspended_once_for_what_it_did_and_whoever_resumes_it_is_not_contrad
         assert_eq!(noticed.response(), AnomalyResponse::Suspend);
         assert_eq!(list(&admin, of_key(&key_id)).await.len(), 1);
         assert_eq!(state_of(&admin, &key_id).await, KeyState::Suspended);
+        let describe = DescribeKeyRequest { key_id: key_id.clone(), format: 1 };
+        let document = admin.call(describe).await.unwrap().document;
+        let why = format!(
+            "see entry {}. It was noticed by the rule forbidden.",
+            noticed.position.unwrap()
+        );
+        assert!(document.contains(&why), "{document}");
         refused(a.caller(&token).call(WhoAmIRequest {}).await)
             .with(Code::Unauthenticated, ErrorReason::CredentialInvalid);
         admin.call(resume(&key_id)).await.unwrap();
