@@ -310,6 +310,19 @@ fn a_key_is_suspended_once_for_what_it_did_and_whoever_resumes_it_is_not_contrad
         assert_eq!(noticed.response(), AnomalyResponse::Suspend);
         assert_eq!(list(&admin, of_key(&key_id)).await.len(), 1);
         assert_eq!(state_of(&admin, &key_id).await, KeyState::Suspended);
+        let describe = DescribeKeyRequest { key_id: key_id.clone(), format: 1 };
+        let see = format!("see entry {}. ", noticed.position.unwrap());
+        // Who may read changes, and not what was noticed, isn't told the rule.
+        let changes =
+            vec![grant("keys.read", "keys/**"), grant("audit.read", "logs/keyledger/lifecycle")];
+        let changes = admin.call(service_key("changes", changes)).await.unwrap().token;
+        for (caller, why) in [
+            (admin.clone(), "It was noticed by the rule forbidden."),
+            (a.caller(&changes), "By which rule it was noticed is withheld."),
+        ] {
+            let document = caller.call(describe.clone()).await.unwrap().document;
+            assert!(document.contains(&format!("{see}{why}")), "{document}");
+        }
         refused(a.caller(&token).call(WhoAmIRequest {}).await)
             .with(Code::Unauthenticated, ErrorReason::CredentialInvalid);
         admin.call(resume(&key_id)).await.unwrap();

@@ -94,6 +94,7 @@ async fn make(admin: &Caller) -> Made {
     let broad = vec![grant_of(&["audit.read", "audit.write"], "logs/error")];
     let rotation = Some(RotationPolicy { max_age: Some(seconds(20 * DAY)), suspend_after: None });
     let soon = Some(Expiry::Ttl(seconds(44 * DAY)));
+    let soon_too = soon;
     for (name, request) in [
         ("good", good("good")),
         ("reader", held("readers")),
@@ -104,7 +105,8 @@ async fn make(admin: &Caller) -> Made {
         ("never", good("never")),
         ("broad", CreateKeyRequest { grants: broad, ..good("broad") }),
         ("nobody's", CreateKeyRequest { responsible: String::new(), ..good("lonely") }),
-        ("bob's", person("bob@example.com")),
+        // Of a key whose owner left nothing else is found: it ends soon, and was not used for long.
+        ("bob's", CreateKeyRequest { expiry: soon_too, ..person("bob@example.com") }),
         ("carol's", CreateKeyRequest { responsible: "carol@example.com".into(), ..good("c") }),
         ("many 1", good("many")),
         ("many 2", good("many")),
@@ -132,7 +134,10 @@ fn each_finding_is_of_exactly_what_it_should_be_and_vanishes_when_it_is_mended()
 
         let replica = d.replica().await;
         let admin = replica.admin();
-        use_all(&admin, &made, &["never", "unused"]).await;
+        use_all(&admin, &made, &["never", "unused", "bob's"]).await;
+        // It is meant to end soon.
+        let brief = Some(Expiry::Ttl(seconds(2 * DAY - 1)));
+        admin.call(CreateKeyRequest { expiry: brief, ..good("brief") }).await.unwrap();
         for name in ["bob@example.com", "carol@example.com"] {
             let left = admin.call(owner_left(name)).await.unwrap();
             assert_eq!(left.keys + left.responsible_for, 1);
@@ -174,6 +179,15 @@ fn each_finding_is_of_exactly_what_it_should_be_and_vanishes_when_it_is_mended()
         let number =
             |f: &Finding, name: &str| f.numbers.iter().find(|n| n.name == name).unwrap().value;
         assert_eq!(number(&of(KeyExpiring, "soon"), "days_left"), 3);
+        let again = format!("keyledger keys update {} --ttl 44d --reason REASON", made.id("soon"));
+        assert_eq!(of(KeyExpiring, "soon").command, again);
+        let left = of(KeyOwnerLeft, "bob's");
+        assert!(left.sentence.contains("as is known since today"), "{}", left.sentence);
+        assert!(left.command.contains("revoke-all --user=bob@example.com "), "{}", left.command);
+        assert_eq!(
+            of(RoleEqual, "viewers").sentence,
+            "The role gives exactly what readers gives. It is held by 1 key, and readers by 1 key."
+        );
         assert_eq!(number(&of(KeyRotationDue, "old secret"), "days_overdue"), 20);
         assert_eq!(number(&of(KeyUnused, "unused"), "days_unused"), 40);
         assert_eq!(
@@ -183,7 +197,7 @@ fn each_finding_is_of_exactly_what_it_should_be_and_vanishes_when_it_is_mended()
         let broad = of(KeyBroaderThanUsed, "broad");
         assert_eq!(broad.unused_grants, [grant("audit.write", "logs/error")]);
         let command = format!(
-            "keyledger keys update {} --grant 'audit.read on logs/error' --reason REASON",
+            "keyledger keys update {} --grant='audit.read on logs/error' --reason REASON",
             made.id("broad")
         );
         assert_eq!(broad.command, command);
@@ -291,6 +305,10 @@ fn who_has_left_is_shown_wherever_owners_are_until_they_are_back() {
             // A call of its own first: it takes the other replica to the head.
             caller.call(WhoAmIRequest {}).await.unwrap();
             assert!(get(caller, &bobs).await.owner_left_time.is_some());
+            let describe = DescribeKeyRequest { key_id: bobs.key_id.clone(), format: 1 };
+            let document = caller.call(describe).await.unwrap().document;
+            assert!(document.contains("is accepted, though its owner has left."), "{document}");
+            assert!(document.contains("**Owner:** bob@example.com (has left)"), "{document}");
             assert!(get(caller, &robots).await.responsible_left_time.is_some());
             assert_eq!(get(caller, &robots).await.owner_left_time, None);
             let owners = caller.call(ListOwnersRequest::default()).await.unwrap().owners;

@@ -58,6 +58,18 @@ impl Kind {
             Kind::OwnerManyKeys => "owner-many-keys",
         }
     }
+
+    /// Whether it is mended by ending the key, so that of a key whose owner left nothing is gained by saying it, too.
+    pub fn is_settled_by_ending(self) -> bool {
+        matches!(
+            self,
+            Kind::KeyExpiring
+                | Kind::KeyRotationDue
+                | Kind::KeyUnused
+                | Kind::KeyNeverUsed
+                | Kind::KeyBroaderThanUsed
+        )
+    }
 }
 
 /// From when on something is a finding.
@@ -96,6 +108,11 @@ pub struct Found {
 impl Found {
     fn new(kind: Kind, numbers: Vec<Number>) -> Found {
         Found { kind, numbers, unused: vec![], other: String::new() }
+    }
+
+    /// Whether a number is known of it.
+    pub fn has(&self, name: &str) -> bool {
+        self.numbers.iter().any(|(n, _)| *n == name)
     }
 
     /// What a number says of it.
@@ -180,7 +197,7 @@ pub fn of_key(
     let left = |owner: &Owner| state.left.get(owner).map(|since| days(*since, now));
     let responsible = key.responsible.map(Owner::User);
     [
-        expiring(key, thresholds, now),
+        expiring(state, key, thresholds, now),
         rotation_due(state, key, now),
         unused(key, last_use, thresholds, now),
         never_used(key, last_use, thresholds, now),
@@ -201,10 +218,18 @@ pub fn is_without_responsible(key: &Key) -> bool {
     matches!(key.owner, Owner::Service(_)) && key.responsible.is_none()
 }
 
-fn expiring(key: &Key, thresholds: &Thresholds, now: Time) -> Option<Found> {
+/// A key that was made for less than two days is meant to end: nothing is found of it. The others may be wanted for as long
+/// again, as far as the ledger's policy lets any key live.
+fn expiring(state: &State, key: &Key, thresholds: &Thresholds, now: Time) -> Option<Found> {
     let end = key.expires?;
+    let life = end.micros() - key.created.micros();
     let near = end <= now.plus_micros(i64::from(thresholds.expiring_days) * DAY);
-    near.then(|| Found::new(Kind::KeyExpiring, vec![("days_left", days(now, end))]))
+    if life < 2 * DAY || !near {
+        return None;
+    }
+    let again = life.min(state.policy.policy.max_life);
+    let again = ("life_seconds", again / Time::MICROS_PER_SECOND);
+    Some(Found::new(Kind::KeyExpiring, vec![("days_left", days(now, end)), again]))
 }
 
 fn rotation_due(state: &State, key: &Key, now: Time) -> Option<Found> {
@@ -265,12 +290,14 @@ pub fn of_roles(state: &State, holders: &BTreeMap<Arc<str>, u64>) -> Vec<(Arc<st
     let found = |role: &Arc<crate::state::Role>| {
         let unheld = holders.get(&role.name).is_none_or(|count| *count == 0);
         let unheld = unheld.then(|| Found::new(Kind::RoleWithoutHolders, vec![("holders", 0)]));
-        let held = holders.get(&role.name).copied().unwrap_or_default() as i64;
+        let held_by = |name: &str| holders.get(name).copied().unwrap_or_default() as i64;
+        let mut numbers = vec![("holders", held_by(&role.name))];
         let other = first.entry(canonical(&role.grants)).or_insert_with(|| role.name.clone());
-        let equal = (*other != role.name).then(|| Found {
-            other: other.to_string(),
-            ..Found::new(Kind::RoleEqual, vec![("holders", held)])
-        });
+        if state.roles.contains_key(other) {
+            numbers.push(("other_holders", held_by(other)));
+        }
+        let equal = (*other != role.name)
+            .then(|| Found { other: other.to_string(), ..Found::new(Kind::RoleEqual, numbers) });
         (role.name.clone(), unheld.into_iter().chain(equal).collect())
     };
     live().map(found).filter(|(_, found): &(_, Vec<Found>)| !found.is_empty()).collect()

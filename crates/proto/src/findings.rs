@@ -62,20 +62,21 @@ fn sentence(about: &About<'_>, found: &Found) -> String {
             "Nobody is named as responsible for the key of a service.".into()
         }
         Kind::KeyOwnerLeft => format!(
-            "The owner of the key left, as is known for {}, and the key is still accepted.",
-            days("days_since")
+            "The owner of the key left, as is known {}, and the key is still accepted.",
+            since(found)
         ),
-        Kind::KeyResponsibleLeft => format!(
-            "The person responsible for the key left, as is known for {}.",
-            days("days_since")
-        ),
+        Kind::KeyResponsibleLeft => {
+            format!("The person responsible for the key left, as is known {}.", since(found))
+        }
         Kind::RoleWithoutHolders => "No key that lives holds the role.".into(),
         Kind::RoleEqual => {
-            let holders = found.number("holders");
-            format!(
-                "The role gives exactly what the role {} gives; {holders} keys hold it.",
-                found.other
-            )
+            let other = &found.other;
+            let also = match found.has("other_holders") {
+                true => format!(", and {other} by {}", keys(found.number("other_holders"))),
+                false => format!("; every ledger has {other}"),
+            };
+            let holders = keys(found.number("holders"));
+            format!("The role gives exactly what {other} gives. It is held by {holders}{also}.")
         }
         Kind::OwnerManyKeys => {
             let who = match about {
@@ -91,14 +92,29 @@ fn days(days: i64) -> String {
     if days == 1 { "1 day".into() } else { format!("{days} days") }
 }
 
-/// As one would type it; what only people know stands in capitals.
+fn keys(count: i64) -> String {
+    if count == 1 { "1 key".into() } else { format!("{count} keys") }
+}
+
+fn since(found: &Found) -> String {
+    match found.number("days_since") {
+        0 => "since today".into(),
+        n => format!("for {}", days(n)),
+    }
+}
+
+/// As one would type it; what only people know stands in capitals. Values of options stand behind `=`, so that one that begins
+/// with `-` is no option.
 fn command(about: &About<'_>, found: &Found) -> String {
     const REASON: &str = "--reason REASON";
     match about {
         About::Key { key, owner } => {
             let id = key.id;
             match found.kind {
-                Kind::KeyExpiring => format!("keyledger keys update {id} --ttl 90d {REASON}"),
+                Kind::KeyExpiring => {
+                    let again = span(found.number("life_seconds"));
+                    format!("keyledger keys update {id} --ttl {again} {REASON}")
+                }
                 Kind::KeyRotationDue => format!("keyledger keys rotate {id} --overlap 1d {REASON}"),
                 Kind::KeyBroaderThanUsed => narrowed(key, &found.unused, REASON),
                 Kind::KeyWithoutResponsible | Kind::KeyResponsibleLeft => {
@@ -116,15 +132,34 @@ fn command(about: &About<'_>, found: &Found) -> String {
                 _ => format!("keyledger keys suspend {id} {REASON}"),
             }
         }
-        About::Role(name) if found.kind == Kind::RoleEqual => {
-            format!("keyledger keys list --role {name} --all")
-        }
-        About::Role(name) => format!("keyledger roles retire {name} {REASON}"),
+        // Whose keys hold both is for people to look at: they can be given the other role.
+        About::Role(name) => match unheld(name, found) {
+            Some(unheld) => format!("keyledger roles retire {REASON} -- {unheld}"),
+            None => format!("keyledger keys list --role={name} --all"),
+        },
         About::Owner(owner) => match filter(owner) {
             Some(filter) => format!("keyledger keys list {filter} --all"),
             None => "keyledger keys list --all".into(),
         },
     }
+}
+
+/// The role that can be retired without anybody losing anything.
+fn unheld<'a>(name: &'a str, found: &'a Found) -> Option<&'a str> {
+    match found.kind {
+        Kind::RoleWithoutHolders => Some(name),
+        _ if found.number("holders") == 0 => Some(name),
+        _ if found.has("other_holders") && found.number("other_holders") == 0 => Some(&found.other),
+        _ => None,
+    }
+}
+
+/// As the command line reads it, in the largest unit of which it is a whole number.
+fn span(seconds: i64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m")];
+    let whole = units.into_iter().find(|(length, _)| seconds % length == 0);
+    let (length, unit) = whole.unwrap_or((1, "s"));
+    format!("{}{unit}", seconds / length)
 }
 
 /// The grants that are left, if all that isn't used is the key's own; what roles give is for people to look at.
@@ -145,11 +180,11 @@ fn narrowed(key: &Key, unused: &[Grant], reason: &str) -> String {
     let options: Vec<String> = left
         .iter()
         .map(|grant| match grant.is_give_only() {
-            false => format!("--grant {}", quoted(&grant.to_string())),
+            false => format!("--grant={}", quoted(&grant.to_string())),
             true => {
                 let text = grant.to_string();
                 let text = text.strip_suffix(" (to hand on only)").unwrap_or(&text);
-                format!("--give-grant {}", quoted(text))
+                format!("--give-grant={}", quoted(text))
             }
         })
         .collect();
@@ -163,8 +198,8 @@ fn narrowed(key: &Key, unused: &[Grant], reason: &str) -> String {
 fn filter(owner: &Owner) -> Option<String> {
     match owner.owner.as_ref()? {
         owner::Owner::User(name) if name.is_empty() => None,
-        owner::Owner::User(name) => Some(format!("--user {}", quoted(name))),
-        owner::Owner::Service(name) => Some(format!("--service {}", quoted(name))),
+        owner::Owner::User(name) => Some(format!("--user={}", quoted(name))),
+        owner::Owner::Service(name) => Some(format!("--service={}", quoted(name))),
     }
 }
 
@@ -186,6 +221,54 @@ pub fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_looks_like_an_option_is_the_value_of_one() {
+        let user = |name: &str| Owner { owner: Some(owner::Owner::User(name.into())) };
+        assert_eq!(filter(&user("-rf")).unwrap(), "--user='-rf'");
+        assert_eq!(filter(&user("ann@example.com")).unwrap(), "--user=ann@example.com");
+        assert_eq!(filter(&user("")), None);
+    }
+
+    #[test]
+    fn a_key_is_to_live_as_long_again() {
+        for (seconds, expected) in
+            [(44 * 86_400, "44d"), (50 * 3_600, "50h"), (200_040, "3334m"), (200_041, "200041s")]
+        {
+            assert_eq!(span(seconds), expected);
+        }
+    }
+
+    #[test]
+    fn of_two_equal_roles_the_one_that_nobody_holds_is_retired() {
+        let equal = |numbers: &[(&'static str, i64)]| Found {
+            kind: Kind::RoleEqual,
+            numbers: numbers.to_vec(),
+            unused: vec![],
+            other: "readers".into(),
+        };
+        for (numbers, expected) in [
+            (
+                &[("holders", 0), ("other_holders", 0)][..],
+                "keyledger roles retire --reason REASON -- viewers",
+            ),
+            (
+                &[("holders", 2), ("other_holders", 0)],
+                "keyledger roles retire --reason REASON -- readers",
+            ),
+            (&[("holders", 2), ("other_holders", 1)], "keyledger keys list --role=viewers --all"),
+            // Every ledger has the other one.
+            (&[("holders", 2)], "keyledger keys list --role=viewers --all"),
+        ] {
+            assert_eq!(command(&About::Role("viewers"), &equal(numbers)), expected);
+        }
+        let both =
+            sentence(&About::Role("viewers"), &equal(&[("holders", 1), ("other_holders", 2)]));
+        assert_eq!(
+            both,
+            "The role gives exactly what readers gives. It is held by 1 key, and readers by 2 keys."
+        );
+    }
 
     #[test]
     fn a_name_is_one_word_of_a_shell_whatever_stands_in_it() {

@@ -159,7 +159,11 @@ impl Search {
         };
         let mut items = self.of_keys(ledger, &some).await?;
         items.retain(|item| match &item.about {
-            About::Key(key) => !from.covers(key.id.as_bytes(), item.found.kind),
+            About::Key(key) => {
+                let settled = self.state.left.contains_key(&key.owner)
+                    && item.found.kind.is_settled_by_ending();
+                !settled && !from.covers(key.id.as_bytes(), item.found.kind)
+            }
             _ => true,
         });
         Ok(Step { items, next: Some(next) })

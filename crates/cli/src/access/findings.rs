@@ -4,6 +4,7 @@ use keyledger_proto::{Finding, FindingThresholds, ListFindingsRequest};
 
 use crate::connection::Session;
 use crate::json::{self, Output, enum_value_name};
+use crate::keys::owner;
 use crate::paging::Paging;
 use crate::screen::{Screen, Tone};
 use crate::table::List;
@@ -49,7 +50,8 @@ impl Findings {
             never_used_days: self.never_used_days.unwrap_or_default(),
             many_keys: self.many_keys.unwrap_or_default(),
         };
-        let page = async |page_token| {
+        let page = async |page_token: String| {
+            let first = page_token.is_empty();
             let request = ListFindingsRequest {
                 kinds: self.kinds.clone(),
                 thresholds: Some(thresholds),
@@ -58,9 +60,12 @@ impl Findings {
             };
             let reply = session.keys().list_findings(session.call(request)).await;
             let reply = reply.map_err(|s| session.failure(&s))?.into_inner();
-            match self.output.is_json() {
-                true => json::print_page(screen, "ListFindingsResponse", &reply, self.paging.all)?,
-                false => print(screen, &reply.findings)?,
+            if self.output.is_json() {
+                json::print_page(screen, "ListFindingsResponse", &reply, self.paging.all)?;
+            } else if !reply.findings.is_empty() {
+                print(screen, &reply.findings)?;
+            } else if first && reply.next_page_token.is_empty() {
+                screen.line("Nothing was found: there is nothing to tidy up.")?;
             }
             Ok(reply.next_page_token)
         };
@@ -69,17 +74,18 @@ impl Findings {
 }
 
 fn print(screen: &Screen, findings: &[Finding]) -> std::io::Result<()> {
-    let mut list = List::new(screen, &["FINDING", "ABOUT", "WHAT", "WHAT TO DO"], &[0]);
+    let mut list = List::new(screen, &["FINDING", "ABOUT", "OWNER", "WHAT", "WHAT TO DO"], &[0]);
     for finding in findings {
         let kind = enum_value_name("keyledger.v1.FindingKind", finding.kind);
         let about = match (finding.key_id.as_str(), finding.role.as_str()) {
-            ("", "") => keyledger_proto::document::words::owner_name(finding.owner.as_ref()),
+            ("", "") => "",
             ("", role) => role,
             (key_id, _) => key_id,
         };
         list.row(&[
             (&words(&kind), Tone::Plain),
             (about, Tone::Plain),
+            (&owner(finding.owner.as_ref()), Tone::Plain),
             (&finding.sentence, Tone::Plain),
             (&finding.command, Tone::Faint),
         ]);

@@ -14,6 +14,7 @@ pub(super) fn facts<'a>(screen: &'a Screen, key: &Key) -> Facts<'a> {
     facts.add_in("key", &key.key_id, Tone::Strong);
     facts.add_in("state", &state(key), tone(key));
     facts.add("owner", &owner(key.owner.as_ref()));
+    facts.add_in("owner left", &known_since(&key.owner_left_time), Tone::Bad);
     facts.add("purpose", &key.purpose);
     facts.add_lines("grants", grants(key));
     facts.add("roles", &key.roles.join(", "));
@@ -24,6 +25,7 @@ pub(super) fn facts<'a>(screen: &'a Screen, key: &Key) -> Facts<'a> {
     facts.add("rate", &restrictions.rate.as_ref().map(show_rate).unwrap_or_default());
     facts.add_lines("labels", key.labels.iter().map(|l| format!("{}={}", l.name, l.value)));
     facts.add("responsible", &key.responsible);
+    facts.add_in("responsible left", &known_since(&key.responsible_left_time), Tone::Bad);
     facts.add("created", &key.create_time.as_ref().map(show_time).unwrap_or_default());
     facts.add("created by", &key.creator_key_id);
     facts.add("expires", &key.expire_time.as_ref().map_or("never".into(), show_time));
@@ -95,6 +97,11 @@ fn rotation(key: &Key) -> String {
     let own = key.rotation.as_ref().map(show_rotation);
     let due = key.rotation_due_time.as_ref().map(|t| format!("due {}", show_time(t)));
     own.into_iter().chain(due).collect::<Vec<_>>().join("; ")
+}
+
+/// When somebody left was told us, not when they did.
+fn known_since(left: &Option<prost_types::Timestamp>) -> String {
+    left.as_ref().map(|time| format!("known since {}", show_time(time))).unwrap_or_default()
 }
 
 fn revocation(key: &Key) -> String {

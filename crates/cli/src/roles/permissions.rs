@@ -1,6 +1,7 @@
 //! `keyledger roles permissions`: what can be given, and what services add to it.
 
 use clap::Subcommand;
+use keyledger_proto::document::words::template;
 use keyledger_proto::{
     ListPermissionsRequest, NewPermission, Permission, RegisterPermissionsRequest,
 };
@@ -105,9 +106,10 @@ fn show(screen: &Screen, permissions: &[Permission]) -> std::io::Result<()> {
     let headers = ["PERMISSION", "ON", "OF", "WHAT IT ALLOWS"];
     let mut list = table::List::new(screen, &headers, &[0, 2]);
     for permission in permissions {
+        let resources = permission.resources.iter().map(|r| template(r)).collect::<Vec<_>>();
         list.row(&[
             (&permission.name, Tone::Plain),
-            (&permission.resources.join(", "), Tone::Plain),
+            (&resources.join(", "), Tone::Plain),
             (&permission.registered_by, Tone::Plain),
             (&permission.description, Tone::Plain),
         ]);

@@ -1,6 +1,6 @@
 //! Entries about a key, in words.
 
-use keyledger_ledger::body::{Kind, RevocationKind};
+use keyledger_ledger::body::{KeySuspended, Kind, MonitoringRule, RevocationKind};
 use keyledger_ledger::id::Time;
 
 use super::words::{count, revoked_for, time};
@@ -16,17 +16,7 @@ pub fn what(kind: &Kind) -> String {
                 updated.changed.iter().map(|c| c.replace(['_', '.'], " ")).collect();
             format!("Changed: {}.", changed.join(", "))
         }
-        Kind::KeySuspended(suspended) => match (suspended.overdue_version, suspended.idle_since_us)
-        {
-            (0, 0) if suspended.anomaly_position.is_some() => {
-                "Suspended for its unusual use.".into()
-            }
-            (0, 0) => "Suspended: not accepted until it is resumed.".into(),
-            (0, idle) => format!("Suspended, since it had not been used after {}.", at(idle)),
-            (version, _) => {
-                format!("Suspended, since version {version} of its secret grew too old.")
-            }
-        },
+        Kind::KeySuspended(suspended) => suspended_for(suspended),
         Kind::KeyResumed(_) => "Resumed: accepted again.".into(),
         Kind::KeyRotated(rotated) => {
             let version = rotated.version.as_ref().map_or(0, |v| v.number);
@@ -60,13 +50,30 @@ pub fn what(kind: &Kind) -> String {
     }
 }
 
+fn suspended_for(e: &KeySuspended) -> String {
+    match (e.overdue_version, e.idle_since_us, e.anomaly_position) {
+        (0, 0, Some(position)) => format!("Suspended for its unusual use: see entry {position}."),
+        (0, 0, None) => "Suspended: not accepted until it is resumed.".into(),
+        (0, idle, _) => format!("Suspended, since it had not been used after {}.", at(idle)),
+        (version, ..) => format!("Suspended, since version {version} of its secret grew too old."),
+    }
+}
+
+/// What is said besides of a key that was suspended for its unusual use: `None` for who may not read what was noticed.
+pub fn noticed_by(rule: Option<MonitoringRule>) -> String {
+    let Some(rule) = rule else { return " By which rule it was noticed is withheld.".into() };
+    let name = rule.as_str_name();
+    let name = name.strip_prefix("MONITORING_RULE_").unwrap_or(name);
+    format!(" It was noticed by the rule {}.", name.to_lowercase().replace('_', "-"))
+}
+
 fn at(micros: i64) -> String {
     time(&timestamp(Time(micros)))
 }
 
 #[cfg(test)]
 mod tests {
-    use keyledger_ledger::body::{KeyRevoked, KeySuspended, KeyUpdated};
+    use keyledger_ledger::body::{KeyRevoked, KeyUpdated};
 
     use super::*;
 
@@ -78,6 +85,11 @@ mod tests {
         let suspended = KeySuspended { overdue_version: 2, ..KeySuspended::default() };
         let suspended = what(&Kind::KeySuspended(suspended));
         assert_eq!(suspended, "Suspended, since version 2 of its secret grew too old.");
+        let noticed = KeySuspended { anomaly_position: Some(17), ..KeySuspended::default() };
+        let noticed = what(&Kind::KeySuspended(noticed));
+        assert_eq!(noticed, "Suspended for its unusual use: see entry 17.");
+        let by = noticed_by(Some(MonitoringRule::RefusalBurst));
+        assert_eq!(by, " It was noticed by the rule refusal-burst.");
         let kind = RevocationKind::OwnerLeft as i32;
         let revoked = Kind::KeyRevoked(KeyRevoked { kind, ..KeyRevoked::default() });
         assert_eq!(what(&revoked), "Revoked for good: its owner left.");

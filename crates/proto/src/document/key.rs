@@ -1,7 +1,7 @@
 //! A key as a page of HTML, by itself or in a site.
 
 use super::html::Html;
-use super::html::frame::{Frame, Place, moment_of_time};
+use super::html::frame::{Frame, Place, day_of_time, moment_of_time};
 use super::site::names::{owner_page, permission_page, role_page};
 use super::usage;
 use super::words::{count, owner_name};
@@ -62,6 +62,17 @@ pub(super) fn owner_link(h: &mut Html, owner: Option<&Owner>, place: Place) {
     }
 }
 
+/// Beside the name of somebody who has left.
+pub(super) fn left_badge(h: &mut Html, left: Option<&prost_types::Timestamp>) {
+    if let Some(left) = left {
+        h.words(" ");
+        h.classed("span", "state suspended", |h| {
+            h.words("left, known since ");
+            day_of_time(h, left);
+        });
+    }
+}
+
 struct Page<'a> {
     document: &'a KeyDocument,
     key: &'a Key,
@@ -102,13 +113,17 @@ impl Page<'_> {
                     Some(owner::Owner::Service(_)) => " (a service)",
                     None => "",
                 });
+                left_badge(h, key.owner_left_time.as_ref());
             });
             if let Some(owner::Owner::Service(_)) =
                 key.owner.as_ref().and_then(|o| o.owner.as_ref())
             {
-                fact(h, "Responsible person", |h| match key.responsible.as_str() {
-                    "" => h.words("nobody"),
-                    name => h.text(name),
+                fact(h, "Responsible person", |h| {
+                    match key.responsible.as_str() {
+                        "" => h.words("nobody"),
+                        name => h.text(name),
+                    }
+                    left_badge(h, key.responsible_left_time.as_ref());
                 });
             }
             fact(h, "Ends", |h| optional_time(h, key.expire_time.as_ref(), "never by itself"));

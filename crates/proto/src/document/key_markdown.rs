@@ -6,6 +6,8 @@ use super::usage;
 use super::words::{count, grouped, owner_name, time};
 use crate::{Ability, KeyDocument, KeyHistoryEntry, KeyVersion, owner};
 
+const RESPONSIBLE: &str = "Responsible person";
+
 pub(super) fn write(document: &KeyDocument) -> String {
     let mut markdown = Markdown::default();
     let m = &mut markdown;
@@ -39,13 +41,18 @@ fn facts(m: &mut Markdown, document: &KeyDocument) {
         vec![("Key", key.key_id.clone()), ("Owner", owner_name(key.owner.as_ref()).into())];
     if let Some(owner::Owner::Service(_)) = key.owner.as_ref().and_then(|o| o.owner.as_ref()) {
         let nobody = if key.responsible.is_empty() { "nobody" } else { "" };
-        facts.push(("Responsible person", format!("{}{nobody}", key.responsible)));
+        facts.push((RESPONSIBLE, format!("{}{nobody}", key.responsible)));
     }
     for label in &key.labels {
         facts.push(("Label", format!("{}={}", label.name, label.value)));
     }
     m.items(facts, |m, (name, value)| {
         m.words("**").words(name).words(":** ").text(&value);
+        if (name == "Owner" && key.owner_left_time.is_some())
+            || (name == RESPONSIBLE && key.responsible_left_time.is_some())
+        {
+            m.words(" (has left)");
+        }
     });
 }
 
@@ -172,7 +179,5 @@ fn moment(m: &mut Markdown, document: &KeyDocument) {
             .words(" entries");
         m.words("; it is verified by ").code(&moment.verifier_key).words(".");
     });
-    m.items(moment.checkpoint.lines().filter(|line| !line.is_empty()), |m, line| {
-        m.code(line);
-    });
+    m.code_block(&moment.checkpoint);
 }

@@ -1,5 +1,5 @@
-//! Markdown (CommonMark) that can't be broken out of: texts enter by one door, where every character that could be markup is
-//! escaped; they never begin a line, and never hold a line break.
+//! Markdown (CommonMark, and what GitHub adds) that can't be broken out of: texts enter by one door, where every character that could
+//! be markup in its place is escaped, and no other, since people read it as it stands, too. Texts never hold a line break.
 
 use super::inert::{Piece, number, pieces};
 
@@ -56,8 +56,9 @@ impl Markdown {
 
     /// Any text, escaped.
     pub(super) fn text(&mut self, text: &str) -> &mut Markdown {
-        // At the beginning of a line, or of an item, more is markup than elsewhere.
-        let mut first = self.0.is_empty() || self.0.ends_with(['\n', ' ']);
+        // At the beginning of a line, an item or a heading more is markup than elsewhere.
+        let line = self.0.rsplit('\n').next().unwrap_or_default();
+        let mut first = line.bytes().all(|b| b"-# ".contains(&b));
         for piece in pieces(text) {
             match piece {
                 Piece::Seen(text) => self.push_escaped(text, first),
@@ -84,24 +85,61 @@ impl Markdown {
         self
     }
 
+    /// Lines as they are, to be copied: between more backticks than any of them begins with.
+    pub(super) fn code_block(&mut self, text: &str) {
+        let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+        let fence = "`".repeat(longest.max(2) + 1);
+        self.block(|m| {
+            m.0.push_str(&format!("{fence}\n"));
+            for line in text.lines() {
+                for piece in pieces(line) {
+                    match piece {
+                        Piece::Seen(text) => m.0.push_str(text),
+                        Piece::Hidden(c) => m.0.push_str(&format!("[{}]", number(c))),
+                    }
+                }
+                m.0.push('\n');
+            }
+            m.0.push_str(&fence);
+        });
+    }
+
     fn push_escaped(&mut self, text: &str, first: bool) {
         let mut leading = first;
-        let mut before = "";
         for (at, c) in text.char_indices() {
-            let always = "\\`*_{}[]<>()#!|~&:@\"$^=".contains(c);
-            // A list, a heading below, a number with its dot; and an address that would become a link by itself.
-            let at_first = leading && (c.is_ascii_punctuation() || c.is_ascii_digit());
-            let after_number =
-                first && ".)".contains(c) && text[..at].bytes().all(|b| b.is_ascii_digit());
-            let of_www = c == '.' && before.to_ascii_lowercase().ends_with("www");
-            if always || (at_first && !c.is_ascii_digit()) || after_number || of_www {
+            let (before, after) = (&text[..at], &text[at + c.len_utf8()..]);
+            let is_markup = match c {
+                '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '&' | '|' | '~' => true,
+                '!' => after.starts_with('['),
+                // Also at the end of a heading.
+                '#' => leading || before.ends_with([' ', '#']),
+                '-' | '+' | '=' | '>' => leading,
+                // A number of a list; or an address that would become a link by itself. One of mail may: nothing is sent by looking.
+                '.' | ')' if first && is_number(before) => true,
+                '.' => ends_with_word(before, "www"),
+                ':' => {
+                    after.starts_with("//")
+                        || ["mailto", "xmpp"].iter().any(|w| ends_with_word(before, w))
+                }
+                _ => false,
+            };
+            if is_markup {
                 self.0.push('\\');
             }
             self.0.push(c);
             leading = leading && c == ' ';
-            before = &text[..at + c.len_utf8()];
         }
     }
+}
+
+fn is_number(text: &str) -> bool {
+    let text = text.trim_start_matches(' ');
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+fn ends_with_word(text: &str, word: &str) -> bool {
+    let begin = text.len().saturating_sub(word.len());
+    text.get(begin..).is_some_and(|end| end.eq_ignore_ascii_case(word))
 }
 
 #[cfg(test)]
@@ -117,20 +155,58 @@ mod tests {
     #[test]
     fn a_text_is_never_markup() {
         for (foreign, expected) in [
-            ("<script>alert(1)</script>", "\\<script\\>alert\\(1\\)\\</script\\>"),
-            ("[click](javascript:alert(1))", "\\[click\\]\\(javascript\\:alert\\(1\\)\\)"),
+            ("<script>alert(1)</script>", "\\<script>alert(1)\\</script>"),
+            ("[click](javascript:alert(1))", "\\[click\\](javascript:alert(1))"),
+            ("![x](y) so!", "\\!\\[x\\](y) so!"),
             ("# no heading", "\\# no heading"),
+            ("C# and #17 #", "C# and \\#17 \\#"),
             ("- no item", "\\- no item"),
+            ("+ no item", "\\+ no item"),
+            ("> no quote", "\\> no quote"),
+            ("  - no item", "  \\- no item"),
             ("12. no item", "12\\. no item"),
+            (" 1) no item", " 1\\) no item"),
             ("a | b", "a \\| b"),
-            ("=1+1", "\\=1+1"),
+            ("=1+1=2", "\\=1+1=2"),
+            ("~~gone~~", "\\~\\~gone\\~\\~"),
+            ("&lt;", "\\&lt;"),
+            ("a\\b", "a\\\\b"),
             ("www.example.com", "www\\.example.com"),
+            (
+                "HTTPS://example.com and mailto:a@b.example",
+                "HTTPS\\://example.com and mailto\\:a@b.example",
+            ),
             ("*so* _it_ `is`", "\\*so\\* \\_it\\_ \\`is\\`"),
             ("a\nb\u{202e}c", "a\\[U+000A\\]b\\[U+202E\\]c"),
             ("nightly export, 3.5 hours", "nightly export, 3.5 hours"),
+            (
+                "carol@example.com: 13:20:47 UTC (none: it is)",
+                "carol@example.com: 13:20:47 UTC (none: it is)",
+            ),
         ] {
             assert_eq!(text(foreign), expected);
         }
+    }
+
+    #[test]
+    fn what_begins_no_line_is_escaped_less() {
+        let mut markdown = Markdown::default();
+        markdown.items(["-1"], |m, text| {
+            m.text(text).words(": ").text(text);
+        });
+        markdown.heading(2, |m| {
+            m.text("1. a");
+        });
+        assert_eq!(markdown.finish(), "- \\-1: -1\n\n## 1\\. a\n");
+    }
+
+    #[test]
+    fn a_block_of_code_ends_where_it_is_to_end() {
+        let mut markdown = Markdown::default();
+        markdown.code_block("origin/x\n17\n\n— origin/x AbC=\n````\n# no heading\u{202e}\n");
+        let expected =
+            "`````\norigin/x\n17\n\n— origin/x AbC=\n````\n# no heading[U+202E]\n`````\n";
+        assert_eq!(markdown.finish(), expected);
     }
 
     #[test]

@@ -288,24 +288,39 @@ fn outside_code(line: &str) -> String {
     outside + rest
 }
 
+/// A document without its block of code (CommonMark §4.5), which is its last part: only as many backticks end it.
+fn outside_block(markdown: &str) -> String {
+    let is_fence = |line: &&str| line.len() > 2 && line.bytes().all(|b| b == b'`');
+    let fence = markdown.lines().find(is_fence).expect("the checkpoint is in a block");
+    let (before, rest) = markdown.split_once(&format!("\n{fence}\n")).unwrap();
+    let (inside, after) = rest.split_once(&format!("\n{fence}\n")).expect("the block is closed");
+    assert!(!inside.lines().any(|l| l.trim_start().starts_with(fence)), "{inside}");
+    assert_eq!(after, "");
+    before.into()
+}
+
 #[test]
 fn a_hostile_text_is_inert_in_markdown() {
     for text in HOSTILE {
-        let markdown = write(&hostile(text), DocumentFormat::Markdown).text;
+        let whole = write(&hostile(text), DocumentFormat::Markdown).text;
+        let markdown = outside_block(&whole);
         for line in markdown.lines() {
             let outside = outside_code(line);
             let unescaped = |markup: &str| {
                 outside.match_indices(markup).any(|(at, _)| !outside[..at].ends_with('\\'))
             };
-            for markup in ["<", "](", "![", "|", "=", "\t"] {
+            for markup in ["<", "](", "![", "|", "://", "&", "~", "\t"] {
                 assert!(!unescaped(markup), "{markup} in {line}");
             }
-            assert!(!line.starts_with("```") && !line.starts_with('='), "{line}");
+            // No text begins a line, an item or a heading with what would be markup there.
+            let begin = line.strip_prefix("- ").unwrap_or(line).trim_start_matches(' ');
+            assert!(!begin.starts_with(['=', '-', '+', '>']), "{line}");
+            assert!(!begin.starts_with("```"), "{line}");
         }
         let headings = markdown.lines().filter(|l| l.starts_with('#')).count();
         assert_eq!(headings, 8, "{markdown}");
         assert!(
-            markdown.chars().all(|c| c == '\n' || !keyledger_ledger::text::is_unsafe_in_a_line(c))
+            whole.chars().all(|c| c == '\n' || !keyledger_ledger::text::is_unsafe_in_a_line(c))
         );
     }
 }
@@ -333,6 +348,45 @@ fn a_key_without_rights_says_that_it_may_do_nothing() {
     let document = KeyDocument { accepted: true, ..KeyDocument::default() };
     for format in [DocumentFormat::Html, DocumentFormat::Markdown] {
         assert!(write(&document, format).text.contains("It may do nothing"));
+    }
+}
+
+#[test]
+fn who_has_left_is_said_to_have_wherever_their_name_leads() {
+    let owner = |name: &str| Some(Owner { owner: Some(owner::Owner::User(name.into())) });
+    let id = |digit: &str| format!("0198c5a0-0000-8000-8000-00000000000{digit}");
+    let page = |digit: &str| format!("keys/{}.html", id(digit));
+    let left = Some(Timestamp { seconds: 1_795_000_000, nanos: 0 });
+    let key = Key { key_id: id("a"), owner: owner("bob"), ..Key::default() };
+    let stayed = Key { key_id: id("b"), owner: owner("ann"), ..Key::default() };
+    // Bob is known to have left by a key for which he answers.
+    let robot = Owner { owner: Some(owner::Owner::Service("robot".into())) };
+    let answers = Key {
+        key_id: id("c"),
+        owner: Some(robot),
+        responsible: "bob".into(),
+        responsible_left_time: left,
+        ..Key::default()
+    };
+    for (bobs, of_his) in [(left, 2), (None, 1)] {
+        let keys = [Key { owner_left_time: bobs, ..key.clone() }, stayed.clone(), answers.clone()];
+        let documents = keys.map(|key| KeyDocument { key: Some(key), ..KeyDocument::default() });
+        let site = Site::new(LedgerDocument::default(), documents.to_vec());
+        let said = |page: &site::SitePage| page.html.matches("left, known since ").count();
+        for one in site.pages() {
+            let expected = match one.path.as_str() {
+                // In the list of keys, and in that of owners.
+                "index.html" => of_his,
+                path if path == page("a") => of_his - 1,
+                path if path == page("c") => 1,
+                path if path.starts_with("owners/") && one.html.contains("<bdi>bob</bdi></h1>") => {
+                    assert!(one.html.contains("They have left"), "{}", one.html);
+                    of_his - 1
+                }
+                _ => 0,
+            };
+            assert_eq!(said(&one), expected, "{}", one.path);
+        }
     }
 }
 

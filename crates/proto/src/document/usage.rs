@@ -131,12 +131,16 @@ fn chart(h: &mut Html, usage: &Usage, days: &[Day]) {
         ("role", "img"),
         ("aria-label", &said),
     ];
+    // The height of the drawing is that of the most.
+    h.element("div", &[("class", "axis"), ("aria-hidden", "true")], |h| {
+        h.plainly("span", |h| h.plain(&grouped(most)));
+    });
     h.element("svg", &shown, |h| {
         let step = WIDTH / days.len().max(1) as f64;
         for (i, day) in days.iter().enumerate() {
             let left = i as f64 * step;
             let [allowed, refused] =
-                [day.allowed, day.refused].map(|n| n as f64 / most as f64 * (HEIGHT - 4.0));
+                [day.allowed, day.refused].map(|n| n as f64 / most as f64 * HEIGHT);
             bar(h, "allowed", left, step, HEIGHT - allowed, allowed);
             bar(h, "refused", left, step, HEIGHT - allowed - refused, refused);
         }

@@ -98,7 +98,7 @@ fn on(resource: &str) -> String {
     format!("{below}{path}, {any}")
 }
 
-/// Whose a key is and whether it is accepted.
+/// Whose a key is and whether it is accepted. Of somebody who left that is the first to know.
 pub fn summary(key: &Key) -> String {
     let owner = owner_name(key.owner.as_ref());
     let state = match key.state() {
@@ -108,7 +108,12 @@ pub fn summary(key: &Key) -> String {
         KeyState::Expired => "has expired: it is never accepted again",
         KeyState::Unspecified => "is in an unknown state",
     };
-    format!("The key of {owner} {state}.")
+    let left = match (&key.owner_left_time, key.state()) {
+        (None, _) => "",
+        (Some(_), KeyState::Active) => ", though its owner has left",
+        (Some(_), _) => "; its owner has left",
+    };
+    format!("The key of {owner} {state}{left}.")
 }
 
 /// The name of an owner, if there is still one.
@@ -143,7 +148,8 @@ pub fn conditions(key: &Key) -> Vec<String> {
     let all: Vec<String> = [networks, audiences, uses, rate].into_iter().flatten().collect();
     match all.is_empty() {
         true => vec![
-            "None: it is accepted from anywhere, by any audience, as often as one likes.".into(),
+            "None: it is accepted from anywhere, for any audience, and as often as one likes."
+                .into(),
         ],
         false => all,
     }
@@ -169,9 +175,17 @@ pub fn life(key: &Key) -> Vec<String> {
     });
     let used = match &key.last_use_time {
         Some(last) => format!("It was last used on {}.", time(last)),
-        None => "It has never been used.".into(),
+        None => "It has never been used with success.".into(),
     };
-    created.into_iter().chain([ends]).chain(suspended).chain(revoked).chain([used]).collect()
+    let known = |who: &str, since: &Option<Timestamp>| {
+        since.as_ref().map(|t| format!("{who} has left, as is known since {}.", time(t)))
+    };
+    let left = [
+        known("Its owner", &key.owner_left_time),
+        known("The person responsible for it", &key.responsible_left_time),
+    ];
+    let ended = suspended.into_iter().chain(revoked).chain(left.into_iter().flatten());
+    created.into_iter().chain([ends]).chain(ended).chain([used]).collect()
 }
 
 /// Why a key was revoked.
@@ -205,6 +219,17 @@ pub fn rotation(key: &Key) -> Vec<String> {
         true => vec!["Nobody has said how old its secret may grow.".into()],
         false => all,
     }
+}
+
+/// A resource on which a permission is asked for: `logs/{category=**}` is `logs/<category>` to people.
+pub fn template(resource: &str) -> String {
+    let segment = |rest: &str| match rest.split_once('}') {
+        Some((name, rest)) => format!("<{}>{rest}", name.split('=').next().unwrap_or(name)),
+        None => format!("{{{rest}"),
+    };
+    let mut parts = resource.split('{');
+    let first = parts.next().unwrap_or_default().to_string();
+    parts.fold(first, |text, rest| text + &segment(rest))
 }
 
 /// `2026-11-22 08:00:24 UTC`
@@ -329,12 +354,40 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_for_a_name_is_said_to() {
+        for (resource, expected) in [
+            ("logs/{category=**}", "logs/<category>"),
+            ("keys/{key_id}", "keys/<key_id>"),
+            ("a/{b}/{c=*}/d", "a/<b>/<c>/d"),
+            ("keys", "keys"),
+            ("odd/{b", "odd/{b"),
+        ] {
+            assert_eq!(template(resource), expected);
+        }
+    }
+
+    #[test]
     fn numbers_and_spans_are_said_as_people_say_them() {
         assert_eq!(count(1, "use"), "1 use");
         assert_eq!(count(1_234_567, "use"), "1,234,567 uses");
         assert_eq!(span(&micros(90 * 86_400 * 1_000_000)), "90 days");
         assert_eq!(span(&micros(60 * 1_000_000)), "1 minute");
         assert_eq!(span(&micros(1_500_000)), "1500 milliseconds");
+    }
+
+    #[test]
+    fn that_somebody_left_is_said_first_and_with_its_time() {
+        let since = Timestamp { seconds: 1_795_000_000, nanos: 0 };
+        let left = Some(since);
+        let owner = Some(Owner { owner: Some(owner::Owner::User("bob".into())) });
+        let key = Key { state: KeyState::Active as i32, owner, ..Key::default() };
+        assert_eq!(summary(&key), "The key of bob is accepted.");
+        assert!(!life(&key).iter().any(|line| line.contains("left")));
+        let key = Key { owner_left_time: left, responsible_left_time: left, ..key };
+        assert_eq!(summary(&key), "The key of bob is accepted, though its owner has left.");
+        let life = life(&key);
+        assert!(life.contains(&format!("Its owner has left, as is known since {}.", time(&since))));
+        assert!(life.iter().any(|line| line.starts_with("The person responsible for it has left")));
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl Frame<'_> {
         h.classed("div", "inner", |h| {
             let name = |h: &mut Html| {
                 h.fixed("<span class=\"mark\" aria-hidden=\"true\"></span>");
-                h.words("Access to ");
+                h.words("Who may do what in ");
                 h.text(self.ledger);
             };
             match self.place {

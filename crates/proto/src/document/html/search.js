@@ -19,7 +19,7 @@
       }
       section.hidden = words.length > 0 && !some;
     }
-    told.textContent = words.length === 0 ? '' : found === 1 ? '1 line found' : found + ' lines found';
+    told.textContent = words.length === 0 ? '' : found === 0 ? 'nothing found' : found === 1 ? '1 line found' : found + ' lines found';
   };
   field.addEventListener('input', show);
   field.value = new URLSearchParams(location.search).get('q') || '';

@@ -2,7 +2,7 @@
 
 use crate::document::html::Html;
 use crate::document::html::frame::Place;
-use crate::document::key::{cell, owner_link, section};
+use crate::document::key::{cell, left_badge, owner_link, section};
 use crate::document::words::{grouped, owner_name};
 use crate::{Permission, Role};
 
@@ -41,16 +41,16 @@ impl Site {
     fn figures(&self, h: &mut Html) {
         let accepted = self.keys.iter().filter(|d| d.accepted).count();
         h.classed("ul", "figures", |h| {
-            for (n, what) in [
-                (accepted, "keys are accepted"),
-                (self.keys.len() - accepted, "keys are not"),
-                (self.owners.len(), "owners"),
-                (self.roles.len(), "roles"),
-                (self.permissions.len(), "permissions"),
+            for (n, one, many) in [
+                (accepted, "key is accepted", "keys are accepted"),
+                (self.keys.len() - accepted, "key is not", "keys are not"),
+                (self.owners.len(), "owner", "owners"),
+                (self.roles.len(), "role", "roles"),
+                (self.permissions.len(), "permission", "permissions"),
             ] {
                 h.plainly("li", |h| {
                     h.plainly("strong", |h| h.plain(&grouped(n as u64)));
-                    h.words(what);
+                    h.words(if n == 1 { one } else { many });
                 });
             }
         });
@@ -62,7 +62,10 @@ impl Site {
             owners.sort_by_key(|holder| owner_name(Some(&holder.owner)).to_lowercase());
             let columns = &["Owner", "Keys", "Accepted"];
             table(h, "Each owner with their keys", columns, &owners, |h, holder| {
-                first(h, |h| owner_link(h, Some(&holder.owner), Place::Index));
+                first(h, |h| {
+                    owner_link(h, Some(&holder.owner), Place::Index);
+                    left_badge(h, holder.left.as_ref());
+                });
                 cell(h, |h| h.plain(&grouped(holder.keys.len() as u64)));
                 let accepted = holder.keys.iter().filter(|n| self.keys[**n].accepted).count();
                 cell(h, |h| h.plain(&grouped(accepted as u64)));

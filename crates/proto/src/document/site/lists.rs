@@ -3,7 +3,7 @@
 use crate::KeyDocument;
 use crate::document::html::Html;
 use crate::document::html::frame::{Place, day_of_time};
-use crate::document::key::{badge, cell, head, owner_link, section, title};
+use crate::document::key::{badge, cell, head, left_badge, owner_link, section, title};
 use crate::document::words::grouped;
 
 use super::key_of;
@@ -62,7 +62,18 @@ fn line(h: &mut Html, document: &KeyDocument, place: Place) {
                 h.classed("span", "opt soft", |h| h.code(&key.key_id));
             });
         });
-        cell(h, |h| owner_link(h, key.owner.as_ref(), place));
+        cell(h, |h| {
+            owner_link(h, key.owner.as_ref(), place);
+            left_badge(h, key.owner_left_time.as_ref());
+            // Where there is no room for columns of their own.
+            for (what, time) in [("Ends: ", &key.expire_time), ("Last used: ", &key.last_use_time)]
+            {
+                h.classed("div", "narrow soft", |h| {
+                    h.words(what);
+                    day(h, time.as_ref());
+                });
+            }
+        });
         h.classed("td", "opt", |h| day(h, key.expire_time.as_ref()));
         h.classed("td", "opt", |h| day(h, key.last_use_time.as_ref()));
     });

@@ -10,10 +10,12 @@ mod role;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::html::Html;
-use super::html::frame::{Frame, Place};
+use super::html::frame::{Frame, Place, moment_of_time};
 use super::key;
 use super::words::{Catalogue, owner_name};
-use crate::{Ability, DocumentMoment, Key, KeyDocument, LedgerDocument, Owner, Permission, Role};
+use crate::{
+    Ability, DocumentMoment, Key, KeyDocument, LedgerDocument, Owner, Permission, Role, owner,
+};
 
 /// A page of the site: where it lies, and what stands in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,8 @@ pub struct Site {
 /// An owner, and the numbers of their keys in [`Site::keys`].
 struct Holder {
     owner: Owner,
+    /// Since when it is known that they have left, if they have.
+    left: Option<prost_types::Timestamp>,
     keys: Vec<usize>,
 }
 
@@ -96,6 +100,13 @@ impl Site {
         self.frame(name, Place::Below, |h| {
             h.classed("p", "kicker", |h| h.words("Owner"));
             h.plainly("h1", |h| h.text(name));
+            if let Some(left) = &holder.left {
+                h.classed("p", "note warn", |h| {
+                    h.words("They have left, as is known since ");
+                    moment_of_time(h, left);
+                    h.words(".");
+                });
+            }
             lists::keys(h, "Keys", "keys", &keys, Place::Below);
         })
     }
@@ -106,7 +117,8 @@ fn all_owners(keys: &[KeyDocument]) -> BTreeMap<String, Holder> {
     let mut owners: BTreeMap<String, Holder> = BTreeMap::new();
     let mut holder = |owner: &Owner, key: Option<usize>| {
         let place = owners.entry(names::owner_name(owner));
-        let holder = place.or_insert_with(|| Holder { owner: owner.clone(), keys: vec![] });
+        let holder =
+            place.or_insert_with(|| Holder { owner: owner.clone(), left: None, keys: vec![] });
         holder.keys.extend(key);
     };
     for (number, document) in keys.iter().enumerate() {
@@ -114,7 +126,25 @@ fn all_owners(keys: &[KeyDocument]) -> BTreeMap<String, Holder> {
         let changes = document.history.iter().flat_map(|history| &history.entries);
         changes.filter_map(|change| change.caller.as_ref()).for_each(|owner| holder(owner, None));
     }
+    who_left(&mut owners, keys);
     owners
+}
+
+/// Of people without a name, since they were erased, nobody can say which of them left.
+fn who_left(owners: &mut BTreeMap<String, Holder>, keys: &[KeyDocument]) {
+    for key in keys.iter().map(key_of) {
+        let responsible = owner::Owner::User(key.responsible.clone());
+        let responsible = Some(Owner { owner: Some(responsible) });
+        for (owner, left) in
+            [(&key.owner, key.owner_left_time), (&responsible, key.responsible_left_time)]
+        {
+            let Some(owner) = owner.as_ref().filter(|_| left.is_some()) else { continue };
+            let nameless =
+                matches!(&owner.owner, Some(owner::Owner::User(name)) if name.is_empty());
+            let holder = owners.get_mut(&names::owner_name(owner)).filter(|_| !nameless);
+            holder.into_iter().for_each(|holder| holder.left = left);
+        }
+    }
 }
 
 fn all_roles(known: &[Role], keys: &[KeyDocument]) -> Vec<Role> {

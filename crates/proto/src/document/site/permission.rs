@@ -3,6 +3,7 @@
 use crate::document::html::Html;
 use crate::document::html::frame::Place;
 use crate::document::key::{badge, cell, owner_link, section, title};
+use crate::document::words::template;
 use crate::{Ability, KeyDocument, Permission};
 
 use super::lists::{first, table};
@@ -59,7 +60,7 @@ fn about(h: &mut Html, permission: &Permission) {
             h.words("It is asked for on ");
             for (i, resource) in permission.resources.iter().enumerate() {
                 h.words(if i > 0 { ", " } else { "" });
-                h.code(resource);
+                h.code(&template(resource));
             }
             h.words(".");
         });

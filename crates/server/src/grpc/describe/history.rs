@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use keyledger_ledger::batch::Head;
-use keyledger_ledger::body::{Event, Texts};
+use keyledger_ledger::body::{Event, KeySuspended, Kind, Texts};
+use keyledger_ledger::category::ANOMALY;
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::state::Key;
-use keyledger_proto::document::changes::what;
+use keyledger_proto::document::changes::{noticed_by, what};
 use keyledger_proto::{KeyHistory, KeyHistoryEntry, Owner, show};
 
 use crate::grpc::call::CallContext;
@@ -62,12 +63,32 @@ async fn change(call: &CallContext, entry: &FullEntry) -> Result<KeyHistoryEntry
         position: Some(entry.position),
         time: Some(show::timestamp(Time(event.time_us))),
         r#type: kind.map_or("", |kind| kind.name()).into(),
-        what: kind.map(what).unwrap_or_default(),
+        what: kind.map(what).unwrap_or_default() + &noticed(call, kind).await?,
         caller_key_id: caller.map_or(String::new(), |id| id.to_string()),
         caller: None,
         reason,
         approval_ref: event.approval_ref.clone(),
     })
+}
+
+/// By which rule it was noticed what a key was suspended for. Empty for all other changes.
+async fn noticed(call: &CallContext, kind: Option<&Kind>) -> Result<String, Failure> {
+    let Some(Kind::KeySuspended(KeySuspended { anomaly_position: Some(position), .. })) = kind
+    else {
+        return Ok(String::new());
+    };
+    if !call.holds("audit.read", &format!("logs/{ANOMALY}")) {
+        return Ok(noticed_by(None));
+    }
+    let client = call.ledger.database.client().await?;
+    let entries = entries::at_positions(&client, call.ledger.id, &[*position]).await?;
+    let event = entries.first().map(|entry| Event::from_signed(&entry.entry.body));
+    match event {
+        Some(Ok(Event { kind: Some(Kind::AnomalyRaised(raised)), .. })) => {
+            Ok(noticed_by(Some(raised.rule())))
+        }
+        _ => Err(Failure::Internal("no anomaly where a suspension says that one is")),
+    }
 }
 
 /// Whose the keys are that called: of those that the caller may see.
