@@ -165,6 +165,12 @@ fn a_forbidden_category_raises_an_anomaly_that_names_key_and_category_and_a_quie
             ("audit.read", "logs/security/login")
         );
         assert_eq!((anomaly.occurrences, &*anomaly.network), (3, "127.0.0.0/24"));
+        let measures = anomaly.measures.iter().map(|m| (&*m.name, m.value));
+        assert_eq!(
+            measures.collect::<Vec<_>>(),
+            [("refusals", 1), ("threshold", 1), ("different_things", 1), ("window_seconds", 3_600)],
+            "a category of the log is enough by itself"
+        );
         assert!(list(&admin, of_key(&quiet_id)).await.is_empty());
         assert_eq!(all(&admin).await.len(), 1);
 

@@ -2,7 +2,9 @@
 
 use keyledger_ledger::body::Kind;
 use keyledger_proto::create_key_request::Expiry;
-use keyledger_proto::entry::{Decision, DecisionReason};
+use keyledger_proto::entry::{
+    AnomalyResponse, Decision, DecisionReason, MonitoringRule, RuleSetting,
+};
 use keyledger_proto::*;
 use tonic::Code;
 
@@ -94,10 +96,38 @@ fn a_policy_that_does_not_hold_together_changes_nothing() {
         wrong("max_overlap", overlap).await;
         wrong("max_staleness", stale).await;
         wrong("approval_permissions", approvals).await;
+        let set = |rule: MonitoringRule, response: AnomalyResponse, threshold| RuleSetting {
+            rule: rule as i32,
+            response: response as i32,
+            threshold,
+        };
+        let (scanning, spike) = (MonitoringRule::Scanning, MonitoringRule::Spike);
+        for rules in [
+            vec![set(scanning, AnomalyResponse::Suspend, 0)],
+            vec![set(spike, AnomalyResponse::Off, 3)],
+            vec![set(spike, AnomalyResponse::Note, 0), set(spike, AnomalyResponse::Off, 0)],
+        ] {
+            wrong("rules", LedgerPolicy { rules, ..Default::default() }).await;
+        }
         let nothing = update_policy(&["life"], LedgerPolicy::default());
         assert_eq!(refused(admin.call(nothing).await).fields, ["update_mask"]);
         let after = admin.call(ledger("default")).await.unwrap();
         assert_eq!((after.policy, after.etag), (before.policy, before.etag));
+    });
+}
+
+#[test]
+fn an_auditor_sees_the_policy_and_changes_nothing_of_it() {
+    scenario(async |d| {
+        let admin = d.replica().await.admin();
+        let key =
+            CreateKeyRequest { roles: vec!["auditor".into()], ..service_key("auditor", vec![]) };
+        let auditor = admin.with_token(&admin.call(key).await.unwrap().token);
+        let seen = auditor.call(ledger("default")).await.unwrap();
+        assert_eq!(seen.etag, admin.call(ledger("default")).await.unwrap().etag);
+        let policy = LedgerPolicy { max_life: life(20), ..Default::default() };
+        refused(auditor.call(update_policy(&["max_life"], policy)).await)
+            .with(Code::PermissionDenied, ErrorReason::PermissionDenied);
     });
 }
 

@@ -297,8 +297,8 @@ fn usage_is_what_the_events_of_the_log_say() {
         }
         let nobody = owner::Owner::User("nobody@example.com".into());
         let owner = Some(Owner { owner: Some(nobody) });
-        let reply = admin.call(GetUsageRequest { owner, ..Default::default() }).await.unwrap();
-        assert_eq!(total(&adding_up(reply.usage.unwrap())), (0, 0));
+        refused(admin.call(GetUsageRequest { owner, ..Default::default() }).await)
+            .with(Code::NotFound, ErrorReason::OwnerNotFound);
     });
 }
 

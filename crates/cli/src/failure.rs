@@ -49,7 +49,12 @@ impl Failure {
             return Failure::of_connection(cause, circumstances);
         }
         let details = status.get_error_details();
+        let of_fields = details.bad_request().is_some_and(|b| !b.field_violations.is_empty());
         let message = match status.message() {
+            // Which fields and what is wrong with them stands below, a line each.
+            _ if of_fields && reason(&details) == "INVALID_FIELD" => {
+                "the request is refused".into()
+            }
             "" => format!("the call failed: {}", status.code().description()),
             text => inert(text),
         };
@@ -173,6 +178,10 @@ fn advice(code: Code, details: &ErrorDetails, about: &Circumstances) -> Option<S
             "register under another prefix, or with a key of the owner of this one; `keyledger roles permissions` shows it"
                 .into()
         }
+        "ANOMALY_NOT_FOUND" => {
+            "`keyledger audit anomalies list` shows what was noticed, each with its position as AT".into()
+        }
+        "APPROVAL_REQUIRED" => "name what approves it: --approval-ref".into(),
         "OWNER_NOT_FOUND" | "OWNER_STATUS" => {
             "`keyledger keys owners` shows who owns keys, and who has left".into()
         }
@@ -285,8 +294,15 @@ mod tests {
 
     #[test]
     fn all_that_the_server_says_is_inert() {
-        let failure = failure(Code::InvalidArgument, "INVALID_FIELD", &[]);
+        let failure = failure(Code::InvalidArgument, "OTHER", &[]);
         assert_eq!(failure.message, "no\\u{1b}[2J");
+        assert_eq!(failure.details, ["purpose: must not be empty\\u{202e}", "code: OTHER"]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_field_is_said_once() {
+        let failure = failure(Code::InvalidArgument, "INVALID_FIELD", &[]);
+        assert_eq!(failure.message, "the request is refused");
         assert_eq!(failure.details, ["purpose: must not be empty\\u{202e}", "code: INVALID_FIELD"]);
     }
 

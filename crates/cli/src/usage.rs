@@ -39,10 +39,11 @@ pub(crate) struct Usage {
 /// Which time is told, in which steps.
 #[derive(clap::Args)]
 pub(crate) struct Period {
-    /// Uses at this time or later: a whole hour, RFC 3339 with an offset. Without it the last 30 days, or 48 hours by the hour.
+    /// Uses at this time or later: a whole hour such as 2026-11-22T13:00:00Z (RFC 3339 with an offset), not in the future.
+    /// Without it the last 30 days, or 48 hours by the hour.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) from: Option<Timestamp>,
-    /// Uses before this time: a whole hour, RFC 3339 with an offset. Without it up to now.
+    /// Uses before this time: a whole hour such as 2026-11-22T14:00:00Z (RFC 3339 with an offset). Without it up to now.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(crate) to: Option<Timestamp>,
     /// In which steps.
@@ -91,7 +92,7 @@ pub(crate) fn print(screen: &Screen, usage: &Told) -> std::io::Result<()> {
     facts.add("last use", &time(&usage.last_use_time));
     let (line, step, most) = steps(usage, screen.blocks, |s| s.allowed + s.refused);
     if most > 0 {
-        facts.add(&format!("each {step}"), &format!("{line}  at most {most}"));
+        facts.add(&format!("each {step}"), &format!("{line}  at most {most}, allowed and refused"));
     }
     let (line, step, most) = steps(usage, screen.blocks, |s| s.refused);
     if most > 0 {

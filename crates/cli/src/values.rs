@@ -6,6 +6,7 @@ use keyledger_ledger::grant::Grant;
 use keyledger_ledger::restrict::{Network, RestrictionError};
 use keyledger_proto::entry;
 use keyledger_proto::methods::short_names;
+use uuid::Uuid;
 
 const TO_HAND_ON: &str = " (to hand on only)";
 const KINDS: &str = "keyledger.entry.v1.RevocationKind";
@@ -92,6 +93,17 @@ pub(crate) fn show_duration(duration: &prost_types::Duration) -> String {
         s if s % 60 == 0 => format!("{}m", s / 60),
         s => format!("{s}s"),
     }
+}
+
+/// A UUID, as keys are known by.
+pub(crate) fn parse_key_id(text: &str) -> Result<Uuid, String> {
+    let form = "a key is known by its UUID, such as `0198c5a0-0000-8000-8000-000000000001`: `keyledger keys list` shows it";
+    text.parse().map_err(|_| form.into())
+}
+
+/// A position in the ledger.
+pub(crate) fn parse_position(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "a position is a whole number, such as `4711`".into())
 }
 
 /// RFC 3339 with an offset: `2027-01-01T00:00:00Z`.

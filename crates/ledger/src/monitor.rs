@@ -296,10 +296,14 @@ impl Watch<'_> {
         if !reached {
             return false;
         }
-        let mut measures = vec![("refusals", sum.all()), ("threshold", limit.number)];
+        // At once means that one is enough.
+        let threshold = if limit.at_once { 1 } else { limit.number };
+        let counted = if rule == MonitoringRule::Scanning { "unknown_tokens" } else { "refusals" };
+        let mut measures = vec![(counted, sum.all()), ("threshold", threshold)];
         match things {
-            None => measures.push(("from_elsewhere", sum.strange)),
             Some(things) => measures.push(("different_things", things)),
+            None if rule == MonitoringRule::Scanning => {}
+            None => measures.push(("from_other_networks", sum.strange)),
         }
         measures.push(("window_seconds", (window(rule) / SECOND) as u64));
         self.raise(which, time, sum.all(), measures).is_some()

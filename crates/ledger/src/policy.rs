@@ -39,7 +39,7 @@ pub struct Policy {
     pub limits: Limits,
     /// What is done otherwise than by default about unusual use. In the order of the rules, each once.
     pub rules: Vec<RuleSetting>,
-    /// How long a key may be unused before it is suspended; 0: for ever.
+    /// How long a key may be unused before it is suspended; 0: it never is.
     pub idle_suspend_after: i64,
     /// How much later it is revoked; 0: never.
     pub idle_revoke_after: i64,
@@ -190,11 +190,6 @@ impl Policy {
                 "must all be at least 1, and bytes per second at least 1,024",
             ),
             (
-                self.rules.is_sorted_by(|a, b| a.rule < b.rule) && self.rules.iter().all(good_rule),
-                "rules",
-                "must name each rule at most once, in order, each with a response and a threshold of at most 1,000,000",
-            ),
-            (
                 self.idle_suspend_after == 0
                     || (DAY..=LONGEST_LIFE).contains(&self.idle_suspend_after),
                 "idle_suspend_after",
@@ -205,13 +200,15 @@ impl Policy {
                     || self.idle_suspend_after != 0
                         && (DAY..=LONGEST_LIFE).contains(&self.idle_revoke_after),
                 "idle_revoke_after",
-                "must be 0 or 1 to 3,660 days, and needs idle_suspend_after",
+                "must be 0 or 1 to 3,660 days, and 0 where idle_suspend_after is 0: nothing is revoked that was not suspended",
             ),
             (self.digest_days <= 366, "digest_days", "must be 0 to 366"),
         ];
         match good.iter().find(|(good, ..)| !good) {
             Some((_, field, problem)) => Err(PolicyError { field, problem: problem.to_string() }),
-            None => Ok(()),
+            None => {
+                check_rules(&self.rules).map_err(|problem| PolicyError { field: "rules", problem })
+            }
         }
     }
 
@@ -228,12 +225,51 @@ impl Policy {
 /// Largest threshold that a rule may be given.
 pub const MAX_THRESHOLD: u32 = 1_000_000;
 
-fn good_rule(setting: &RuleSetting) -> bool {
-    let known =
-        MonitoringRule::try_from(setting.rule).is_ok_and(|r| r != MonitoringRule::Unspecified);
-    known
-        && AnomalyResponse::try_from(setting.response).is_ok()
-        && setting.threshold <= MAX_THRESHOLD
+/// The rules are in order, each once, and each says something that means something. What is wrong, if they don't.
+fn check_rules(rules: &[RuleSetting]) -> Result<(), String> {
+    rules.iter().try_for_each(check_rule)?;
+    match rules.windows(2).find(|two| two[0].rule >= two[1].rule) {
+        None => Ok(()),
+        Some(two) if two[0].rule == two[1].rule => {
+            Err(format!("must name each rule at most once: {} stands twice", rule_name(&two[0])))
+        }
+        Some(two) => Err(format!(
+            "must stand in order: {} comes before {}",
+            rule_name(&two[1]),
+            rule_name(&two[0])
+        )),
+    }
+}
+
+/// What is wrong with what a rule is set to by itself.
+pub fn check_rule(setting: &RuleSetting) -> Result<(), String> {
+    let rule = MonitoringRule::try_from(setting.rule).unwrap_or(MonitoringRule::Unspecified);
+    let name = rule_name(setting);
+    if rule == MonitoringRule::Unspecified {
+        return Err(format!("must name known rules, and {} is none", setting.rule));
+    }
+    let Ok(response) = AnomalyResponse::try_from(setting.response) else {
+        return Err(format!("must be off, note or suspend for {name}"));
+    };
+    if response == AnomalyResponse::Off && setting.threshold != 0 {
+        return Err(format!("must not give {name} a threshold: it is off"));
+    }
+    if response == AnomalyResponse::Suspend && rule == MonitoringRule::Scanning {
+        return Err(
+            "must be off or note for scanning: it is about networks, so there is no key to suspend"
+                .into(),
+        );
+    }
+    if setting.threshold > MAX_THRESHOLD {
+        return Err(format!("must give {name} a threshold of at most 1,000,000"));
+    }
+    Ok(())
+}
+
+/// As people write it: `new-network`.
+fn rule_name(setting: &RuleSetting) -> String {
+    let name = setting.rule().as_str_name().trim_start_matches("MONITORING_RULE_");
+    name.to_lowercase().replace('_', "-")
 }
 
 impl CurrentPolicy {
@@ -310,6 +346,36 @@ mod tests {
             assert_eq!(wrong, field, "case {i}");
             if field.is_empty() {
                 assert_eq!(Policy::from_body(&policy.to_body()), Ok(policy));
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_rule_is_set_to_means_something() {
+        use AnomalyResponse::{Note, Off, Suspend};
+        use MonitoringRule::{Forbidden, Scanning, Spike};
+        let of = |rule: MonitoringRule, response: AnomalyResponse, threshold| RuleSetting {
+            rule: rule as i32,
+            response: response as i32,
+            threshold,
+        };
+        for (rules, wrong) in [
+            (vec![of(Spike, Suspend, 0), of(Forbidden, Off, 0), of(Scanning, Note, 7)], ""),
+            (vec![of(Scanning, Suspend, 0)], "no key to suspend"),
+            (vec![of(Forbidden, Off, 3)], "must not give forbidden a threshold: it is off"),
+            (vec![of(Spike, Note, 0), of(Spike, Off, 0)], "spike stands twice"),
+            (vec![of(Forbidden, Note, 0), of(Spike, Off, 0)], "spike comes before forbidden"),
+            (vec![of(Spike, Note, MAX_THRESHOLD + 1)], "at most 1,000,000"),
+            (vec![RuleSetting { response: 9, ..of(Spike, Note, 0) }], "off, note or suspend"),
+            (vec![RuleSetting { rule: 0, ..of(Spike, Note, 0) }], "0 is none"),
+        ] {
+            let policy = Policy { rules, ..Policy::default() };
+            match policy.check() {
+                Ok(()) => assert_eq!(wrong, ""),
+                Err(e) => {
+                    assert!(!wrong.is_empty() && e.problem.contains(wrong), "{e}");
+                    assert_eq!(e.field, "rules");
+                }
             }
         }
     }

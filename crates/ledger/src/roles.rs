@@ -57,6 +57,7 @@ pub static PREDEFINED: &[Predefined] = &[
                 grant(&["roles.read"], "roles"),
                 grant(&["roles.read"], "roles/**"),
                 grant(&["ledgers.read"], "ledgers"),
+                grant(&["ledgers.read"], "ledgers/**"),
             ]
         },
     },

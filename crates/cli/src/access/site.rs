@@ -87,8 +87,8 @@ fn check_target(dir: &Path) -> anyhow::Result<()> {
             .next("name a new folder, an empty one, or a site that this command has written")
     };
     match fs::symlink_metadata(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return check_parent(dir),
+        Err(error) => return Err(refuse(&format!("can't be looked at: {error}")).into()),
         Ok(found) if !found.is_dir() => return Err(refuse("is no folder").into()),
         Ok(_) => {}
     }
@@ -107,6 +107,18 @@ fn check_target(dir: &Path) -> anyhow::Result<()> {
             Err(refuse(&format!("holds {other}, which is no part of a site of ours")).into())
         }
         None => Ok(()),
+    }
+}
+
+/// A folder is made, but not those above it.
+fn check_parent(dir: &Path) -> anyhow::Result<()> {
+    let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match parent {
+        Some(parent) if !parent.is_dir() => {
+            let failure = Failure::new(format!("there is no folder {}", parent.display()));
+            Err(failure.next("make it first, or name a folder in one that is there").into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -207,5 +219,7 @@ mod tests {
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&dir, &link).unwrap();
         assert!(put(&link).unwrap_err().to_string().contains("is no folder"));
+        let nowhere = put(&folder.path().join("x/y")).unwrap_err().to_string();
+        assert!(nowhere.contains(folder.path().join("x").to_str().unwrap()), "{nowhere}");
     }
 }

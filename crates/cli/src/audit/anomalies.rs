@@ -1,11 +1,11 @@
 //! `keyledger audit anomalies`.
 
 use clap::Subcommand;
-use keyledger_proto::entry::AnomalyResponse;
+use keyledger_proto::entry::{AnomalyResponse, Measure};
 use keyledger_proto::unusual_subject::Subject;
 use keyledger_proto::{
-    AcknowledgeAnomalyRequest, Anomaly, AnomalyAcknowledgement, AnomalyChange, AnomalyState,
-    ListAnomaliesRequest, WatchAnomaliesRequest,
+    AcknowledgeAnomalyRequest, Anomaly, AnomalyAcknowledgement, AnomalyChange, AnomalyFacts,
+    AnomalyState, ListAnomaliesRequest, UnusualSubject, WatchAnomaliesRequest,
 };
 use prost_types::Timestamp;
 use uuid::Uuid;
@@ -18,7 +18,9 @@ use crate::paging::Paging;
 use crate::screen::{Screen, Tone, inert};
 use crate::stream::follow;
 use crate::table::{self, Facts};
-use crate::values::{anomaly_verdicts, monitoring_rules, parse_time, show_time, words};
+use crate::values::{
+    anomaly_verdicts, monitoring_rules, parse_key_id, parse_position, parse_time, show_time, words,
+};
 
 /// See unusual use that was noticed, and say what it was.
 #[derive(clap::Args)]
@@ -43,7 +45,7 @@ struct List {
     #[arg(long, value_name = "RULE", value_parser = monitoring_rules())]
     rule: Option<i32>,
     /// Only what this key was used for: a UUID.
-    #[arg(long, value_name = "UUID")]
+    #[arg(long, value_name = "UUID", value_parser = parse_key_id)]
     key_id: Option<Uuid>,
     /// Only what goes on.
     #[arg(long, conflicts_with = "ended")]
@@ -71,6 +73,7 @@ struct List {
 
 /// Follow what is noticed, what is over and what somebody has looked at, until this command is stopped.
 ///
+/// STATE says what became of the anomaly at AT, and TIMES how often it had happened by then: a list shows how often it has up to now.
 /// With `-o json` each change is one line, with the position to continue from.
 #[derive(clap::Args)]
 #[command(after_help = "Example: keyledger audit anomalies watch --from 0")]
@@ -88,7 +91,8 @@ struct Watch {
     after_help = "Example: keyledger audit anomalies acknowledge 4711 --verdict expected --reason 'the yearly audit'"
 )]
 struct Acknowledge {
-    /// Which: the position by which it is listed.
+    /// Which: the position by which it is listed, a number.
+    #[arg(value_parser = parse_position)]
     position: u64,
     /// What it was.
     #[arg(long, value_name = "VERDICT", value_parser = anomaly_verdicts())]
@@ -148,6 +152,9 @@ impl Watch {
         let request = WatchAnomaliesRequest { from_position: self.from };
         let stream = session.audit().watch_anomalies(session.stream(request)).await;
         let stream = stream.map_err(|s| session.failure(&s))?.into_inner();
+        if !self.output.is_json() {
+            print_headers(screen)?;
+        }
         follow(session, stream, self.from, |reply| {
             // Without a change it is a heartbeat.
             match &reply.change {
@@ -196,38 +203,54 @@ fn print_list(screen: &Screen, anomalies: &[Anomaly]) -> std::io::Result<()> {
         list.row(&[
             (&time(&anomaly.raise_time), Tone::Faint),
             (&anomaly.position.map(|p| p.to_string()).unwrap_or_default(), Tone::Plain),
-            (&rule(anomaly), Tone::Strong),
+            (&rule(anomaly.rule), Tone::Strong),
             (&anomaly.occurrences.to_string(), Tone::Plain),
             (if ended { "ended" } else { "open" }, if ended { Tone::Faint } else { Tone::Bad }),
-            (&who(anomaly), Tone::Plain),
+            (&who(anomaly.subject.as_ref()), Tone::Plain),
             (&detail(anomaly), Tone::Plain),
         ]);
     }
     list.print()
 }
 
-/// Columns of a fixed width, because what comes next isn't known yet.
+fn print_headers(screen: &Screen) -> std::io::Result<()> {
+    let texts = ["TIME", "AT", "RULE", "TIMES", "STATE", "WHO", "DETAIL"];
+    screen.line(&screen.paint(&in_columns(texts.map(String::from)), Tone::Faint))
+}
+
 fn print_line(screen: &Screen, change: &AnomalyChange) -> std::io::Result<()> {
+    let line = in_columns(columns(change));
+    screen.line(&line)
+}
+
+/// The same columns as in a list.
+fn columns(change: &AnomalyChange) -> [String; 7] {
     let anomaly = change.anomaly.clone().unwrap_or_default();
-    let time = screen.paint(&format!("{:<27}", inert(&time(&change.time))), Tone::Faint);
-    let at = anomaly.position.map(|p| p.to_string()).unwrap_or_default();
-    let line = format!(
-        "{time}  {at:<10}  {:<22}  {:<20}  {}  {} times  {}",
-        inert(&change.r#type),
-        inert(&rule(&anomaly)),
-        inert(&who(&anomaly)),
-        anomaly.occurrences,
-        inert(&detail(&anomaly))
-    );
-    screen.line(line.trim_end())
+    [
+        time(&change.time),
+        anomaly.position.map(|p| p.to_string()).unwrap_or_default(),
+        rule(anomaly.rule),
+        anomaly.occurrences.to_string(),
+        change.r#type.trim_start_matches("anomaly.").into(),
+        who(anomaly.subject.as_ref()),
+        detail(&anomaly),
+    ]
+}
+
+/// Columns of a fixed width, because what comes next isn't known yet.
+fn in_columns(texts: [String; 7]) -> String {
+    let [time, at, rule, times, state, who, detail] = texts.map(|text| inert(&text));
+    let line =
+        format!("{time:<27}  {at:<8}  {rule:<18}  {times:<6}  {state:<12}  {who:<40}  {detail}");
+    line.trim_end().into()
 }
 
 fn time(time: &Option<Timestamp>) -> String {
     time.as_ref().map(show_time).unwrap_or_default()
 }
 
-fn rule(anomaly: &Anomaly) -> String {
-    words(&enum_value_name("keyledger.entry.v1.MonitoringRule", anomaly.rule))
+fn rule(rule: i32) -> String {
+    words(&enum_value_name("keyledger.entry.v1.MonitoringRule", rule))
 }
 
 fn verdict(verdict: i32) -> String {
@@ -235,8 +258,8 @@ fn verdict(verdict: i32) -> String {
 }
 
 /// Whose use it is.
-fn who(anomaly: &Anomaly) -> String {
-    match anomaly.subject.as_ref().and_then(|s| s.subject.as_ref()) {
+fn who(subject: Option<&UnusualSubject>) -> String {
+    match subject.and_then(|s| s.subject.as_ref()) {
         Some(Subject::KeyId(id)) => format!("key {id}"),
         Some(Subject::Owner(of)) => owner(Some(of)),
         Some(Subject::Network(network)) if network.is_empty() => "a network".into(),
@@ -252,19 +275,48 @@ fn detail(anomaly: &Anomaly) -> String {
         (permission, "") => permission.to_string(),
         (permission, resource) => format!("{permission} on {resource}"),
     };
-    let is_network = matches!(
-        anomaly.subject.as_ref().and_then(|s| s.subject.as_ref()),
-        Some(Subject::Network(_))
-    );
-    let from =
-        (!anomaly.network.is_empty() && !is_network).then(|| format!("from {}", anomaly.network));
-    let measures =
-        anomaly.measures.iter().map(|m| format!("{} {}", m.name.replace('_', " "), m.value));
-    let suspended =
-        (anomaly.response() == AnomalyResponse::Suspend).then(|| "suspended".to_string());
+    let from = from(&anomaly.network, anomaly.subject.as_ref());
     let found = anomaly.acknowledgements.first().map(found);
     let parts = [(!asked.is_empty()).then_some(asked), from].into_iter().flatten();
-    parts.chain(measures).chain(suspended).chain(found).collect::<Vec<_>>().join(", ")
+    let parts = parts.chain(measures(&anomaly.measures)).chain(suspended(anomaly.response()));
+    parts.chain(found).collect::<Vec<_>>().join(", ")
+}
+
+/// The same of an event, which says beside it what was asked for, and of which key.
+pub(super) fn event_detail(facts: &AnomalyFacts, r#type: &str) -> String {
+    let parts: Vec<String> = if r#type == "anomaly.raised" {
+        // Which key it is stands in a column of its own.
+        let subject = facts.subject.as_ref();
+        let is_key = matches!(subject.and_then(|s| s.subject.as_ref()), Some(Subject::KeyId(_)));
+        let who = (!is_key).then(|| who(subject));
+        let from = from(&facts.network, subject);
+        let parts = std::iter::once(rule(facts.rule)).chain(who).chain(from);
+        parts.chain(measures(&facts.measures)).chain(suspended(facts.response())).collect()
+    } else {
+        let of = format!("of entry {}", facts.position.unwrap_or_default());
+        let times = (facts.occurrences > 0).then(|| times(facts.occurrences));
+        let found = (facts.verdict != 0).then(|| format!("found {}", verdict(facts.verdict)));
+        std::iter::once(of).chain(times).chain(found).collect()
+    };
+    parts.join(", ")
+}
+
+fn times(occurrences: u64) -> String {
+    if occurrences == 1 { "once".into() } else { format!("{occurrences} times") }
+}
+
+/// From where, unless that is whose use it is.
+fn from(network: &str, subject: Option<&UnusualSubject>) -> Option<String> {
+    let is_network = matches!(subject.and_then(|s| s.subject.as_ref()), Some(Subject::Network(_)));
+    (!network.is_empty() && !is_network).then(|| format!("from {network}"))
+}
+
+fn measures(measures: &[Measure]) -> impl Iterator<Item = String> {
+    measures.iter().map(|m| format!("{} {}", m.name.replace('_', " "), m.value))
+}
+
+fn suspended(response: AnomalyResponse) -> Option<String> {
+    (response == AnomalyResponse::Suspend).then(|| "suspended".into())
 }
 
 fn found(acknowledgement: &AnomalyAcknowledgement) -> String {
@@ -273,8 +325,7 @@ fn found(acknowledgement: &AnomalyAcknowledgement) -> String {
 
 #[cfg(test)]
 mod tests {
-    use keyledger_proto::UnusualSubject;
-    use keyledger_proto::entry::{AnomalyVerdict, Measure, MonitoringRule};
+    use keyledger_proto::entry::{AnomalyVerdict, MonitoringRule};
 
     use super::*;
 
@@ -296,7 +347,8 @@ mod tests {
             acknowledgements: vec![found],
             ..Default::default()
         };
-        assert_eq!((rule(&anomaly), who(&anomaly)), ("forbidden".into(), "key 0198".into()));
+        assert_eq!(rule(anomaly.rule), "forbidden");
+        assert_eq!(who(anomaly.subject.as_ref()), "key 0198");
         assert_eq!(
             detail(&anomaly),
             "audit.read on logs/payroll, from 192.0.2.0/24, different things 1, suspended, found misuse: “ticket 4711”"
@@ -305,6 +357,34 @@ mod tests {
             subject: Some(UnusualSubject { subject: Some(Subject::Network(String::new())) }),
             ..Default::default()
         };
-        assert_eq!((who(&erased), detail(&erased)), ("a network".into(), String::new()));
+        assert_eq!(who(erased.subject.as_ref()), "a network");
+        assert_eq!(detail(&erased), "");
+    }
+
+    #[test]
+    fn what_is_followed_has_the_columns_of_a_list() {
+        let anomaly = Anomaly {
+            position: Some(7),
+            rule: MonitoringRule::Scanning as i32,
+            subject: Some(UnusualSubject {
+                subject: Some(Subject::Network("192.0.2.0/24".into())),
+            }),
+            occurrences: 1,
+            ..Default::default()
+        };
+        let change = AnomalyChange {
+            r#type: "anomaly.acknowledged".into(),
+            anomaly: Some(anomaly),
+            ..Default::default()
+        };
+        assert_eq!(
+            columns(&change),
+            ["", "7", "scanning", "1", "acknowledged", "network 192.0.2.0/24", ""]
+        );
+        let headers =
+            in_columns(["TIME", "AT", "RULE", "TIMES", "STATE", "WHO", "DETAIL"].map(String::from));
+        let row = in_columns(columns(&change));
+        assert_eq!(headers.find("STATE"), row.find("acknowledged"));
+        assert_eq!(headers.find("WHO"), row.find("network"));
     }
 }

@@ -3,6 +3,7 @@
 use keyledger_proto::entry::{self, Decision, Kind, Outcome};
 use keyledger_proto::{Actor, AuditEvent, actor};
 
+use super::anomalies;
 use crate::json::enum_value_name;
 use crate::keys::owner;
 use crate::screen::{Screen, Tone, inert};
@@ -81,6 +82,7 @@ fn detail(event: &AuditEvent) -> String {
         named("asked ", &event.asked),
         event.returned.map(|events| format!("{events} events given")),
         event.body.as_ref().and_then(|body| body.kind.as_ref()).and_then(about),
+        event.anomaly.as_ref().map(|facts| anomalies::event_detail(facts, &event.r#type)),
         named("for ", &owner(event.owner.as_ref())),
         named("to ", &event.purpose),
         named("by ", &event.caller_key_id),
@@ -167,14 +169,15 @@ fn about(kind: &Kind) -> Option<String> {
         | Kind::BoundedServingStarted(_)
         | Kind::BoundedServingEnded(_)
         | Kind::UsePage(_) => None,
-        Kind::EventRecorded(_) | Kind::AnomalyEnded(_) | Kind::AnomalyAcknowledged(_) => None,
-        Kind::AnomalyRaised(raised) => Some(raised.rule().as_str_name().into()),
+        Kind::EventRecorded(_) => None,
+        // What they say stands opened beside them.
+        Kind::AnomalyRaised(_) | Kind::AnomalyEnded(_) | Kind::AnomalyAcknowledged(_) => None,
         Kind::OwnerStatusSet(set) => Some(if set.left { "left" } else { "is back" }.into()),
         Kind::ReviewSigned(signed) => {
             Some(if signed.approved { "approved" } else { "not approved" }.into())
         }
         Kind::NoticeDelivered(delivered) => Some(format!("to {}", delivered.receiver)),
-        Kind::FindingsDigested(digest) => Some(format!("{} kinds", digest.findings.len())),
+        Kind::FindingsDigested(digest) => Some(digested(digest)),
         Kind::ProducerKeysRegistered(registered) => {
             Some(format!("{} public keys", registered.public_keys.len()))
         }
@@ -182,11 +185,68 @@ fn about(kind: &Kind) -> Option<String> {
     }
 }
 
+/// `3 key-never-used and 1 key-unused`
+fn digested(digest: &entry::FindingsDigested) -> String {
+    let counts = digest.findings.iter().map(|of| format!("{} {}", of.count, of.finding));
+    match digest.findings.is_empty() {
+        true => "nothing found".into(),
+        false => counts.collect::<Vec<_>>().join(" and "),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use keyledger_proto::entry::DecisionReason;
+    use keyledger_proto::entry::{
+        AnomalyResponse, AnomalyVerdict, DecisionReason, Measure, MonitoringRule,
+    };
+    use keyledger_proto::{AnomalyFacts, UnusualSubject, unusual_subject};
 
     use super::*;
+
+    #[test]
+    fn what_was_unusual_says_by_which_rule_with_which_numbers_and_of_which_entry_it_is() {
+        let measure = |name: &str, value| Measure { name: name.into(), value };
+        let raised = AnomalyFacts {
+            position: Some(7),
+            rule: MonitoringRule::NewNetwork as i32,
+            subject: Some(UnusualSubject {
+                subject: Some(unusual_subject::Subject::KeyId("0198".into())),
+            }),
+            network: "192.0.2.0/24".into(),
+            measures: vec![measure("known_networks", 2), measure("warm_up_days", 14)],
+            response: AnomalyResponse::Suspend as i32,
+            ..Default::default()
+        };
+        let event = |r#type: &str, anomaly| AuditEvent {
+            r#type: r#type.into(),
+            anomaly: Some(anomaly),
+            ..Default::default()
+        };
+        assert_eq!(
+            detail(&event("anomaly.raised", raised.clone())),
+            "new network, from 192.0.2.0/24, known networks 2, warm up days 14, suspended"
+        );
+        let network = unusual_subject::Subject::Network("192.0.2.0/24".into());
+        let subject = Some(UnusualSubject { subject: Some(network) });
+        let scanning = AnomalyFacts { subject, measures: vec![], response: 2, ..raised };
+        assert_eq!(detail(&event("anomaly.raised", scanning)), "new network, network 192.0.2.0/24");
+        let facts = AnomalyFacts { position: Some(7), ..Default::default() };
+        let ended = AnomalyFacts { occurrences: 1, ..facts.clone() };
+        assert_eq!(detail(&event("anomaly.ended", ended)), "of entry 7, once");
+        let ended = AnomalyFacts { occurrences: 2, ..facts.clone() };
+        assert_eq!(detail(&event("anomaly.ended", ended)), "of entry 7, 2 times");
+        let found = AnomalyFacts { verdict: AnomalyVerdict::Misuse as i32, ..facts };
+        assert_eq!(detail(&event("anomaly.acknowledged", found)), "of entry 7, found misuse");
+    }
+
+    #[test]
+    fn a_digest_of_findings_counts_each_kind() {
+        let count = |finding: &str, count| entry::FindingCount { finding: finding.into(), count };
+        let digest = |findings| entry::FindingsDigested { findings, as_of_position: 9 };
+        let found = vec![count("key-never-used", 3), count("key-unused", 1)];
+        assert_eq!(digested(&digest(found)), "3 key-never-used and 1 key-unused");
+        assert_eq!(digested(&digest(vec![])), "nothing found");
+    }
 
     #[test]
     fn a_read_of_the_log_tells_what_was_asked_and_given() {

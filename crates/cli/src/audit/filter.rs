@@ -25,7 +25,8 @@ pub(super) struct FilterArgs {
     /// Only what is about keys of this service, or was called with them.
     #[arg(long, value_name = "NAME")]
     owner_service: Option<String>,
-    /// Only this action, as the service that recorded it named it.
+    /// Only this action, as the service that recorded it named it. What Keyledger itself records (EVENT) has none: see
+    /// --category.
     #[arg(long, value_name = "ACTION", default_value = "", hide_default_value = true)]
     action: String,
     /// Only resources that begin so; fastest if it ends with `/`.

@@ -7,6 +7,7 @@ use crate::connection::Session;
 use crate::json::{self, Output};
 use crate::screen::Screen;
 use crate::usage::{Period, print};
+use crate::values::parse_key_id;
 
 /// Tell how often a key was used, allowed or refused, and for what.
 #[derive(clap::Args)]
@@ -15,6 +16,7 @@ use crate::usage::{Period, print};
 )]
 pub(super) struct Usage {
     /// Which key: a UUID.
+    #[arg(value_parser = parse_key_id)]
     key_id: Uuid,
     #[command(flatten)]
     period: Period,

@@ -1,11 +1,13 @@
 //! `keyledger ledgers get` and `keyledger ledgers policy`.
 
 use keyledger_ledger::body::{AnomalyResponse, MonitoringRule, RuleSetting};
+use keyledger_ledger::policy::{MAX_THRESHOLD, check_rule};
 use keyledger_proto::{GetLedgerRequest, LedgerLimits, LedgerPolicy, UpdateLedgerPolicyRequest};
 use prost_types::{Duration, FieldMask};
 
 use crate::change::{self, Change};
 use crate::connection::Session;
+use crate::failure::Failure;
 use crate::json::{self, Output};
 use crate::screen::{Screen, Tone};
 use crate::table::Facts;
@@ -48,14 +50,15 @@ pub(super) struct Update {
     /// How old an answer from memory may be: 0s (none may be) to 60s.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     max_staleness: Option<Duration>,
-    /// What is done about unusual use by a rule, such as `spike=suspend`, `new-network=off` or `refusal-burst=note:50` (with a
-    /// threshold of its own). May be repeated; all are replaced.
+    /// What is done about unusual use, such as `spike=suspend`, `new-network=off` or `refusal-burst=note:50` (with a threshold of
+    /// its own). Rules: spike, refusal-burst, forbidden, new-network, long-silence, superseded-version, scanning. Responses:
+    /// off, note, suspend (not for scanning, which is about networks). May be repeated; all are replaced.
     #[arg(long = "rule", value_name = "RULE=RESPONSE[:THRESHOLD]", value_parser = parse_rule)]
     rules: Vec<RuleSetting>,
-    /// How long a key may be unused before it is suspended; 0s: for ever.
+    /// How long a key may be unused before it is suspended; 0s: it is never suspended.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     idle_suspend_after: Option<Duration>,
-    /// How much later it is revoked; 0s: never.
+    /// How much later it is revoked; 0s: never. Needs --idle-suspend-after, now or before.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     idle_revoke_after: Option<Duration>,
     /// Every how many days it is counted what is to be tidied up; 0: never.
@@ -112,6 +115,11 @@ impl Update {
     pub(super) async fn run(self, session: &Session, screen: &Screen) -> anyhow::Result<()> {
         let (change, output) = (self.change.clone(), self.output);
         let request = self.request();
+        if request.update_mask.as_ref().is_none_or(|mask| mask.paths.is_empty()) {
+            return Err(Failure::new("nothing is named that is to be changed")
+                .next("name it, such as --max-life 180d or --rule spike=suspend; `keyledger ledgers policy --help` tells all")
+                .into());
+        }
         let request_id = request.request_id.clone();
         let reply = session.keys().update_ledger_policy(session.call(request)).await;
         let reply = reply.map_err(|s| session.change_failure(&s, &request_id))?.into_inner();
@@ -188,9 +196,10 @@ fn add_policy(facts: &mut Facts<'_>, policy: &LedgerPolicy) {
     facts.add("max staleness", &life(&policy.max_staleness));
     let rules: Vec<String> = policy.rules.iter().map(show_rule).collect();
     facts.add("rules", &if rules.is_empty() { "all note".into() } else { rules.join(", ") });
-    facts.add("idle suspend", &life(&policy.idle_suspend_after));
-    facts.add("idle revoke", &life(&policy.idle_revoke_after));
-    facts.add("digest days", &policy.digest_days.to_string());
+    let never = |text: String| if text == "0s" || text == "0" { "never".into() } else { text };
+    facts.add("idle suspend", &never(life(&policy.idle_suspend_after)));
+    facts.add("idle revoke", &never(life(&policy.idle_revoke_after)));
+    facts.add("digest days", &never(policy.digest_days.to_string()));
 }
 
 fn add_limits(facts: &mut Facts<'_>, limits: &LedgerLimits) {
@@ -202,19 +211,40 @@ fn add_limits(facts: &mut Facts<'_>, limits: &LedgerLimits) {
 
 /// `spike=suspend`, `refusal-burst=note:50`.
 fn parse_rule(text: &str) -> Result<RuleSetting, String> {
-    let wrong =
-        || format!("{text:?} is no rule such as `spike=suspend` or `refusal-burst=note:50`");
-    let (rule, setting) = text.split_once('=').ok_or_else(wrong)?;
-    let (response, threshold) = setting.split_once(':').unwrap_or((setting, "0"));
-    let rule = (1..).map_while(|n| MonitoringRule::try_from(n).ok()).find(|r| name(*r) == rule);
+    let form = "it is `<rule>=<response>`, such as `spike=suspend`, or with a threshold, `refusal-burst=note:50`";
+    let (rule, setting) = text.split_once('=').ok_or(form)?;
+    let (response, threshold) = match setting.split_once(':') {
+        Some((response, threshold)) => (response, parse_threshold(threshold)?),
+        None => (setting, 0),
+    };
     let response = match response {
         "off" => AnomalyResponse::Off,
         "note" => AnomalyResponse::Note,
         "suspend" => AnomalyResponse::Suspend,
-        _ => return Err(wrong()),
+        other => {
+            return Err(format!("{other:?} is no response: the responses are off, note, suspend"));
+        }
     };
-    let threshold = threshold.parse().map_err(|_| wrong())?;
-    Ok(RuleSetting { rule: rule.ok_or_else(wrong)? as i32, response: response as i32, threshold })
+    let rule = rules().find(|r| name(*r) == rule).ok_or_else(|| {
+        let names: Vec<String> = rules().map(name).collect();
+        format!("{rule:?} is no rule: the rules are {}", names.join(", "))
+    })?;
+    let setting = RuleSetting { rule: rule as i32, response: response as i32, threshold };
+    check_rule(&setting).map(|()| setting)
+}
+
+fn parse_threshold(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) => Err("a threshold of 0 means nothing: leave it out for the default".into()),
+        Ok(threshold) => Ok(threshold),
+        Err(_) => Err(format!(
+            "{text:?} is no threshold: that is a whole number from 1 to {MAX_THRESHOLD}"
+        )),
+    }
+}
+
+fn rules() -> impl Iterator<Item = MonitoringRule> {
+    (1..).map_while(|n| MonitoringRule::try_from(n).ok())
 }
 
 /// `new-network`
@@ -240,8 +270,29 @@ mod tests {
         for text in ["spike=suspend", "new-network=off", "refusal-burst=note:50"] {
             assert_eq!(show_rule(&parse_rule(text).unwrap()), text);
         }
-        for text in ["spike", "spike=", "spike=stop", "spikes=note", "spike=note:x"] {
-            parse_rule(text).unwrap_err();
+        for (text, wrong) in [
+            ("spike", "it is `<rule>=<response>`"),
+            ("spike=", "off, note, suspend"),
+            ("spike=stop", "off, note, suspend"),
+            ("spikes=note", "spike, refusal-burst, forbidden, new-network, long-silence, "),
+            ("spike=note:x", "\"x\" is no threshold: that is a whole number from 1"),
+            ("spike=note:0", "leave it out"),
+            ("spike=off:3", "it is off"),
+            ("scanning=suspend", "no key to suspend"),
+            ("spike=note:1000001", "at most 1,000,000"),
+        ] {
+            let error = parse_rule(text).unwrap_err();
+            assert!(error.contains(wrong), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_help_names_every_rule() {
+        let command = <Update as clap::Args>::augment_args(clap::Command::new("policy"));
+        let rule = command.get_arguments().find(|a| a.get_id() == "rules").unwrap();
+        let help = rule.get_help().unwrap().to_string();
+        for rule in rules().map(name) {
+            assert!(help.contains(&rule), "{rule}");
         }
     }
 }

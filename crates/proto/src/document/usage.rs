@@ -41,13 +41,16 @@ fn days(usage: &Usage) -> Vec<Day> {
     (first..=end).map(of).collect()
 }
 
+const BY_NETWORK: &str = "By network";
+const BY_VERSION: &str = "By version of its secret";
+
 /// By what uses are told apart, and how that is called.
 fn tables(usage: &Usage) -> impl Iterator<Item = (&'static str, &UsageBreakdown)> {
     let all = [
         ("By permission", &usage.by_permission),
         ("By resource", &usage.by_resource),
-        ("By network", &usage.by_network),
-        ("By version of its secret", &usage.by_version),
+        (BY_NETWORK, &usage.by_network),
+        (BY_VERSION, &usage.by_version),
         ("By reason of the verdict", &usage.by_reason),
     ];
     let told = all.into_iter().filter_map(|(name, by)| Some((name, by.as_ref()?)));
@@ -55,9 +58,10 @@ fn tables(usage: &Usage) -> impl Iterator<Item = (&'static str, &UsageBreakdown)
 }
 
 /// The values with their counts, allowed and refused; all others as one.
-fn rows(by: &UsageBreakdown) -> Vec<(String, u64, u64)> {
+fn rows(name: &str, by: &UsageBreakdown) -> Vec<(String, u64, u64)> {
+    let known = !matches!(name, BY_NETWORK | BY_VERSION);
     let value = |value: &str| match (value, value.strip_prefix("DECISION_REASON_")) {
-        ("", _) => "none".into(),
+        ("", _) => if known { "none" } else { "not known" }.into(),
         (_, Some(reason)) => reason.to_lowercase().replace('_', " "),
         (value, None) => value.to_string(),
     };
@@ -102,7 +106,7 @@ pub(super) fn html(h: &mut Html, summary: &UsageSummary) {
     });
     h.classed("div", "pair", |h| {
         for (name, by) in tables(usage) {
-            h.plainly("div", |h| table(h, name, rows(by)));
+            h.plainly("div", |h| table(h, name, rows(name, by)));
         }
     });
 }
@@ -192,7 +196,7 @@ pub(super) fn markdown(m: &mut Markdown, summary: &UsageSummary) {
         m.paragraph(|m| {
             m.words(name).words(":");
         });
-        m.items(rows(by), |m, (value, allowed, refused)| {
+        m.items(rows(name, by), |m, (value, allowed, refused)| {
             m.text(&value).words(": ").text(&grouped(allowed)).words(" allowed, ");
             m.text(&grouped(refused)).words(" refused");
         });
@@ -229,7 +233,7 @@ mod tests {
             other_allowed: 100,
             other_refused: 2,
         };
-        let rows = rows(&by);
+        let rows = rows("By permission", &by);
         assert_eq!(rows.len(), MAX_ROWS + 1);
         assert_eq!(rows[MAX_ROWS], ("all others".into(), 13 + 14 + 100, 4));
     }

@@ -62,6 +62,9 @@ pub fn list_anomalies(r: ListAnomaliesRequest) -> Result<ListAnomalies, Vec<Viol
     };
     let start = time("start_time", r.start_time);
     let end = time("end_time", r.end_time);
+    if start.zip(end).is_some_and(|(start, end)| start >= end) {
+        v.add("start_time", "must be before end_time");
+    }
     let query =
         format!("{} {} {} {:?} {start:?} {end:?}", r.rule, r.key_id, r.state, r.acknowledged);
     let rule = rule.ok().filter(|rule| *rule != MonitoringRule::Unspecified);
@@ -107,6 +110,11 @@ mod tests {
         let fields = |v: Vec<Violation>| v.into_iter().map(|v| v.field).collect::<Vec<_>>();
         let found = list_anomalies(wrong).err().map(fields);
         assert_eq!(found, Some(["rule", "state", "start_time"].map(String::from).to_vec()));
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        let reversed =
+            ListAnomaliesRequest { start_time: at(2), end_time: at(1), ..Default::default() };
+        let found = list_anomalies(reversed).err().map(fields);
+        assert_eq!(found, Some(vec!["start_time".to_string()]));
         let found = acknowledge_anomaly(AcknowledgeAnomalyRequest::default()).err().map(fields);
         assert_eq!(found, Some(["position", "verdict", "reason"].map(String::from).to_vec()));
     }

@@ -76,7 +76,9 @@ impl Period {
             Span::Day => (Span::Day.start(end - 1) - (DAYS - 1) * Span::Day as i64).max(0),
         });
         let mut v = Violations::default();
-        if start >= end {
+        if self.start.is_some_and(|start| start > hour_of(now)) {
+            v.add("start_time", "must not be in the future");
+        } else if start >= end {
             v.add("start_time", "must be before end_time, which is now if it isn't given");
         }
         let steps = (self.step.start(end - 1) - self.step.start(start)) / self.step as i64 + 1;
@@ -152,7 +154,10 @@ mod tests {
             assert_eq!(refused[0].0, "start_time");
             assert_eq!(refused.len(), 1);
         }
-        assert_eq!(refused(hours(Some(MIDNIGHT + 1), None, Day))[0].0, "start_time");
+        for end in [None, Some(MIDNIGHT + 9)] {
+            let refused = refused(hours(Some(MIDNIGHT + 1), end, Day));
+            assert_eq!(refused, [("start_time".into(), "must not be in the future".into())]);
+        }
         assert_eq!(refused(hours(None, Some(0), Day))[0].0, "start_time");
     }
 

@@ -41,7 +41,10 @@ pub(super) async fn set_owner_status(
 }
 
 /// Whoever has, had, or answers for a key. Keys that have ended stay, so that whoever ever had one is known.
-async fn known_owner(call: &CallContext, name: OwnerName) -> Result<Option<Owner>, Failure> {
+pub(super) async fn known_owner(
+    call: &CallContext,
+    name: OwnerName,
+) -> Result<Option<Owner>, Failure> {
     let owner = match name {
         OwnerName::Service(name) => Some(Owner::Service(name.into())),
         OwnerName::User(name) => {

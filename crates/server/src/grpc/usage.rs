@@ -11,6 +11,7 @@ use keyledger_proto::{GetKeyUsageResponse, GetUsageResponse, show};
 
 use super::call::CallContext;
 use super::keys::find;
+use super::reviews::known_owner;
 use super::status::Failure;
 use crate::observer::usage_of;
 use crate::replica::own_clock;
@@ -45,21 +46,15 @@ pub(super) async fn get_usage(
     Ok(GetUsageResponse { usage, position: Some(position) })
 }
 
-/// Somebody without a key has used none.
+/// Somebody who only answers for keys has used none; of whom no key knows is not known, as it may be a slip of the pen.
 async fn of_owner(
     call: &CallContext,
     name: &OwnerName,
     hours: &Range<i64>,
 ) -> Result<(Usage, u64), Failure> {
     let state = &call.ledger.snapshot().state;
-    let owner = match name {
-        OwnerName::Service(name) => Some(Owner::Service(name.as_str().into())),
-        OwnerName::User(name) => {
-            call.replica.sealing.find_person(call.ledger.id, name).await?.map(Owner::User)
-        }
-    };
-    let first = owner.as_ref().and_then(|owner| first_key_of(state, owner));
-    let Some((owner, first)) = owner.zip(first) else {
+    let owner = known_owner(call, name.clone()).await?.ok_or(Failure::OwnerNotFound)?;
+    let Some(first) = first_key_of(state, &owner) else {
         return Ok((Usage::default(), state.next_position));
     };
     let meters = [Meter::key(first), Meter::further_keys_of(&owner)];
