@@ -134,6 +134,15 @@ fn a_review_shows_what_was_true_in_its_period() {
         assert_eq!(types, ["role.created", "key.created", "key.updated", "key.revoked"]);
         assert_eq!(report.changes[0].subject, "readers");
         assert_eq!(report.changes[2].changed, ["roles"]);
+        let given = |n: usize| report.changes[n].given.clone().unwrap();
+        assert_eq!(given(0).grants, [grant("audit.read", "logs/**")]);
+        assert_eq!(given(1).grants, [grant("audit.read", "logs/error")]);
+        assert_eq!(
+            given(1).owner,
+            Some(Owner { owner: Some(owner::Owner::Service("came".into())) })
+        );
+        assert_eq!(given(2).roles, ["readers"]);
+        assert!(report.changes[3].given.is_none() && !report.changes[3].sentence.is_empty());
         for (change, event) in report.changes.iter().zip(&events) {
             assert_eq!(change.leaf_hash, event.leaf_hash);
             assert_eq!((&change.reason, &change.caller_key_id), (&event.reason, &own));
@@ -151,6 +160,59 @@ fn a_review_shows_what_was_true_in_its_period() {
         let one = GetAccessReviewRequest { key_id: story.changed.clone(), ..again };
         let one = review(&admin, one).await.unwrap();
         assert_eq!((one.holdings.len(), one.changes.len()), (1, 1));
+    });
+}
+
+#[test]
+fn what_a_role_gave_at_both_ends_is_told_and_who_held_it() {
+    scenario(async |d| {
+        let admin = d.replica().await.admin();
+        let narrow = vec![grant("audit.read", "logs/error")];
+        admin.call(role("reporter", narrow.clone())).await.unwrap();
+        let request = CreateKeyRequest {
+            roles: vec!["reporter".into()],
+            expiry: None,
+            ..user_key("alice@example.com")
+        };
+        let holder = admin.call(request).await.unwrap().key.unwrap();
+        let begin = admin.call(role("other", vec![grant("a.b", "c")])).await.unwrap();
+        let from = time_of(&admin, begin.role.unwrap().position).await;
+        let wide = vec![grant("audit.read", "logs/**")];
+        let update = UpdateRoleRequest {
+            name: "reporter".into(),
+            grants: wide.clone(),
+            update_mask: Some(prost_types::FieldMask { paths: vec!["grants".into()] }),
+            reason: "they need more".into(),
+            ..Default::default()
+        };
+        admin.call(update).await.unwrap();
+        let policy = LedgerPolicy { notice_days: vec![60, 5], ..LedgerPolicy::default() };
+        let policy = UpdateLedgerPolicyRequest {
+            name: "default".into(),
+            ..update_policy(&["notice_days"], policy)
+        };
+        admin.call(policy).await.unwrap();
+        // Without an end it goes up to now: what was just changed is in it.
+        admin.call(suspend(&holder.key_id)).await.unwrap();
+        let request = GetAccessReviewRequest { from_time: Some(from), ..Default::default() };
+        let report = review(&admin, request).await.unwrap();
+        assert_eq!(report.changes.last().unwrap().r#type, "key.suspended");
+        let held =
+            report.holdings.iter().find(|h| h.at_end.as_ref().unwrap().key_id == holder.key_id);
+        assert_eq!(held.unwrap().roles_changed, ["reporter"]);
+        let [told] = &report.roles[..] else { panic!("{:?}", report.roles) };
+        assert_eq!(told.name, "reporter");
+        assert_eq!(told.at_start.as_ref().unwrap().grants, narrow);
+        assert_eq!(told.at_end.as_ref().unwrap().grants, wide);
+        let of = |kind: &str| report.changes.iter().find(|c| c.r#type == kind).unwrap();
+        assert_eq!(of("role.updated").given.as_ref().unwrap().grants, wide);
+        let policy = of("ledger.policy-updated").given.clone().unwrap().policy.unwrap();
+        assert_eq!(policy.notice_days, [60, 5]);
+        let csv = String::from_utf8(report.csv()).unwrap();
+        assert!(
+            csv.contains("notice days: 60, 5") && csv.contains("audit.read on logs/**"),
+            "{csv}"
+        );
     });
 }
 
@@ -239,7 +301,7 @@ fn a_review_needs_both_keys_and_the_log_and_says_what_is_wrong_with_a_request() 
 
         let wrong = async |request| refused(review(&admin, request).await).fields;
         let none = GetAccessReviewRequest::default();
-        assert_eq!(wrong(none).await, ["from_time", "to_time"]);
+        assert_eq!(wrong(none).await, ["from_time"]);
         assert_eq!(wrong(period(at(2), at(2))).await, ["to_time"]);
         assert_eq!(wrong(period(at(1), at(1 << 40))).await, ["to_time"]);
         let far = GetAccessReviewRequest { as_of_position: Some(1 << 40), ..good.clone() };
@@ -357,6 +419,27 @@ fn the_command_writes_a_report_and_signs_exactly_that() {
         }
         let report = file("q.json");
         let sign = ["access", "sign", &report, "--approve", "--reason", "looked at all of it"];
+        let foreign =
+            |arguments: Vec<String>| d.run(arguments.into_iter().chain(connection(d, &replica)));
+        let arguments = |file: &str, more: &[&str]| -> Vec<String> {
+            let sign = ["access", "sign", file, "--approve", "--reason", "tampered with"];
+            sign.iter().chain(more).map(|a| a.to_string()).collect()
+        };
+        // What the server never gave isn't signed, unless that is asked for.
+        let tampered = file("tampered.json");
+        let text = std::fs::read_to_string(&report).unwrap().replace("hostile", "friendly");
+        std::fs::write(&tampered, &text).unwrap();
+        let refused = foreign(arguments(&tampered, &[])).await;
+        assert!(!refused.status.success() && refused.text.contains("differ in holdings"));
+        let unchecked = foreign(arguments(&tampered, &["--unchecked"])).await;
+        assert!(unchecked.status.success(), "{}", unchecked.text);
+        assert!(unchecked.text.contains("differ in holdings"), "{}", unchecked.text);
+        let text: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let id = text["summary"]["ledger"]["ledgerId"].as_str().unwrap();
+        let other = text.to_string().replace(id, "0198c5a0-0000-8000-8000-000000000001");
+        std::fs::write(&tampered, other).unwrap();
+        let refused = foreign(arguments(&tampered, &["--unchecked"])).await;
+        assert!(!refused.status.success() && refused.text.contains("another ledger"));
         let printed = run(&sign).await;
         let signed = std::fs::read_to_string(&report).unwrap();
         assert!(printed.contains(&hex::encode(digest(&signed))));
@@ -365,7 +448,17 @@ fn the_command_writes_a_report_and_signs_exactly_that() {
         run(&[&review[..], &["--format", "json", "--output", &next]].concat()).await;
         let next: serde_json::Value =
             serde_json::from_str(&std::fs::read_to_string(&next).unwrap()).unwrap();
-        assert_eq!(next["signOffs"][0]["approved"], true);
+        let signed: Vec<&str> = next["signOffs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| s["reason"].as_str().unwrap())
+            .collect();
+        assert_eq!(signed, ["tampered with", "looked at all of it"]);
+        let later = file("later.html");
+        let review = ["access", "review", "--from", "2020-01-01T00:00:00Z", "--output", &later];
+        let printed = run(&review).await;
+        assert!(printed.contains("2, of other periods or keys"), "{printed}");
         let printed = run(&["access", "findings", "--kind", "key-without-responsible"]).await;
         assert!(printed.contains("--responsible NAME"), "{printed}");
     });

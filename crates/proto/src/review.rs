@@ -1,26 +1,34 @@
 //! Reports of who held what when: gathered from their parts, and written as JSON, of which a digest is signed, or as CSV. The page
 //! for people is in [`crate::document::review`].
 
+mod given;
+
 use sha2::{Digest, Sha256};
 
-use crate::document::words::owner_name;
+use crate::document::words::{owner_in_full, owner_name};
 use crate::entry::Grant;
 use crate::export::csv::record;
 use crate::get_access_review_response::Part;
 use crate::json::line;
+pub(crate) use given::given;
+
 use crate::{
     Finding, Key, KeyState, Owner, ReviewChange, ReviewEnd, ReviewException, ReviewHolding,
-    ReviewSignOff, ReviewSummary,
+    ReviewRole, ReviewSignOff, ReviewSummary,
 };
 
 /// What the first line of the JSON says that it is.
 pub const FORMAT: &str = "keyledger access review v1";
+
+/// The names of its lists; its end counts each by the same name.
+pub const LISTS: [&str; 6] = ["holdings", "roles", "changes", "unused", "exceptions", "signOffs"];
 
 /// A report, gathered.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     pub summary: ReviewSummary,
     pub holdings: Vec<ReviewHolding>,
+    pub roles: Vec<ReviewRole>,
     pub changes: Vec<ReviewChange>,
     pub unused: Vec<Finding>,
     pub exceptions: Vec<ReviewException>,
@@ -33,6 +41,7 @@ impl Report {
         match part {
             Part::Summary(summary) => self.summary = summary,
             Part::Holding(holding) => self.holdings.push(holding),
+            Part::Role(role) => self.roles.push(role),
             Part::Change(change) => self.changes.push(change),
             Part::Unused(finding) => self.unused.push(finding),
             Part::Exception(exception) => self.exceptions.push(exception),
@@ -49,8 +58,25 @@ impl Report {
             unused: self.unused.len() as u64,
             exceptions: self.exceptions.len() as u64,
             sign_offs: self.sign_offs.len() as u64,
+            roles: self.roles.len() as u64,
         };
         self.end == Some(counted)
+    }
+
+    /// Signatures by what they are of.
+    pub fn signatures(&self) -> Signatures<'_> {
+        let mut all = Signatures::default();
+        for signature in &self.sign_offs {
+            let same = signature.from_time == self.summary.from_time
+                && signature.to_time == self.summary.to_time
+                && signature.key_id == self.summary.key_id;
+            match (same, signature.approved) {
+                (true, true) => all.approved.push(signature),
+                (true, false) => all.rejected.push(signature),
+                (false, _) => all.others.push(signature),
+            }
+        }
+        all
     }
 
     /// One object, each part on a line of its own: what is signed is the SHA-256 of these bytes.
@@ -68,6 +94,7 @@ impl Report {
             format!("\"format\":\"{FORMAT}\""),
             format!("\"summary\":{}", line("ReviewSummary", &self.summary)),
             list("holdings", "ReviewHolding", &self.holdings),
+            list("roles", "ReviewRole", &self.roles),
             list("changes", "ReviewChange", &self.changes),
             list("unused", "Finding", &self.unused),
             list("exceptions", "ReviewException", &self.exceptions),
@@ -85,6 +112,7 @@ impl Report {
             .holdings
             .iter()
             .map(holding_row)
+            .chain(self.roles.iter().map(role_row))
             .chain(self.changes.iter().map(change_row))
             .chain(self.unused.iter().map(unused_row))
             .chain(self.exceptions.iter().map(exception_row))
@@ -101,15 +129,27 @@ impl Report {
     }
 }
 
+/// Signatures so far. None is of this very report: it was written before it could be signed.
+#[derive(Clone, Debug, Default)]
+pub struct Signatures<'a> {
+    /// That reports of the same period, and of the same key if it is about one, are good.
+    pub approved: Vec<&'a ReviewSignOff>,
+    /// That they are not.
+    pub rejected: Vec<&'a ReviewSignOff>,
+    /// Of other periods, or other keys.
+    pub others: Vec<&'a ReviewSignOff>,
+}
+
 /// SHA-256 of a report as JSON.
 pub fn digest(json: &str) -> [u8; 32] {
     Sha256::digest(json).into()
 }
 
-const COLUMNS: [&str; 28] = [
+const COLUMNS: [&str; 32] = [
     "part",
     "key_id",
     "owner",
+    "owner_kind",
     "responsible",
     "purpose",
     "state_at_start",
@@ -118,6 +158,7 @@ const COLUMNS: [&str; 28] = [
     "roles_at_end",
     "grants_at_start",
     "grants_at_end",
+    "roles_changed",
     "expire_time",
     "come_time",
     "go_time",
@@ -126,8 +167,10 @@ const COLUMNS: [&str; 28] = [
     "type",
     "subject",
     "changed",
+    "given",
     "caller_key_id",
     "caller",
+    "caller_kind",
     "reason",
     "approval_ref",
     "sentence",
@@ -147,6 +190,7 @@ fn holding_row(holding: &ReviewHolding) -> Row {
         ("part", "holding".into()),
         ("key_id", end.key_id.clone()),
         ("owner", owner_name(end.owner.as_ref()).into()),
+        ("owner_kind", kind(end.owner.as_ref())),
         ("responsible", end.responsible.clone()),
         ("purpose", end.purpose.clone()),
         ("state_at_start", holding.at_start.as_ref().map_or(String::new(), state)),
@@ -155,9 +199,20 @@ fn holding_row(holding: &ReviewHolding) -> Row {
         ("roles_at_end", end.roles.join("; ")),
         ("grants_at_start", grants(&start.grants)),
         ("grants_at_end", grants(&end.grants)),
+        ("roles_changed", holding.roles_changed.join("; ")),
         ("expire_time", time(end.expire_time.as_ref())),
         ("come_time", time(holding.come_time.as_ref())),
         ("go_time", time(holding.go_time.as_ref())),
+    ]
+}
+
+fn role_row(role: &ReviewRole) -> Row {
+    let gives = |at: &Option<crate::ReviewRoleGrants>| at.as_ref().map(|role| grants(&role.grants));
+    vec![
+        ("part", "role".into()),
+        ("subject", role.name.clone()),
+        ("grants_at_start", gives(&role.at_start).unwrap_or_default()),
+        ("grants_at_end", gives(&role.at_end).unwrap_or_default()),
     ]
 }
 
@@ -170,10 +225,13 @@ fn change_row(change: &ReviewChange) -> Row {
         ("type", change.r#type.clone()),
         ("subject", change.subject.clone()),
         ("changed", change.changed.join("; ")),
+        ("given", given(change).join("; ")),
         ("caller_key_id", change.caller_key_id.clone()),
-        ("caller", optional_owner(change.caller.as_ref())),
+        ("caller", caller(change)),
+        ("caller_kind", kind(change.caller.as_ref())),
         ("reason", change.reason.clone()),
         ("approval_ref", change.approval_ref.clone()),
+        ("sentence", change.sentence.clone()),
     ]
 }
 
@@ -182,6 +240,7 @@ fn unused_row(finding: &Finding) -> Row {
         ("part", "unused".into()),
         ("key_id", finding.key_id.clone()),
         ("owner", optional_owner(finding.owner.as_ref())),
+        ("owner_kind", kind(finding.owner.as_ref())),
         ("type", short("keyledger.v1.FindingKind", finding.kind)),
         ("sentence", finding.sentence.clone()),
     ]
@@ -207,6 +266,7 @@ fn sign_off_row(sign_off: &ReviewSignOff) -> Row {
         ("time", time(sign_off.time.as_ref())),
         ("caller_key_id", sign_off.signer_key_id.clone()),
         ("caller", optional_owner(sign_off.signer.as_ref())),
+        ("caller_kind", kind(sign_off.signer.as_ref())),
         ("reason", sign_off.reason.clone()),
         ("approval_ref", sign_off.approval_ref.clone()),
         ("period", period),
@@ -242,6 +302,32 @@ fn optional_owner(owner: Option<&Owner>) -> String {
     owner.map_or(String::new(), |owner| owner_name(Some(owner)).into())
 }
 
+fn kind(owner: Option<&Owner>) -> String {
+    let kind = match owner.and_then(|o| o.owner.as_ref()) {
+        Some(crate::owner::Owner::User(_)) => "person",
+        Some(crate::owner::Owner::Service(_)) => "service",
+        None => "",
+    };
+    kind.into()
+}
+
+/// Who made a change, in the form of a cell.
+fn caller(change: &ReviewChange) -> String {
+    match &change.caller {
+        Some(caller) => owner_name(Some(caller)).into(),
+        None => who_called(change),
+    }
+}
+
+/// Who made a change.
+pub(crate) fn who_called(change: &ReviewChange) -> String {
+    match (change.caller_key_id.as_str(), &change.caller) {
+        ("", _) => "Keyledger itself".into(),
+        (_, None) => "a key of the system ledger".into(),
+        (_, caller) => owner_in_full(caller.as_ref()),
+    }
+}
+
 fn time(time: Option<&prost_types::Timestamp>) -> String {
     time.map(ToString::to_string).unwrap_or_default()
 }
@@ -267,7 +353,9 @@ mod tests {
         let key = Key { owner: owner(), purpose: text(), responsible: text(), ..Key::default() };
         Report {
             holdings: vec![ReviewHolding { at_end: Some(key), ..Default::default() }],
+            roles: vec![ReviewRole { name: text(), ..Default::default() }],
             changes: vec![ReviewChange {
+                given: Some(crate::ReviewGiven { purpose: text(), ..Default::default() }),
                 reason: text(),
                 caller: owner(),
                 caller_key_id: "x".into(),
@@ -288,6 +376,7 @@ mod tests {
                 unused: 1,
                 exceptions: 1,
                 sign_offs: 1,
+                roles: 1,
             }),
             ..Report::default()
         }
@@ -300,7 +389,7 @@ mod tests {
         let json = report.json();
         let read: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(read["format"], FORMAT);
-        for name in ["holdings", "changes", "unused", "exceptions", "signOffs"] {
+        for name in ["holdings", "roles", "changes", "unused", "exceptions", "signOffs"] {
             assert_eq!(read[name].as_array().unwrap().len(), 1, "{name}");
         }
         assert!(
@@ -317,14 +406,15 @@ mod tests {
     fn nothing_in_a_cell_is_a_formula_and_every_record_has_every_column() {
         let csv = String::from_utf8(hostile().csv()).unwrap();
         let rows = crate::export::csv::tests::parse(&csv);
-        assert_eq!(rows.len(), 6);
+        assert_eq!(rows.len(), 7);
         for row in &rows {
             assert_eq!(row.len(), COLUMNS.len());
             assert!(row.iter().all(|cell| !cell.starts_with(['=', '+', '-', '@', '\t', '\r'])));
             assert!(row.iter().all(|cell| !cell.contains('\u{202e}')));
         }
         let parts: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
-        assert_eq!(parts, ["part", "holding", "change", "unused", "exception", "sign-off"]);
+        let named = ["part", "holding", "role", "change", "unused", "exception", "sign-off"];
+        assert_eq!(parts, named);
     }
 
     #[test]

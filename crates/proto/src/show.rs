@@ -1,6 +1,7 @@
 //! To the wire: values of the core become replies.
 
 mod anomalies;
+mod given;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::{
 
 use anomalies::anomaly_event;
 pub use anomalies::{acknowledgement, raised_anomaly};
+pub use given::{given, why_changed};
 pub use usage::{network, usage};
 
 pub fn timestamp(time: Time) -> prost_types::Timestamp {

@@ -1,12 +1,15 @@
 //! The page of an access review, for people: what stands out first, then who held what, what was changed, and who signed.
 
+use std::collections::HashMap;
+
 use super::html::Html;
 use super::html::frame::{Frame, Place, moment_of_time};
 use super::key::{badge, cell, head, optional_time, section, title};
-use super::words::{grouped, owner_name};
-use crate::review::{Report, grants, hex, lives};
+use super::words::{grouped, owner_in_full};
+use crate::review::{Report, Signatures, given, grants, hex, lives, who_called};
 use crate::{
-    DocumentMoment, Finding, Key, ReviewChange, ReviewException, ReviewHolding, ReviewSignOff,
+    DocumentMoment, Finding, Key, ReviewChange, ReviewException, ReviewHolding, ReviewRole,
+    ReviewRoleGrants, ReviewSignOff,
 };
 
 /// The whole page: one file without outside assets. `digest` is that of the report as JSON; `moment` says which checkpoint covers
@@ -20,11 +23,12 @@ pub fn page(report: &Report, digest: &[u8; 32], moment: &DocumentMoment) -> Stri
             h.plainly("h1", |h| period(h, report));
             figures(h, report);
             signed(h, report, digest);
-            exceptions(h, &report.exceptions);
+            exceptions(h, report);
             unused(h, &report.unused);
             holdings(h, &report.holdings);
+            roles(h, &report.roles);
             changes(h, &report.changes);
-            sign_offs(h, &report.sign_offs);
+            sign_offs(h, &report.signatures());
         });
         h.fixed("\n");
     })
@@ -32,19 +36,21 @@ pub fn page(report: &Report, digest: &[u8; 32], moment: &DocumentMoment) -> Stri
 
 fn period(h: &mut Html, report: &Report) {
     h.words("Who held what from ");
-    optional_time(h, report.summary.from_time.as_ref(), "the begin");
+    optional_time(h, report.summary.from_time.as_ref(), "the start");
     h.words(" to ");
     optional_time(h, report.summary.to_time.as_ref(), "now");
 }
 
 fn figures(h: &mut Html, report: &Report) {
     h.classed("ul", "figures", |h| {
-        let figures: [(usize, &'static str); 5] = [
+        let signatures = report.signatures();
+        let figures: [(usize, &'static str); 6] = [
             (report.exceptions.len(), "to look at"),
             (report.unused.len(), "unused"),
             (report.holdings.len(), "keys"),
             (report.changes.len(), "changes"),
-            (report.sign_offs.len(), "signatures so far"),
+            (signatures.approved.len(), "approved so far"),
+            (signatures.rejected.len(), "rejected so far"),
         ];
         for (number, what) in figures {
             h.plainly("li", |h| {
@@ -95,23 +101,48 @@ fn row(h: &mut Html, inside: impl FnOnce(&mut Html)) {
     h.plainly("tr", inside);
 }
 
-fn exceptions(h: &mut Html, exceptions: &[ReviewException]) {
+fn exceptions(h: &mut Html, report: &Report) {
+    let keys: HashMap<&str, &Key> = report
+        .holdings
+        .iter()
+        .filter_map(|holding| holding.at_end.as_ref())
+        .map(|key| (key.key_id.as_str(), key))
+        .collect();
     section(h, "What to look at", "exceptions", |h| {
-        table(
-            h,
-            "What a reviewer should look at",
-            exceptions.len(),
-            &["What", "Key", "Entry"],
-            |h| {
-                for exception in exceptions {
-                    row(h, |h| {
-                        row_head(h, |h| h.text(&exception.sentence));
-                        cell(h, |h| h.code(&exception.key_id));
-                        cell(h, |h| entry(h, exception.position));
-                    });
+        if report.exceptions.is_empty() {
+            return h.classed("p", "note", |h| h.words("None."));
+        }
+        h.classed("ul", "plain history", |h| {
+            for exception in &report.exceptions {
+                exceptional(h, exception, keys.get(exception.key_id.as_str()).copied());
+            }
+        });
+    });
+}
+
+fn exceptional(h: &mut Html, exception: &ReviewException, key: Option<&Key>) {
+    h.fixed("\n");
+    h.plainly("li", |h| {
+        h.classed("p", "when", |h| match key {
+            Some(key) => h.text(&owner_in_full(key.owner.as_ref())),
+            None => h.words("Change"),
+        });
+        h.plainly("div", |h| {
+            h.plainly("p", |h| h.text(&exception.sentence));
+            if let Some(key) = key {
+                h.plainly("p", |h| h.text(title(key)));
+            }
+            h.classed("p", "fine", |h| {
+                if !exception.key_id.is_empty() {
+                    h.words("Key ");
+                    h.code(&exception.key_id);
                 }
-            },
-        );
+                if exception.position.is_some() {
+                    h.words(" · entry ");
+                    entry(h, exception.position);
+                }
+            });
+        });
     });
 }
 
@@ -127,7 +158,7 @@ fn unused(h: &mut Html, findings: &[Finding]) {
             for finding in findings {
                 row(h, |h| {
                     row_head(h, |h| h.text(&finding.sentence));
-                    cell(h, |h| h.text(owner_name(finding.owner.as_ref())));
+                    cell(h, |h| h.text(&owner_in_full(finding.owner.as_ref())));
                     cell(h, |h| h.code(&finding.key_id));
                 });
             }
@@ -151,28 +182,39 @@ fn holding(h: &mut Html, holding: &ReviewHolding) {
     h.fixed("\n");
     h.plainly("li", |h| {
         h.classed("p", "when", |h| {
-            h.text(owner_name(end.owner.as_ref()));
+            h.text(&owner_in_full(end.owner.as_ref()));
             if !end.responsible.is_empty() {
-                h.words(", for which answers ");
+                h.words("; responsible: ");
                 h.text(&end.responsible);
             }
         });
         h.plainly("div", |h| {
             h.plainly("p", |h| h.text(title(end)));
             h.plainly("p", |h| {
-                h.words("At the begin: ");
+                h.words("At the start: ");
                 match &holding.at_start {
                     Some(key) => held(h, key),
-                    None => h.words("was not there."),
+                    None => h.words("the key did not exist yet."),
                 }
             });
             h.plainly("p", |h| {
                 h.words("At the end: ");
                 held(h, end);
             });
+            if !holding.roles_changed.is_empty() {
+                h.plainly("p", |h| {
+                    h.words("Roles that give something else at the end than at the start: ");
+                    h.text(&holding.roles_changed.join(", "));
+                    h.words(". See what roles gave.");
+                });
+            }
             h.classed("p", "fine", |h| {
                 h.words("Key ");
                 h.code(&end.key_id);
+                if lives(end) {
+                    h.words(" · ends ");
+                    optional_time(h, end.expire_time.as_ref(), "never");
+                }
                 if let Some(time) = &holding.come_time {
                     h.words(" · came ");
                     moment_of_time(h, time);
@@ -205,6 +247,48 @@ fn held(h: &mut Html, key: &Key) {
     }
 }
 
+/// What each role gave at both ends, once for all who hold it.
+fn roles(h: &mut Html, roles: &[ReviewRole]) {
+    section(h, "What roles gave", "roles", |h| {
+        if roles.is_empty() {
+            return h.classed("p", "note", |h| h.words("No key held a role."));
+        }
+        h.classed("ul", "history", |h| roles.iter().for_each(|one| role(h, one)));
+    });
+}
+
+fn role(h: &mut Html, role: &ReviewRole) {
+    h.fixed("\n");
+    h.plainly("li", |h| {
+        h.classed("p", "when", |h| h.text(&role.name));
+        h.plainly("div", |h| {
+            if role.at_start == role.at_end {
+                return h.plainly("p", |h| {
+                    h.words("The same at both ends: ");
+                    gives(h, role.at_end.as_ref());
+                });
+            }
+            h.plainly("p", |h| {
+                h.words("At the start: ");
+                gives(h, role.at_start.as_ref());
+            });
+            h.plainly("p", |h| {
+                h.words("At the end: ");
+                gives(h, role.at_end.as_ref());
+            });
+        });
+    });
+}
+
+fn gives(h: &mut Html, role: Option<&ReviewRoleGrants>) {
+    match role {
+        None => h.words("the role did not exist yet."),
+        Some(role) if role.retire_time.is_some() => h.words("nothing: it was retired."),
+        Some(role) if role.grants.is_empty() => h.words("nothing."),
+        Some(role) => h.text(&grants(&role.grants)),
+    }
+}
+
 fn changes(h: &mut Html, changes: &[ReviewChange]) {
     section(h, "What was changed", "changes", |h| {
         if changes.is_empty() {
@@ -234,6 +318,12 @@ fn line(h: &mut Html, change: &ReviewChange) {
                     h.text(&change.changed.join(", "));
                 }
             });
+            if !change.sentence.is_empty() {
+                h.plainly("p", |h| h.text(&change.sentence));
+            }
+            for text in given(change) {
+                h.plainly("p", |h| h.text(&text));
+            }
             reason(h, &change.reason);
             h.classed("p", "fine", |h| fine(h, change));
         });
@@ -251,14 +341,11 @@ fn reason(h: &mut Html, text: &str) {
 }
 
 fn fine(h: &mut Html, change: &ReviewChange) {
-    match (change.caller_key_id.as_str(), &change.caller) {
-        ("", _) => h.words("By Keyledger itself"),
-        (id, caller) => {
-            h.words("By ");
-            h.text(caller.as_ref().map_or("a key of the system ledger", |c| owner_name(Some(c))));
-            h.words(" with the key ");
-            h.code(id);
-        }
+    h.words("By ");
+    h.text(&who_called(change));
+    if !change.caller_key_id.is_empty() {
+        h.words(" with the key ");
+        h.code(&change.caller_key_id);
     }
     if !change.approval_ref.is_empty() {
         h.words(" · approved by ");
@@ -268,12 +355,23 @@ fn fine(h: &mut Html, change: &ReviewChange) {
     entry(h, change.position);
 }
 
-fn sign_offs(h: &mut Html, sign_offs: &[ReviewSignOff]) {
+fn sign_offs(h: &mut Html, signatures: &Signatures) {
     section(h, "Who signed", "sign-offs", |h| {
-        if sign_offs.is_empty() {
-            return h.classed("p", "note", |h| h.words("Nobody so far."));
+        h.classed("p", "fine", |h| {
+            h.words("A signature is of the file whose SHA-256 it names. This report is signed after it was written.");
+        });
+        let lists = [
+            ("Approved, of this period", &signatures.approved),
+            ("Rejected, of this period", &signatures.rejected),
+            ("Of other periods or keys", &signatures.others),
+        ];
+        for (name, list) in lists.iter().filter(|(_, list)| !list.is_empty()) {
+            h.plainly("h3", |h| h.words(name));
+            h.classed("ul", "history", |h| list.iter().for_each(|s| sign_off(h, s)));
         }
-        h.classed("ul", "history", |h| sign_offs.iter().for_each(|s| sign_off(h, s)));
+        if signatures.approved.is_empty() && signatures.rejected.is_empty() {
+            h.classed("p", "note", |h| h.words("Nobody signed a report of this period so far."));
+        }
     });
 }
 
@@ -283,10 +381,10 @@ fn sign_off(h: &mut Html, sign_off: &ReviewSignOff) {
         h.classed("p", "when", |h| optional_time(h, sign_off.time.as_ref(), "not known"));
         h.plainly("div", |h| {
             h.plainly("p", |h| {
-                h.text(owner_name(sign_off.signer.as_ref()));
+                h.text(&owner_in_full(sign_off.signer.as_ref()));
                 h.words(if sign_off.approved { " approved" } else { " did not approve" });
                 h.words(" what was from ");
-                optional_time(h, sign_off.from_time.as_ref(), "the begin");
+                optional_time(h, sign_off.from_time.as_ref(), "the start");
                 h.words(" to ");
                 optional_time(h, sign_off.to_time.as_ref(), "then");
                 if !sign_off.key_id.is_empty() {

@@ -125,6 +125,16 @@ pub fn owner_name(owner: Option<&Owner>) -> &str {
     }
 }
 
+/// The same, saying whether it is a person or a service: they may have the same name.
+pub fn owner_in_full(owner: Option<&Owner>) -> String {
+    let name = owner_name(owner);
+    match owner.and_then(|o| o.owner.as_ref()) {
+        Some(owner::Owner::User(user)) if !user.is_empty() => format!("{name} (a person)"),
+        Some(owner::Owner::Service(_)) => format!("{name} (a service)"),
+        _ => name.into(),
+    }
+}
+
 /// Under which conditions a key is accepted.
 pub fn conditions(key: &Key) -> Vec<String> {
     let none = Restrictions::default();
@@ -265,12 +275,12 @@ pub fn grouped(n: u64) -> String {
     text
 }
 
-fn micros(micros: i64) -> Duration {
+pub(crate) fn micros(micros: i64) -> Duration {
     crate::show::duration(micros)
 }
 
 /// `90 days`, `1 hour`: in the largest unit of which it is a whole number.
-fn span(duration: &Duration) -> String {
+pub(crate) fn span(duration: &Duration) -> String {
     let seconds = duration.seconds.unsigned_abs();
     if duration.nanos != 0 {
         return format!(

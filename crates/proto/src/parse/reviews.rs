@@ -87,7 +87,8 @@ fn to_kind(kind: FindingKind) -> Option<Kind> {
 #[derive(Clone, Copy)]
 pub struct GetAccessReview {
     pub from: Time,
-    pub to: Time,
+    /// `None`: until now.
+    pub to: Option<Time>,
     pub as_of_position: Option<u64>,
     pub key_id: Option<KeyId>,
 }
@@ -96,11 +97,13 @@ pub fn get_access_review(
     r: crate::GetAccessReviewRequest,
 ) -> Result<GetAccessReview, Vec<Violation>> {
     let mut v = Violations::default();
-    let period = parse_period(&mut v, r.from_time, r.to_time);
+    let from = parse_moment(&mut v, "from_time", r.from_time);
+    let to = r.to_time.and_then(|to| parse_moment(&mut v, "to_time", Some(to)));
+    check_order(&mut v, from, to);
     let key_id = optional_key(&mut v, &r.key_id);
     check_position(&mut v, r.as_of_position);
     let as_of_position = r.as_of_position;
-    v.finish(period.map(|(from, to)| GetAccessReview { from, to, as_of_position, key_id }))
+    v.finish(from.map(|from| GetAccessReview { from, to, as_of_position, key_id }))
 }
 
 /// What is asked of SignAccessReview.
@@ -139,20 +142,29 @@ fn parse_period(
     from: Option<prost_types::Timestamp>,
     to: Option<prost_types::Timestamp>,
 ) -> Option<(Time, Time)> {
-    let mut time = |field: &str, time: Option<prost_types::Timestamp>| {
-        let parsed = time.and_then(|t| micros(t.seconds, t.nanos)).filter(|t| *t >= 0);
-        match (time, parsed) {
-            (None, _) => v.add(field, "must be given"),
-            (Some(_), None) => v.add(field, "must be a valid time"),
-            (Some(_), Some(_)) => {}
-        }
-        parsed.map(Time)
-    };
-    let (from, to) = (time("from_time", from), time("to_time", to));
+    let (from, to) = (parse_moment(v, "from_time", from), parse_moment(v, "to_time", to));
+    check_order(v, from, to);
+    from.zip(to)
+}
+
+fn parse_moment(
+    v: &mut Violations,
+    field: &str,
+    time: Option<prost_types::Timestamp>,
+) -> Option<Time> {
+    let parsed = time.and_then(|t| micros(t.seconds, t.nanos)).filter(|t| *t >= 0);
+    match (time, parsed) {
+        (None, _) => v.add(field, "must be given"),
+        (Some(_), None) => v.add(field, "must be a valid time"),
+        (Some(_), Some(_)) => {}
+    }
+    parsed.map(Time)
+}
+
+fn check_order(v: &mut Violations, from: Option<Time>, to: Option<Time>) {
     if from.zip(to).is_some_and(|(from, to)| from >= to) {
         v.add("to_time", "must be after from_time");
     }
-    from.zip(to)
 }
 
 fn optional_key(v: &mut Violations, text: &str) -> Option<KeyId> {

@@ -14,12 +14,13 @@ use keyledger_ledger::category;
 use keyledger_ledger::command::Refusal;
 use keyledger_ledger::findings::{Kind as FindingKind, Thresholds};
 use keyledger_ledger::id::{KeyId, Time};
+use keyledger_ledger::roles;
 use keyledger_ledger::state::{Key, KeyStatus, State};
 use keyledger_proto::get_access_review_response::Part;
 use keyledger_proto::parse::{GetAccessReview, Violation};
 use keyledger_proto::{
     GetAccessReviewResponse, Owner, ReviewChange, ReviewEnd, ReviewException, ReviewHolding,
-    ReviewSignOff, ReviewSummary, show,
+    ReviewRole, ReviewRoleGrants, ReviewSignOff, ReviewSummary, show,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -74,6 +75,8 @@ pub(super) async fn get_access_review(
 struct Review {
     call: CallContext,
     asked: GetAccessReview,
+    /// The end of the period, exclusively.
+    to: Time,
     as_of: u64,
     /// The positions of the period.
     begin: u64,
@@ -81,6 +84,8 @@ struct Review {
     /// The ledger just before the first, and just after the last of them.
     before: State,
     after: State,
+    /// Names of the roles that keys held at either end.
+    roles: BTreeSet<Arc<str>>,
     /// What stands out of the changes, to be given after what stands out of the keys.
     exceptions: Vec<ReviewException>,
     given: ReviewEnd,
@@ -89,8 +94,13 @@ struct Review {
 
 impl Review {
     async fn begin(call: CallContext, asked: GetAccessReview) -> Result<Review, Failure> {
-        if asked.to > call.now() {
+        let now = call.now();
+        let to = asked.to.unwrap_or(now);
+        if to > now {
             return Err(wrong("to_time", "must not be in the future".into()));
+        }
+        if asked.from >= to {
+            return Err(wrong("from_time", "must be in the past".into()));
         }
         let size = call.head().state.next_position;
         let as_of = asked.as_of_position.unwrap_or(size);
@@ -103,7 +113,7 @@ impl Review {
         let before = async |time: Time| {
             entries::size_at(&client, call.ledger.id, as_of, time.plus_micros(-1)).await
         };
-        let (begin, end) = (before(asked.from).await?, before(asked.to).await?);
+        let (begin, end) = (before(asked.from).await?, before(to).await?);
         drop(client);
         let history = &call.replica.history;
         let before = history.state_as_of(&call.ledger, begin).await?;
@@ -112,13 +122,27 @@ impl Review {
             return Err(Refusal::KeyNotFound.into());
         }
         let patience = call.replica.streams.patience;
-        let (exceptions, given) = (vec![], ReviewEnd::default());
-        Ok(Review { call, asked, as_of, begin, end, before, after, exceptions, given, patience })
+        let (roles, exceptions, given) = (BTreeSet::new(), vec![], ReviewEnd::default());
+        Ok(Review {
+            call,
+            asked,
+            to,
+            as_of,
+            begin,
+            end,
+            before,
+            after,
+            roles,
+            exceptions,
+            given,
+            patience,
+        })
     }
 
     async fn give_all(&mut self, replies: &Replies) -> Result<(), Stopped> {
         self.send(replies, Part::Summary(self.summary())).await?;
         self.give_holdings(replies).await?;
+        self.give_roles(replies).await?;
         self.give_changes(replies).await?;
         self.give_unused(replies).await?;
         self.give_exceptions(replies).await?;
@@ -130,7 +154,7 @@ impl Review {
         ReviewSummary {
             ledger: self.call.head().state.ledger.as_deref().map(show::ledger),
             from_time: Some(show::timestamp(self.asked.from)),
-            to_time: Some(show::timestamp(self.asked.to)),
+            to_time: Some(show::timestamp(self.to)),
             as_of_position: Some(self.as_of),
             from_position: Some(self.begin),
             to_position: Some(self.end),
@@ -141,7 +165,7 @@ impl Review {
 
     /// The last moment of the period.
     fn last(&self) -> Time {
-        self.asked.to.plus_micros(-1)
+        self.to.plus_micros(-1)
     }
 
     /// The next keys of those that were there when the period ended.
@@ -169,6 +193,8 @@ impl Review {
                 let at_start = began
                     .get(&key.id)
                     .map(|(key, texts)| past(show::key(&self.before, key, texts, self.asked.from)));
+                let held = self.before.keys.get(&key.id).map(|key| &key.roles);
+                self.roles.extend(held.into_iter().chain([&key.roles]).flatten().cloned());
                 let holding = self.holding(key, texts, at_start);
                 self.given.holdings += 1;
                 self.send(replies, Part::Holding(holding)).await?;
@@ -198,7 +224,31 @@ impl Review {
             at_start,
             at_end: Some(past(show::key(&self.after, key, texts, self.last()))),
             go_time: gone.map(show::timestamp),
+            roles_changed: self.roles_changed(key),
         }
+    }
+
+    /// Roles that a key held at both ends, and that gave something else at the end.
+    fn roles_changed(&self, key: &Key) -> Vec<String> {
+        let Some(start) = self.before.keys.get(&key.id) else { return vec![] };
+        let differs = |name: &&Arc<str>| {
+            start.roles.contains(name)
+                && roles::grants(&self.before, name) != roles::grants(&self.after, name)
+        };
+        key.roles.iter().filter(differs).map(ToString::to_string).collect()
+    }
+
+    async fn give_roles(&mut self, replies: &Replies) -> Result<(), Stopped> {
+        for name in std::mem::take(&mut self.roles) {
+            let role = ReviewRole {
+                at_start: role_in(&self.before, &name),
+                at_end: role_in(&self.after, &name),
+                name: name.to_string(),
+            };
+            self.given.roles += 1;
+            self.send(replies, Part::Role(role)).await?;
+        }
+        Ok(())
     }
 
     async fn give_changes(&mut self, replies: &Replies) -> Result<(), Stopped> {
@@ -360,6 +410,16 @@ fn past(key: keyledger_proto::Key) -> keyledger_proto::Key {
     show::of_the_past(key)
 }
 
+/// What a role gave at one end of the period, if it was there.
+fn role_in(state: &State, name: &str) -> Option<ReviewRoleGrants> {
+    let grants = roles::grants(state, name)?;
+    let retired = state.roles.get(name).and_then(|role| role.retired);
+    Some(ReviewRoleGrants {
+        grants: grants.iter().map(|grant| grant.to_body()).collect(),
+        retire_time: retired.map(show::timestamp),
+    })
+}
+
 fn read(entry: &FullEntry) -> Result<(&FullEntry, Event), Failure> {
     let event = Event::from_signed(&entry.entry.body)
         .map_err(|_| Failure::Internal("a stored entry can't be read"))?;
@@ -392,6 +452,12 @@ fn change_of(
         reason: texts.reason.clone(),
         approval_ref: event.approval_ref.clone(),
         leaf_hash: entry.entry.leaf_hash().to_vec(),
+        given: kind.and_then(|kind| show::given(kind, texts)),
+        sentence: kind.map_or(String::new(), show::why_changed),
+        anomaly_position: match kind {
+            Some(Kind::KeySuspended(e)) => e.anomaly_position,
+            _ => None,
+        },
     }
 }
 
