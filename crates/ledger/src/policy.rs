@@ -260,6 +260,9 @@ pub fn check_rule(setting: &RuleSetting) -> Result<(), String> {
                 .into(),
         );
     }
+    if response == AnomalyResponse::Suspend && rule == MonitoringRule::RefusalBurst {
+        return Err("must be off or note for refusal-burst: whoever knows a key's id could have it suspended, by wrong secrets".into());
+    }
     if setting.threshold > MAX_THRESHOLD {
         return Err(format!("must give {name} a threshold of at most 1,000,000"));
     }
@@ -353,7 +356,7 @@ mod tests {
     #[test]
     fn what_a_rule_is_set_to_means_something() {
         use AnomalyResponse::{Note, Off, Suspend};
-        use MonitoringRule::{Forbidden, Scanning, Spike};
+        use MonitoringRule::{Forbidden, RefusalBurst, Scanning, Spike};
         let of = |rule: MonitoringRule, response: AnomalyResponse, threshold| RuleSetting {
             rule: rule as i32,
             response: response as i32,
@@ -362,6 +365,7 @@ mod tests {
         for (rules, wrong) in [
             (vec![of(Spike, Suspend, 0), of(Forbidden, Off, 0), of(Scanning, Note, 7)], ""),
             (vec![of(Scanning, Suspend, 0)], "no key to suspend"),
+            (vec![of(RefusalBurst, Suspend, 0)], "by wrong secrets"),
             (vec![of(Forbidden, Off, 3)], "must not give forbidden a threshold: it is off"),
             (vec![of(Spike, Note, 0), of(Spike, Off, 0)], "spike stands twice"),
             (vec![of(Forbidden, Note, 0), of(Spike, Off, 0)], "spike comes before forbidden"),

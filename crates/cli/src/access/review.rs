@@ -10,6 +10,7 @@ use keyledger_proto::document;
 use keyledger_proto::review::{Report, digest};
 use keyledger_proto::{DocumentMoment, GetAccessReviewRequest, GetCheckpointRequest};
 use prost_types::Timestamp;
+use tonic::Code;
 use uuid::Uuid;
 
 use crate::connection::Session;
@@ -77,7 +78,7 @@ impl Review {
             Format::Json => {}
             Format::Csv => write_new(&self.output, &report.csv())?,
             Format::Html => {
-                let moment = moment(session, &report).await;
+                let moment = moment(session, &report).await?;
                 let page = document::review::page(&report, &digest, &moment);
                 write_new(&self.output, page.as_bytes())?;
             }
@@ -136,16 +137,22 @@ pub(super) async fn gathered(
 }
 
 /// Which checkpoint covers what is told, if the token may read one.
-async fn moment(session: &Session, report: &Report) -> DocumentMoment {
+async fn moment(session: &Session, report: &Report) -> anyhow::Result<DocumentMoment> {
     let checkpoint = session.audit().get_checkpoint(session.call(GetCheckpointRequest {})).await;
-    let checkpoint = checkpoint.map(|reply| reply.into_inner()).unwrap_or_default();
-    DocumentMoment {
+    let checkpoint = match checkpoint {
+        Ok(reply) => reply.into_inner(),
+        // The page says so.
+        Err(status) if status.code() == Code::PermissionDenied => Default::default(),
+        Err(status) => return Err(session.failure(&status).into()),
+    };
+    Ok(DocumentMoment {
         position: report.summary.as_of_position,
-        time: report.summary.to_time,
+        // The position is that of the newest entry of the report, the period may have ended long before.
+        time: None,
         checkpoint: checkpoint.note,
         checkpoint_size: checkpoint.size,
         verifier_key: checkpoint.verifier_key,
-    }
+    })
 }
 
 /// `q3.html` has its JSON in `q3.html.json`.

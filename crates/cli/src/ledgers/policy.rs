@@ -52,7 +52,7 @@ pub(super) struct Update {
     max_staleness: Option<Duration>,
     /// What is done about unusual use, such as `spike=suspend`, `new-network=off` or `refusal-burst=note:50` (with a threshold of
     /// its own). Rules: spike, refusal-burst, forbidden, new-network, long-silence, superseded-version, scanning. Responses:
-    /// off, note, suspend (not for scanning, which is about networks). May be repeated; all are replaced.
+    /// off, note, suspend (not for scanning, which is about networks, nor for refusal-burst, which strangers can cause). May be repeated; all are replaced.
     #[arg(long = "rule", value_name = "RULE=RESPONSE[:THRESHOLD]", value_parser = parse_rule)]
     rules: Vec<RuleSetting>,
     /// How long a key may be unused before it is suspended; 0s: it is never suspended.

@@ -123,16 +123,25 @@ impl Frame<'_> {
         let moment = self.moment;
         h.classed("div", "inner", |h| {
             h.plainly("p", |h| {
-                h.words("As of ");
-                if let Some(when) = &moment.time {
-                    moment_of_time(h, when);
+                match &moment.time {
+                    None => h.words("In the ledger "),
+                    Some(when) => {
+                        h.words("As of ");
+                        moment_of_time(h, when);
+                        h.words(", in the ledger ");
+                    }
                 }
-                h.words(", in the ledger ");
                 h.text(self.ledger);
                 h.words(" just before position ");
                 h.text(&grouped(moment.position.unwrap_or_default()));
-                h.words(". All that is said here follows from its signed entries, which this checkpoint covers.");
+                h.words(match moment.checkpoint.as_str() {
+                    "" => ". All that is said here follows from its signed entries. Whoever asked for it may not read the checkpoint that covers them.",
+                    _ => ". All that is said here follows from its signed entries, which this checkpoint covers.",
+                });
             });
+            if moment.checkpoint.is_empty() {
+                return;
+            }
             h.plainly("details", |h| {
                 h.plainly("summary", |h| {
                     h.words("The signed checkpoint over ");
