@@ -76,7 +76,7 @@ impl History {
         Ok(self.fold(ledger, begin.unwrap_or_default(), position, changes).await?)
     }
 
-    /// The roles just before a position: from the few entries that are about no key, however many keys there are. As when a
+    /// The roles just before a position: from the entries that are about no key, however many keys there are. As when a
     /// replica starts, a column says which these are.
     pub(crate) async fn roles_as_of(
         &self,

@@ -118,8 +118,9 @@ async fn from_projection(
     Ok(Some(Head { state, tiles, rows }))
 }
 
-/// The opening, roles, registered permissions and ledgers are few: they are folded from their entries. Their callers' standing was
-/// checked by whoever appended them, and is checked again by verification.
+/// The opening, roles, registered permissions, ledgers, and what was noticed and told are folded from their entries: few beside keys
+/// and uses, though every anomaly, delivery and digest adds one for ever. Their callers' standing was checked by whoever appended
+/// them, and is checked again by verification.
 pub(super) async fn fold_what_is_about_no_key(
     client: &Client,
     ledger_id: Uuid,

@@ -279,7 +279,7 @@ pub(crate) async fn of_key(
     rows.iter().map(brief).collect()
 }
 
-/// Changes before a position that are about no key (roles, permissions, ledgers, opening), oldest first.
+/// Changes before a position that are about no key (roles, permissions, ledgers, opening, what was noticed and told), oldest first.
 pub(crate) async fn about_no_key(
     client: &Client,
     ledger_id: Uuid,

@@ -48,7 +48,7 @@ pub(crate) async fn of(
         Which::Pages => ("kind = 23", "position"),
         Which::Changes => ("kind NOT IN (23, 39, 40)", "position"),
         Which::Counts => ("kind = 40", "position"),
-        // Found among the few changes that are about no key.
+        // Found among the changes that are about no key.
         Which::SignOffs => {
             ("kind = 46 AND key_id IS NULL AND kind NOT IN (23, 39, 40)", "position")
         }
