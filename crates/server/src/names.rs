@@ -1,15 +1,16 @@
-//! Names of telemetry attributes. Ours begin with `keyledger.` and follow the entities of the design (key, entry, …); the
-//! others are those of the OpenTelemetry semantic conventions for RPC. `tracing` takes field names as literals, so spans
-//! repeat them: this list is what they must agree with, and a test of the tree holds them to it.
+//! Names of telemetry. Ours begin with `keyledger.` and follow the entities of the design (key, entry, …); the others are those of
+//! the OpenTelemetry semantic conventions, of the version that the schema URL names. No other file holds such a name: a test of
+//! the tree sees to it.
 
-/// Names that spans and logs may use.
-pub const ATTRIBUTES: &[&str] = &[
-    // The key a call is about, a UUID.
-    "keyledger.key.id",
-    // Position of the entry or page that a call left.
-    "keyledger.entry.position",
-    // OpenTelemetry RPC: `keyledger.v1.KeyService/CreateKey`.
-    "rpc.method",
-    // OpenTelemetry RPC: `grpc`.
-    "rpc.system.name",
-];
+/// The semantic conventions that spans and metrics follow.
+pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.40.0";
+
+/// The key a call is about, a UUID.
+pub const KEY_ID: &str = "keyledger.key.id";
+/// Position of the entry or page that a call left.
+pub const ENTRY_POSITION: &str = "keyledger.entry.position";
+
+/// OpenTelemetry RPC: `keyledger.v1.KeyService/CreateKey`.
+pub const RPC_METHOD: &str = "rpc.method";
+/// OpenTelemetry RPC: `grpc`.
+pub const RPC_SYSTEM_NAME: &str = "rpc.system.name";

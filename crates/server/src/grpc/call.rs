@@ -23,11 +23,13 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::status::Failure;
+use crate::names;
 use crate::replica::{Replica, own_clock};
 use crate::sealing::{About, random};
 use crate::sequencer::{Ledger, SequencerError};
 use crate::slow_hash::SlowHashes;
 use crate::store::entries::{self, FullEntry};
+use crate::telemetry::record;
 
 pub(crate) struct CallContext {
     pub(crate) replica: Arc<Replica>,
@@ -290,10 +292,9 @@ impl CallContext {
         async move {
             match answer.await? {
                 Answer::Verdict(answer) => {
-                    let span = tracing::Span::current();
-                    span.record("keyledger.entry.position", answer.at.position);
+                    record(names::ENTRY_POSITION, answer.at.position as i64);
                     if let Some(key) = &answer.key {
-                        span.record("keyledger.key.id", tracing::field::display(key.id));
+                        record(names::KEY_ID, key.id.to_string());
                     }
                     Ok(Some(answer))
                 }
@@ -453,10 +454,9 @@ impl CallContext {
 fn outcome_of(answer: Answer) -> Result<Outcome, Failure> {
     match answer {
         Answer::Changed { position, result } => {
-            let span = tracing::Span::current();
-            span.record("keyledger.entry.position", position);
+            record(names::ENTRY_POSITION, position as i64);
             if let Changed::Key(key) = &result {
-                span.record("keyledger.key.id", tracing::field::display(key.id));
+                record(names::KEY_ID, key.id.to_string());
             }
             Ok(Outcome::Done { position, result })
         }

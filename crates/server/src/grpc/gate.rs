@@ -30,7 +30,6 @@ use tokio::time::Instant;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
-use tracing::Instrument;
 
 use super::call::CallContext;
 use super::deadline::deadline;
@@ -38,7 +37,7 @@ use super::status::Failure;
 use crate::replica::{Replica, own_clock};
 use crate::sealing::{About, random};
 use crate::sequencer::{Ledger, SequencerError};
-use crate::telemetry;
+use crate::telemetry::{self, CallSpan};
 
 pub(crate) type HttpRequest = http::Request<tonic::body::Body>;
 pub(crate) type HttpResponse = http::Response<tonic::body::Body>;
@@ -243,7 +242,7 @@ fn route(
 ) -> Route {
     Arc::new(move |gate, method, request| {
         let serve = serve.clone();
-        let span = telemetry::request_span(method, request.headers());
+        let span = CallSpan::arrived(method, request.headers());
         let end = Instant::now() + deadline(request.headers());
         let work = async move {
             let (head, body) = request.into_parts();
@@ -267,7 +266,7 @@ fn route(
             let response = tokio::time::timeout_at(end, work).await;
             Ok(response.unwrap_or_else(|_| Status::from(late).into_http()))
         };
-        Box::pin(limited.instrument(span))
+        Box::pin(span.around(limited))
     })
 }
 
