@@ -13,12 +13,15 @@ pub(crate) use span::{CallSpan, record, trace_of_call};
 
 use std::io::IsTerminal;
 
+use opentelemetry::InstrumentationScope;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
+
+use crate::names;
 
 /// Keeps telemetry going; flushes spans when it ends.
 pub struct Telemetry(Option<SdkTracerProvider>);
@@ -34,7 +37,11 @@ pub fn start() -> Telemetry {
     };
     let provider = std::env::var_os("OTEL_EXPORTER_OTLP_ENDPOINT").and_then(|_| provider());
     if let Some(provider) = &provider {
-        span::make_with(provider.tracer("keyledger"));
+        let scope = InstrumentationScope::builder("keyledger")
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .with_schema_url(names::SCHEMA_URL)
+            .build();
+        span::make_with(provider.tracer_with_scope(scope));
     }
     // Whoever embeds us may have set up logs of its own.
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();

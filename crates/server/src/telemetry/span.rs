@@ -7,9 +7,7 @@ use futures_util::future::Either;
 use http::HeaderMap;
 use keyledger_ledger::id::Trace;
 use keyledger_proto::methods::Method;
-use opentelemetry::trace::{
-    FutureExt, SpanKind, TraceContextExt, Tracer, get_active_span, noop::NoopSpan,
-};
+use opentelemetry::trace::{FutureExt, SpanKind, TraceContextExt, Tracer, get_active_span};
 use opentelemetry::{Context, KeyValue, Value};
 use opentelemetry_sdk::trace::SdkTracer;
 
@@ -31,8 +29,10 @@ pub(crate) struct CallSpan(Option<Context>);
 impl CallSpan {
     pub(crate) fn arrived(method: &'static Method, headers: &HeaderMap) -> CallSpan {
         let Some(tracer) = TRACER.get() else { return CallSpan(None) };
-        let none = Context::new().with_span(NoopSpan::DEFAULT);
-        let parent = remote(headers).map_or(none, |r| Context::new().with_remote_span_context(r));
+        let parent = match remote(headers) {
+            Some(parent) => Context::new().with_remote_span_context(parent),
+            None => Context::new(),
+        };
         let builder =
             tracer.span_builder(&method.path[1..]).with_kind(SpanKind::Server).with_attributes([
                 KeyValue::new(names::RPC_SYSTEM_NAME, "grpc"),
