@@ -9,13 +9,15 @@
 //! - `order`: in the database, all pairs of entries swapped, each entry deleted, the newest ones cut off.
 //! - `beside`: some 24 bits all over each column of one row of checkpoints, keys, verifiers and data keys, three of a tile,
 //!   and rows that are missing or too many.
-//! - `start` and `follow`: what a replica does with a damaged ledger, when it starts and while it runs.
+//! - `start` and `follow`: what a replica does with a damaged ledger, when it starts and while it runs; `scrub`: what it finds of
+//!   changes to what it has taken before.
 
 mod beside;
 mod bits;
 mod follow;
 mod memory;
 mod order;
+mod scrub;
 mod start;
 
 use std::time::Duration;

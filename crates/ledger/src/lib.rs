@@ -35,6 +35,7 @@ pub mod record;
 pub mod refusals;
 pub mod restrict;
 pub mod roles;
+pub mod scrub;
 pub mod secret;
 pub mod state;
 pub mod terms;

@@ -403,7 +403,7 @@ impl Verifier {
     }
 }
 
-fn compare_columns(found: &Columns, derived: &Columns) -> Result<(), Problem> {
+pub(crate) fn compare_columns(found: &Columns, derived: &Columns) -> Result<(), Problem> {
     let differs = [
         ("kind", found.kind != derived.kind),
         ("time_us", found.time_us != derived.time_us),

@@ -20,6 +20,7 @@ mod last_uses;
 mod observer;
 mod recent;
 mod replica;
+mod scrubber;
 mod sealing;
 mod sequencer;
 mod slow_hash;

@@ -22,7 +22,7 @@ use crate::sequencer::{Connections, RECORDED_WITHIN, SequencerError};
 use crate::store::connect::Database;
 use crate::store::{StoreError, migrate, settings};
 use crate::streams::Streams;
-use crate::{forward, observer, sequencer};
+use crate::{forward, observer, scrubber, sequencer};
 
 /// How often the database is asked whether it is there, and how long it may take to say so.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
@@ -91,6 +91,7 @@ pub async fn serve(
     report_health(&health, true).await;
     tokio::spawn(watch_health(replica.clone(), health));
     tokio::spawn(observe(replica.clone()));
+    tokio::spawn(scrubber::run(replica.clone()));
 
     let services = Services::new(replica.clone());
     let mut server = Server::builder();

@@ -74,6 +74,8 @@ pub(crate) struct Ledger {
     quota: quota::Quota,
     memory: memory::Memory,
     checkpoint: ArcSwapOption<SignedCheckpoint>,
+    /// How far the scrubber has come on its present walk.
+    pub(crate) scrubbed: AtomicU64,
     pub(crate) newest_uses: NewestUses,
     pub(crate) observer: Observer,
     pub(crate) recent: Recent,
@@ -149,6 +151,7 @@ impl Ledger {
             quota: quota::Quota::default(),
             memory: memory::Memory::default(),
             checkpoint: ArcSwapOption::empty(),
+            scrubbed: AtomicU64::new(0),
             newest_uses: NewestUses::default(),
             observer: Observer::default(),
             recent: Recent::default(),
@@ -232,7 +235,8 @@ impl Ledger {
         self.size.send_replace(size);
     }
 
-    fn stop(&self, why: &str) {
+    /// Serves this ledger no more.
+    pub(crate) fn stop(&self, why: &str) {
         if self.stopped.set(why.into()).is_ok() {
             tracing::error!(ledger_id = %self.id, why, "a ledger was stopped: run `keyledger verify`");
         }
