@@ -11,6 +11,7 @@ const FILES: &[&str] = &[
     "keyledger/v1/options.proto",
     "keyledger/v1/resources.proto",
     "keyledger/v1/reviews.proto",
+    "keyledger/v1/traces.proto",
     "keyledger/v1/usage.proto",
     "keyledger/v1/documents.proto",
     "keyledger/v1/key_service.proto",

@@ -299,7 +299,7 @@ async fn respond(admin: &Caller, response: AnomalyResponse) {
 }
 
 async fn state_of(caller: &Caller, key_id: &str) -> KeyState {
-    let request = GetKeyRequest { key_id: key_id.into(), as_of: None };
+    let request = GetKeyRequest { key_id: key_id.into(), as_of: None, include_traces: false };
     caller.call(request).await.unwrap().key.unwrap().state()
 }
 

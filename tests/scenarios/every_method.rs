@@ -75,7 +75,10 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
             let request = import(vec![sha256_of(&token, user_import("bob@example.com"))]);
             (Does::Change, request.encode_to_vec())
         }
-        "KeyService/GetKey" => (Does::Read, GetKeyRequest { key_id, as_of: None }.encode_to_vec()),
+        "KeyService/GetKey" => (
+            Does::Read,
+            GetKeyRequest { key_id, as_of: None, include_traces: false }.encode_to_vec(),
+        ),
         "KeyService/GetKeyUsage" => {
             (Does::Read, GetKeyUsageRequest { key_id, ..Default::default() }.encode_to_vec())
         }

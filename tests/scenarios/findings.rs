@@ -288,7 +288,8 @@ fn who_has_left_is_shown_wherever_owners_are_until_they_are_back() {
         let robot = CreateKeyRequest { responsible: "bob@example.com".into(), ..good("robot") };
         let robots = admin.call(robot).await.unwrap().key.unwrap();
         let get = async |caller: &Caller, key: &Key| {
-            let get = GetKeyRequest { key_id: key.key_id.clone(), as_of: None };
+            let get =
+                GetKeyRequest { key_id: key.key_id.clone(), as_of: None, include_traces: false };
             caller.call(get).await.unwrap().key.unwrap()
         };
 

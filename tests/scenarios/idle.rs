@@ -294,7 +294,7 @@ fn two_servers_suspend_and_later_revoke_idle_keys_once() {
             assert_eq!(life(&admin, &quiet.0).await, [&suspended[..], &["key.revoked"]].concat());
             assert_eq!(life(&admin, &resumed.0).await, [&suspended[..], &["key.resumed"]].concat());
             assert_eq!(life(&admin, &busy.0).await, ["key.created"]);
-            let get = GetKeyRequest { key_id: quiet.0.clone(), as_of: None };
+            let get = GetKeyRequest { key_id: quiet.0.clone(), as_of: None, include_traces: false };
             let key = admin.call(get).await.unwrap().key.unwrap();
             assert_eq!(key.revocation.unwrap().kind(), entry::RevocationKind::Unused);
             // The only key that may do everything was idle, too.

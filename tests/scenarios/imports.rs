@@ -62,7 +62,7 @@ fn imported_keys_are_accepted_on_every_replica_and_any_other_token_is_not() {
                 assert_eq!(verdict.reason(), DecisionReason::Granted);
                 assert_eq!(&verdict.key_id, key_id);
             }
-            let got = GetKeyRequest { key_id: key_id.clone(), as_of: None };
+            let got = GetKeyRequest { key_id: key_id.clone(), as_of: None, include_traces: false };
             let key = b.admin().call(got).await.unwrap().key.unwrap();
             assert_eq!(
                 (key.state(), key.purpose.as_str()),
@@ -138,14 +138,18 @@ fn a_replica_that_starts_from_the_projection_accepts_them_used_or_not() {
         // As it was before its first use.
         let as_of = Some(get_key_request::AsOf::AsOfPosition(
             a.admin()
-                .call(GetKeyRequest { key_id: fast.clone(), as_of: None })
+                .call(GetKeyRequest { key_id: fast.clone(), as_of: None, include_traces: false })
                 .await
                 .unwrap()
                 .key
                 .unwrap()
                 .position(),
         ));
-        let before = b.admin().call(GetKeyRequest { key_id: fast, as_of }).await.unwrap();
+        let before = b
+            .admin()
+            .call(GetKeyRequest { key_id: fast, as_of, include_traces: false })
+            .await
+            .unwrap();
         assert_eq!(before.key.unwrap().stream_version, 1);
     });
 }
@@ -369,7 +373,8 @@ fn an_import_keeps_to_the_policy_of_its_ledger_and_brings_one_of_its_own() {
         let results = admin.call(approved).await.unwrap().results;
         let errors: Vec<ErrorReason> = results.iter().map(|r| r.error()).collect();
         assert_eq!(errors, [ErrorReason::Unspecified, ErrorReason::InvalidField]);
-        let made = GetKeyRequest { key_id: results[0].key_id.clone(), as_of: None };
+        let made =
+            GetKeyRequest { key_id: results[0].key_id.clone(), as_of: None, include_traces: false };
         let key = admin.call(made).await.unwrap().key.unwrap();
         assert_eq!(key.rotation, rotation);
     });

@@ -24,7 +24,7 @@ async fn time_of_change(caller: &Caller, position: Option<u64>) -> Option<Timest
 
 /// Last uses of a key: of each secret, and in all. GetKey and ListKeys say the same.
 async fn last_uses(caller: &Caller, key_id: &str) -> (Vec<Option<Timestamp>>, Option<Timestamp>) {
-    let get = GetKeyRequest { key_id: key_id.into(), as_of: None };
+    let get = GetKeyRequest { key_id: key_id.into(), as_of: None, include_traces: false };
     let key = caller.call(get).await.unwrap().key.unwrap();
     let listed = caller.call(ListKeysRequest::default()).await.unwrap().keys;
     assert_eq!(listed.iter().find(|k| k.key_id == key_id), Some(&key));
@@ -68,7 +68,12 @@ fn the_last_use_of_each_secret_is_seen_everywhere_at_once_and_for_ever() {
         // Of the past only the entries tell, and no longer how it was used.
         let head = admin.call(ListKeysRequest::default()).await.unwrap().position.unwrap();
         let as_of = Some(get_key_request::AsOf::AsOfPosition(head));
-        let key = admin.call(GetKeyRequest { key_id, as_of }).await.unwrap().key.unwrap();
+        let key = admin
+            .call(GetKeyRequest { key_id, as_of, include_traces: false })
+            .await
+            .unwrap()
+            .key
+            .unwrap();
         assert_eq!(key.last_use_time, None);
     });
 }

@@ -64,7 +64,11 @@ fn a_key_of_one_ledger_is_nothing_in_another() {
         assert!(recorded.key_id.is_empty(), "no such key exists in this ledger");
 
         let not_found = |refusal: Refused| refusal.with(Code::NotFound, ErrorReason::KeyNotFound);
-        not_found(refused(admin.call(GetKeyRequest { key_id: key_id.clone(), as_of: None }).await));
+        not_found(refused(
+            admin
+                .call(GetKeyRequest { key_id: key_id.clone(), as_of: None, include_traces: false })
+                .await,
+        ));
         not_found(refused(admin.call(rotate(&key_id, 0)).await));
         not_found(refused(admin.call(revoke(&key_id)).await));
         let keys = admin.call(ListKeysRequest::default()).await.unwrap().keys;

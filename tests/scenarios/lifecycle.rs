@@ -104,7 +104,8 @@ fn an_update_changes_what_it_names_and_nothing_else() {
             ..update(&before.key_id, &["responsible", "labels", "roles"])
         };
         admin.call(responsible).await.unwrap();
-        let get = GetKeyRequest { key_id: before.key_id.clone(), as_of: None };
+        let get =
+            GetKeyRequest { key_id: before.key_id.clone(), as_of: None, include_traces: false };
         let shown = admin.call(get).await.unwrap().key.unwrap();
         assert_eq!((shown.responsible.as_str(), shown.labels.len()), ("dave@example.com", 0));
         assert_eq!(shown.purpose, "exports warnings, too");
@@ -158,7 +159,7 @@ fn an_update_with_an_old_etag_is_aborted_and_changes_nothing() {
         admin.call(with_etag(&key.etag)).await.unwrap();
         refused(admin.call(with_etag(&key.etag)).await)
             .with(Code::Aborted, ErrorReason::EtagMismatch);
-        let get = GetKeyRequest { key_id: key.key_id.clone(), as_of: None };
+        let get = GetKeyRequest { key_id: key.key_id.clone(), as_of: None, include_traces: false };
         assert_eq!(admin.call(get).await.unwrap().key.unwrap().stream_version, 2);
     });
 }
@@ -260,7 +261,8 @@ fn a_key_is_shown_as_it_was_at_any_position_or_time() {
         let revoked = admin.call(revoke(&key_id)).await.unwrap();
         steps.push((revoked.position.unwrap(), revoked.key.unwrap()));
         let at = async |as_of| {
-            let request = GetKeyRequest { key_id: key_id.clone(), as_of: Some(as_of) };
+            let request =
+                GetKeyRequest { key_id: key_id.clone(), as_of: Some(as_of), include_traces: false };
             replica.admin().call(request).await
         };
         use get_key_request::AsOf::{AsOfPosition, AsOfTime};
@@ -311,7 +313,7 @@ fn whoever_holds_a_leaked_token_can_end_it_and_learns_nothing() {
             let [ended] = &left[..] else { panic!("{left:?}") };
             let caller = ended.as_change().caller.as_ref().expect("its own secret ended it");
             assert_eq!(caller.version, 1);
-            let get = GetKeyRequest { key_id: id(made), as_of: None };
+            let get = GetKeyRequest { key_id: id(made), as_of: None, include_traces: false };
             let key = admin.call(get).await.unwrap().key.unwrap();
             assert_eq!(key.revocation.unwrap().kind(), entry::RevocationKind::Compromised);
         }
@@ -370,7 +372,7 @@ fn what_a_key_is_survives_a_restart() {
         };
         admin.call(purpose).await.unwrap();
         admin.call(suspend(&key_id)).await.unwrap();
-        let get = GetKeyRequest { key_id, as_of: None };
+        let get = GetKeyRequest { key_id, as_of: None, include_traces: false };
         let before = admin.call(get.clone()).await.unwrap().key.unwrap();
         let other = d.replica().await;
         assert_eq!(other.admin().call(get).await.unwrap().key.unwrap(), before);

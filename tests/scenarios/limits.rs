@@ -39,7 +39,8 @@ fn of_500_parallel_checks_over_two_replicas_a_key_with_100_uses_is_allowed_exact
         }
         let expected = [(DecisionReason::Granted, 100), (DecisionReason::UsesSpent, 400)];
         assert_eq!(counts, expected.into());
-        let get = GetKeyRequest { key_id: made.key.unwrap().key_id, as_of: None };
+        let get =
+            GetKeyRequest { key_id: made.key.unwrap().key_id, as_of: None, include_traces: false };
         // Also for a replica that starts now.
         for replica in [a, d.replica().await] {
             let key = replica.admin().call(get.clone()).await.unwrap().key.unwrap();
@@ -59,15 +60,20 @@ fn every_call_and_every_change_is_a_use_of_the_key_that_calls() {
         let made = admin.call(limited(5, None, may)).await.unwrap();
         let subject = admin.call(user_key("alice@example.com")).await.unwrap();
         let caller = replica.caller(&made.token);
-        let me = GetKeyRequest { key_id: made.key.unwrap().key_id, as_of: None };
+        let me =
+            GetKeyRequest { key_id: made.key.unwrap().key_id, as_of: None, include_traces: false };
         let left = async || admin.call(me.clone()).await.unwrap().key.unwrap().uses_left;
         // A read, a change, a check, a dry run: one each. What fails and what is always allowed: none.
         caller.call(ListKeysRequest::default()).await.unwrap();
         let gives = limited(1, None, error_logs());
         caller.call(gives.clone()).await.unwrap();
         caller.call(check(&subject.token)).await.unwrap();
-        refused(caller.call(GetKeyRequest { key_id: "x".into(), as_of: None }).await)
-            .with(Code::InvalidArgument, ErrorReason::InvalidField);
+        refused(
+            caller
+                .call(GetKeyRequest { key_id: "x".into(), as_of: None, include_traces: false })
+                .await,
+        )
+        .with(Code::InvalidArgument, ErrorReason::InvalidField);
         refused(caller.call(limited(6, None, error_logs())).await)
             .with(Code::PermissionDenied, ErrorReason::ExceedsOwnRights);
         caller.call(WhoAmIRequest {}).await.unwrap();

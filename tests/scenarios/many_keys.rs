@@ -153,10 +153,15 @@ fn all_keys_of_a_leaver_end_together_and_those_made_for_others_are_named() {
         refused(caller.call(WhoAmIRequest {}).await)
             .with(Code::Unauthenticated, ErrorReason::CredentialInvalid);
         for key_id in ids {
-            let key = admin.call(GetKeyRequest { key_id, as_of: None }).await.unwrap().key.unwrap();
+            let key = admin
+                .call(GetKeyRequest { key_id, as_of: None, include_traces: false })
+                .await
+                .unwrap()
+                .key
+                .unwrap();
             assert_eq!(key.revocation.unwrap().kind(), RevocationKind::OwnerLeft);
         }
-        let get = GetKeyRequest { key_id: others, as_of: None };
+        let get = GetKeyRequest { key_id: others, as_of: None, include_traces: false };
         assert_eq!(admin.call(get).await.unwrap().key.unwrap().state(), KeyState::Active);
         // Again: there is nothing left to end.
         assert!(admin.call(request.clone()).await.unwrap().key_ids.is_empty());

@@ -267,7 +267,7 @@ fn what_lies_behind_too_many_changes_is_refused_except_for_single_keys() {
             refusal.with(Code::FailedPrecondition, ErrorReason::TooFarBack);
         }
         let as_of = Some(get_key_request::AsOf::AsOfPosition(late));
-        let request = GetKeyRequest { key_id: key.key_id, as_of };
+        let request = GetKeyRequest { key_id: key.key_id, as_of, include_traces: false };
         assert_eq!(admin.call(request).await.unwrap().key.unwrap().state(), KeyState::Suspended);
         get(&admin, "readers", AsOf::Position(late)).await.expect("only two are about no key");
         // Since then nothing was changed: nothing is folded.

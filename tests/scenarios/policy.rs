@@ -60,7 +60,8 @@ fn a_policy_holds_on_every_replica_from_its_entry_on() {
         let refusal = refused(b.admin().call(rotate(&usual.key_id, 61)).await);
         assert_eq!(refusal.fields, ["overlap"]);
         // Keys that were made before stay as they are.
-        let early = GetKeyRequest { key_id: made.key_id.clone(), as_of: None };
+        let early =
+            GetKeyRequest { key_id: made.key_id.clone(), as_of: None, include_traces: false };
         assert_eq!(lives(&b.admin().call(early).await.unwrap().key.unwrap()), lives(&made));
 
         let records = d.records(1).await;
@@ -295,7 +296,7 @@ fn a_gateway_checks_the_tokens_of_every_tenant_with_one_key() {
         assert_eq!(explained.reason(), DecisionReason::Revoked);
 
         // Nothing else crosses: it can't read there, nor call with this token anything else.
-        let read = GetKeyRequest { key_id: key_id.clone(), as_of: None };
+        let read = GetKeyRequest { key_id: key_id.clone(), as_of: None, include_traces: false };
         refused(gateway.call(read.clone()).await)
             .with(Code::PermissionDenied, ErrorReason::PermissionDenied);
         refused(system.call(read).await).with(Code::NotFound, ErrorReason::KeyNotFound);

@@ -42,7 +42,8 @@ fn just_before(time: Timestamp) -> Timestamp {
 
 async fn key_at(caller: &Caller, key_id: &str, time: Timestamp) -> Option<Key> {
     let as_of = Some(get_key_request::AsOf::AsOfTime(just_before(time)));
-    let reply = caller.call(GetKeyRequest { key_id: key_id.into(), as_of }).await;
+    let reply =
+        caller.call(GetKeyRequest { key_id: key_id.into(), as_of, include_traces: false }).await;
     reply.ok().map(|reply| without_uses(vec![reply.key.unwrap()]).remove(0))
 }
 

@@ -37,7 +37,7 @@ fn a_span_names_the_key_continues_the_callers_trace_and_is_named_by_what_is_sign
         admin(2).call(check(&made.token)).await.unwrap();
         let rotated = admin(3).call(rotate(&key_id, 0)).await.unwrap();
         admin(4).call(check(&made.token)).await.unwrap();
-        let get = GetKeyRequest { key_id: key_id.clone(), as_of: None };
+        let get = GetKeyRequest { key_id: key_id.clone(), as_of: None, include_traces: false };
         admin(5).call(get).await.unwrap();
         admin(6).call(revoke(&key_id)).await.unwrap();
         admin(7).call(check(&rotated.token)).await.unwrap();

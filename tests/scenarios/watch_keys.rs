@@ -265,7 +265,10 @@ fn a_watcher_gets_keys_as_they_are_now_without_secrets_and_without_words_about_p
             heard.changes.iter().filter(|c| c.key_id == alice_id).collect();
         let types: Vec<&str> = of_alice.iter().map(|c| c.r#type.as_str()).collect();
         assert_eq!(types, ["key.created", "key.rotated", "key.revoked"]);
-        let now = admin.call(GetKeyRequest { key_id: alice_id, as_of: None }).await.unwrap();
+        let now = admin
+            .call(GetKeyRequest { key_id: alice_id, as_of: None, include_traces: false })
+            .await
+            .unwrap();
         let nobody = Some(Owner { owner: Some(owner::Owner::User(String::new())) });
         let now = Key { owner: nobody, purpose: String::new(), ..now.key.unwrap() };
         assert!(of_alice.iter().all(|c| c.key.as_ref() == Some(&now)), "as it is now");

@@ -69,7 +69,7 @@ async fn ask(
     key_id: String,
 ) -> anyhow::Result<(Duration, Duration, Duration)> {
     let mut client = connections.of(0);
-    let get = admin.request(GetKeyRequest { key_id, as_of: None });
+    let get = admin.request(GetKeyRequest { key_id, as_of: None, include_traces: false });
     let (get, _) = timed(client.get_key(get)).await?;
     let list = admin.request(ListKeysRequest { page_size: 1_000, ..Default::default() });
     let (list, listed) = timed(client.list_keys(list)).await?;

@@ -148,6 +148,7 @@ impl Get {
             as_of: self
                 .as_of
                 .to_wire(get_key_request::AsOf::AsOfPosition, get_key_request::AsOf::AsOfTime),
+            include_traces: false,
         };
         let reply = session.keys().get_key(session.call(request)).await;
         let reply = reply.map_err(|s| session.failure(&s))?.into_inner();

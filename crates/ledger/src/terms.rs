@@ -157,10 +157,10 @@ pub fn of_page(uses: &[ReadUse]) -> BTreeSet<Term> {
 /// By what else a page is found: the traces of its uses, and the folders of what was asked for. They may be as many as the uses.
 pub fn details_of_page(uses: &[ReadUse]) -> BTreeSet<Term> {
     let uses = || uses.iter().map(|read| &read.r#use);
-    let traces: BTreeSet<&[u8]> = uses().map(|u| u.trace_id.as_slice()).collect();
+    let traces: BTreeSet<&[u8]> = uses().flat_map(Use::trace_ids).collect();
     let resources: BTreeSet<&str> = uses().map(|u| u.resource.as_str()).collect();
     let folders: BTreeSet<&str> = resources.into_iter().flat_map(folders).collect();
-    let traces = traces.into_iter().filter(|id| !id.is_empty()).map(Term::trace);
+    let traces = traces.into_iter().map(Term::trace);
     traces.chain(folders.into_iter().map(Term::folder)).collect()
 }
 

@@ -248,7 +248,8 @@ mod tests {
     #[test]
     fn a_request_can_not_reach_into_another_resource() {
         for hostile in ["", "*", "**", "a/b", "../x", "ä", "a b"] {
-            let request = GetKeyRequest { key_id: hostile.into(), as_of: None };
+            let request =
+                GetKeyRequest { key_id: hostile.into(), as_of: None, include_traces: false };
             let resource = method("KeyService/GetKey").resource(&request);
             assert!(resource == "keys/?" || resource == "keys/..", "{resource}");
         }

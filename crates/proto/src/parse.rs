@@ -13,6 +13,7 @@ mod ledgers;
 mod permissions;
 mod reviews;
 mod streams;
+mod traces;
 mod usage;
 
 use std::net::IpAddr;
@@ -57,6 +58,7 @@ pub use reviews::{
     list_findings, set_owner_status, sign_access_review,
 };
 pub use streams::{Begin, StreamEvents, stream_events};
+pub use traces::{GetKey, GetTrace, TRACE_ID_FORM, get_key, get_trace, trace_id};
 pub use usage::{KeyUsage, LedgerUsage, Period, get_key_usage, get_usage};
 
 /// Most questions of one call.
@@ -114,18 +116,6 @@ pub enum AsOf {
     /// Just before this position.
     Position(u64),
     Time(Time),
-}
-
-pub fn get_key(r: crate::GetKeyRequest) -> Result<(KeyId, AsOf), Vec<Violation>> {
-    use crate::get_key_request::AsOf as Wire;
-    let mut v = Violations::default();
-    let key_id = parse_key_id(&mut v, "key_id", &r.key_id);
-    let as_of = match r.as_of {
-        None => AsOf::Now,
-        Some(Wire::AsOfPosition(position)) => AsOf::Position(position),
-        Some(Wire::AsOfTime(time)) => parse_as_of_time(&mut v, time),
-    };
-    v.finish(key_id.map(|key_id| (key_id, as_of)))
 }
 
 fn parse_as_of_time(v: &mut Violations, time: prost_types::Timestamp) -> AsOf {

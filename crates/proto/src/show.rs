@@ -2,6 +2,7 @@
 
 mod anomalies;
 mod given;
+mod traces;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use crate::{
 use anomalies::anomaly_event;
 pub use anomalies::{acknowledgement, raised_anomaly};
 pub use given::{given, why_changed};
+pub use traces::{change_trace, span_reference, use_traces};
 pub use usage::{network, usage};
 
 pub fn timestamp(time: Time) -> prost_types::Timestamp {
@@ -459,11 +461,18 @@ pub fn use_event(
         span_id: hex(&u.span_id),
         leaf_hash: leaf_hash.to_vec(),
         count: u.count,
+        spans: u.folded_spans().map(|(trace, span)| span_reference(trace, span)).collect(),
+        first_time: time_of_folded(u.first_time_us),
+        last_time: time_of_folded(u.last_time_us),
         returned: u.returned,
         asked: about.asked.clone(),
         actor: searched_person(texts),
         ..AuditEvent::default()
     }
+}
+
+fn time_of_folded(micros: i64) -> Option<prost_types::Timestamp> {
+    (micros != 0).then(|| timestamp(Time(micros)))
 }
 
 /// Whom a caller that read the log looked for.
@@ -476,6 +485,6 @@ fn id_text(bytes: &[u8]) -> String {
     KeyId::from_slice(bytes).map_or(String::new(), |id| id.to_string())
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

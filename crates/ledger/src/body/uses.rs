@@ -184,6 +184,19 @@ pub struct Use {
     pub returned: Option<u64>,
 }
 
+impl Use {
+    /// Trace and span ids of the refusals that it stands for, as far as they are told.
+    pub fn folded_spans(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.traces.iter().filter(|both| both.len() == 24).map(|both| both.split_at(16))
+    }
+
+    /// All traces that it was made in; one may come several times.
+    pub fn trace_ids(&self) -> impl Iterator<Item = &[u8]> {
+        let own = Some(self.trace_id.as_slice()).filter(|id| !id.is_empty());
+        own.into_iter().chain(self.folded_spans().map(|(trace_id, _)| trace_id))
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
 pub struct UseRecord {
     #[prost(bytes = "vec", tag = "1")]

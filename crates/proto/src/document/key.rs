@@ -3,15 +3,16 @@
 use super::html::Html;
 use super::html::frame::{Frame, Place, day_of_time, moment_of_time};
 use super::site::names::{owner_page, permission_page, role_page};
-use super::usage;
+use super::trace_links::TraceLinks;
 use super::words::{count, owner_name};
+use super::{traces, usage};
 use crate::{Ability, Key, KeyDocument, KeyHistory, KeyHistoryEntry, KeyState, Owner, owner};
 
 /// A page by itself.
-pub(super) fn page(document: &KeyDocument) -> String {
+pub(super) fn page(document: &KeyDocument, links: Option<&TraceLinks>) -> String {
     let ledger = document.ledger.clone().unwrap_or_default().name;
     let moment = document.moment.clone().unwrap_or_default();
-    page_in(document, &ledger, &moment, Place::Alone)
+    page_in(document, &ledger, &moment, Place::Alone, links)
 }
 
 /// A page at a place, of a ledger and moment that stand in the site.
@@ -20,10 +21,11 @@ pub(super) fn page_in(
     ledger: &str,
     moment: &crate::DocumentMoment,
     place: Place,
+    links: Option<&TraceLinks>,
 ) -> String {
     let key = document.key.clone().unwrap_or_default();
     let frame = Frame { title: title(&key), ledger, moment, place };
-    frame.around(|h| Page { document, key: &key, place }.write(h))
+    frame.around(|h| Page { document, key: &key, place, links }.write(h))
 }
 
 /// What a key is called: by what it is for.
@@ -77,6 +79,7 @@ struct Page<'a> {
     document: &'a KeyDocument,
     key: &'a Key,
     place: Place,
+    links: Option<&'a TraceLinks>,
 }
 
 impl Page<'_> {
@@ -98,6 +101,7 @@ impl Page<'_> {
             self.list(h, "How long", "life", &self.document.life);
             self.secrets(h);
             self.usage(h);
+            self.traces(h);
             self.history(h);
         });
         h.fixed("\n");
@@ -278,6 +282,14 @@ impl Page<'_> {
         }
     }
 
+    fn traces(&self, h: &mut Html) {
+        if let Some(of_key) = &self.document.traces {
+            section(h, "In which traces it was used lately", "traces", |h| {
+                traces::html(h, &self.key.key_id, of_key, self.links)
+            });
+        }
+    }
+
     fn history(&self, h: &mut Html) {
         let none = KeyHistory::default();
         let history = self.document.history.as_ref().unwrap_or(&none);
@@ -333,6 +345,10 @@ impl Page<'_> {
         if !entry.approval_ref.is_empty() {
             h.words(" · approved by ");
             h.text(&entry.approval_ref);
+        }
+        if let Some(span) = &entry.span {
+            h.words(" · ");
+            traces::html_trace(h, span, self.links);
         }
         h.words(" · entry ");
         h.plain(&entry.position.unwrap_or_default().to_string());

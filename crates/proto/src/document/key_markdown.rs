@@ -2,13 +2,14 @@
 
 use super::key::{state, title};
 use super::markdown::Markdown;
-use super::usage;
+use super::trace_links::TraceLinks;
 use super::words::{count, grouped, owner_name, time};
+use super::{traces, usage};
 use crate::{Ability, KeyDocument, KeyHistoryEntry, KeyVersion, owner};
 
 const RESPONSIBLE: &str = "Responsible person";
 
-pub(super) fn write(document: &KeyDocument) -> String {
+pub(super) fn write(document: &KeyDocument, links: Option<&TraceLinks>) -> String {
     let mut markdown = Markdown::default();
     let m = &mut markdown;
     let key = document.key.clone().unwrap_or_default();
@@ -30,7 +31,13 @@ pub(super) fn write(document: &KeyDocument) -> String {
         });
         usage::markdown(m, summary);
     }
-    history(m, document);
+    if let Some(of_key) = &document.traces {
+        m.heading(2, |m| {
+            m.words("In which traces it was used lately");
+        });
+        traces::markdown(m, &key.key_id, of_key, links);
+    }
+    history(m, document, links);
     moment(m, document);
     markdown.finish()
 }
@@ -117,7 +124,7 @@ fn secret(m: &mut Markdown, version: &KeyVersion) {
     };
 }
 
-fn history(m: &mut Markdown, document: &KeyDocument) {
+fn history(m: &mut Markdown, document: &KeyDocument, links: Option<&TraceLinks>) {
     let history = document.history.clone().unwrap_or_default();
     m.heading(2, |m| {
         m.words("Who changed it, and why");
@@ -129,7 +136,7 @@ fn history(m: &mut Markdown, document: &KeyDocument) {
                 .words(".");
         });
     }
-    m.items(&history.entries, change);
+    m.items(&history.entries, |m, entry| change(m, entry, links));
     if history.older > 0 {
         m.paragraph(|m| {
             m.text(&count(history.older.into(), "older change")).words(": see the log.");
@@ -137,7 +144,7 @@ fn history(m: &mut Markdown, document: &KeyDocument) {
     }
 }
 
-fn change(m: &mut Markdown, entry: &KeyHistoryEntry) {
+fn change(m: &mut Markdown, entry: &KeyHistoryEntry, links: Option<&TraceLinks>) {
     if let Some(when) = &entry.time {
         m.text(&time(when)).words(": ");
     }
@@ -158,6 +165,10 @@ fn change(m: &mut Markdown, entry: &KeyHistoryEntry) {
     }
     if !entry.approval_ref.is_empty() {
         m.words(", approved by ").text(&entry.approval_ref);
+    }
+    if let Some(span) = &entry.span {
+        m.words(", ");
+        traces::markdown_trace(m, span, links);
     }
     m.words(" (entry ").text(&entry.position.unwrap_or_default().to_string()).words(")");
 }

@@ -2,6 +2,7 @@
 //! be markup in its place is escaped, and no other, since people read it as it stands, too. Texts never hold a line break.
 
 use super::inert::{Piece, number, pieces};
+use super::trace_links::TraceUrl;
 
 /// Markdown that is being written.
 #[derive(Default)]
@@ -82,6 +83,14 @@ impl Markdown {
         let fence = "`".repeat(longest + 1);
         let room = if seen.starts_with('`') || seen.ends_with('`') { " " } else { "" };
         self.0.push_str(&format!("{fence}{room}{seen}{room}{fence}"));
+        self
+    }
+
+    /// A link out. In such an address nothing is markup between `<` and `>`.
+    pub(super) fn trace_link(&mut self, to: &TraceUrl, trace_id: &str) -> &mut Markdown {
+        self.0.push('[');
+        self.code(trace_id);
+        self.0.push_str(&format!("](<{}>)", to.as_str()));
         self
     }
 

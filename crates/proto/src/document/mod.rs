@@ -12,10 +12,13 @@ mod key_markdown;
 pub mod markdown;
 pub mod review;
 pub mod site;
+pub mod trace_links;
+mod traces;
 mod usage;
 pub mod words;
 
 use crate::{DocumentFormat, KeyDocument};
+use trace_links::TraceLinks;
 
 /// A document, written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,9 +29,18 @@ pub struct Written {
 
 /// Writes what is known of a key.
 pub fn write(document: &KeyDocument, format: DocumentFormat) -> Written {
+    write_linked(document, format, None)
+}
+
+/// The same, with links to where its traces are shown. JSON has none: it names traces.
+pub fn write_linked(
+    document: &KeyDocument,
+    format: DocumentFormat,
+    links: Option<&TraceLinks>,
+) -> Written {
     let (text, media_type) = match format {
-        DocumentFormat::Markdown => (key_markdown::write(document), "text/markdown"),
-        DocumentFormat::Html => (key::page(document), "text/html"),
+        DocumentFormat::Markdown => (key_markdown::write(document, links), "text/markdown"),
+        DocumentFormat::Html => (key::page(document, links), "text/html"),
         DocumentFormat::Unspecified | DocumentFormat::Json => {
             (crate::json::pretty("KeyDocument", document), "application/json")
         }

@@ -6,9 +6,9 @@ use super::site::Site;
 use super::*;
 use crate::entry::{Grant, Label, Restrictions};
 use crate::{
-    DocumentMoment, HeldRole, Key, KeyHistory, KeyHistoryEntry, KeyState, KeyVersion, Ledger,
-    LedgerDocument, Owner, Permission, Role, Usage, UsageBreakdown, UsageCount, UsageStep,
-    UsageSummary, owner,
+    DocumentMoment, HeldRole, Key, KeyHistory, KeyHistoryEntry, KeyState, KeyTrace, KeyTraces,
+    KeyVersion, Ledger, LedgerDocument, Owner, Permission, Role, SpanReference, Usage,
+    UsageBreakdown, UsageCount, UsageStep, UsageSummary, owner,
 };
 
 const HOSTILE: [&str; 9] = [
@@ -63,7 +63,16 @@ fn hostile(text: &str) -> KeyDocument {
         caller: owner,
         reason: text.into(),
         approval_ref: text.into(),
+        span: Some(SpanReference { trace_id: text.into(), span_id: text.into() }),
         ..KeyHistoryEntry::default()
+    };
+    let of_use = KeyTrace {
+        span: entry.span.clone(),
+        time,
+        r#type: text.into(),
+        key_id: text.into(),
+        method: text.into(),
+        ..KeyTrace::default()
     };
     let counted = UsageCount { value: text.into(), allowed: 3, refused: 1 };
     let by = Some(UsageBreakdown { counts: vec![counted], ..UsageBreakdown::default() });
@@ -107,6 +116,7 @@ fn hostile(text: &str) -> KeyDocument {
             verifier_key: text.into(),
         }),
         key: Some(key),
+        traces: Some(KeyTraces { uses: vec![of_use], ..KeyTraces::default() }),
     }
 }
 
@@ -400,5 +410,41 @@ fn what_is_withheld_is_said_to_be() {
     for format in [DocumentFormat::Html, DocumentFormat::Markdown] {
         let text = write(&document, format).text;
         assert!(text.matches("Withheld: whoever asked may not read").count() == 2, "{text}");
+    }
+}
+
+#[test]
+fn traces_are_named_and_become_links_where_it_is_said_where_they_are_shown() {
+    let links = TraceLinks::parse("https://t.example/{trace_id}?a=1&span={span_id}").unwrap();
+    let (id, span_id) = ("0af7651916cd43dd8448eb211c80319c", "00f067aa0ba902b7");
+    let span = Some(SpanReference { trace_id: id.into(), span_id: span_id.into() });
+    let mut document = hostile("plain");
+    document.history.as_mut().unwrap().entries[0].span = span.clone();
+    document.traces.as_mut().unwrap().uses[0].span = span;
+    for (format, link) in [
+        (DocumentFormat::Html, format!("href=\"https://t.example/{id}?a=1&amp;span={span_id}\"")),
+        (
+            DocumentFormat::Markdown,
+            format!("[`{id}`](<https://t.example/{id}?a=1&span={span_id}>)"),
+        ),
+    ] {
+        let linked = write_linked(&document, format, Some(&links)).text;
+        assert_eq!(linked.matches(&link).count(), 2, "{linked}");
+        let plain = write(&document, format).text;
+        assert!(plain.contains(id) && !plain.contains("t.example"), "{plain}");
+    }
+    let site = Site::new(LedgerDocument::default(), vec![document]).with_trace_links(Some(links));
+    let of_key = site.pages().find(|page| page.path.starts_with("keys/")).unwrap();
+    assert_eq!(of_key.html.matches("href=\"https://t.example/").count(), 2);
+}
+
+#[test]
+fn what_is_no_trace_is_never_part_of_a_link() {
+    let links = TraceLinks::parse("https://t.example/{trace_id}").unwrap();
+    for text in HOSTILE {
+        for format in [DocumentFormat::Html, DocumentFormat::Markdown] {
+            let written = write_linked(&hostile(text), format, Some(&links)).text;
+            assert!(!written.contains("t.example"), "{written}");
+        }
     }
 }

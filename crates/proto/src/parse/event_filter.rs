@@ -224,7 +224,7 @@ impl EventFilter {
         !self.excludes_uses()
             && u.resource.starts_with(&self.resource_prefix)
             && self.decision.is_none_or(|d| u.decision() == d)
-            && self.trace_id.is_none_or(|id| u.trace_id == id)
+            && self.trace_id.is_none_or(|id| u.trace_ids().any(|own| own == id))
     }
 
     /// Whether all holds of an event that doesn't follow from where it stands: its times are those of positions, and its owner
@@ -234,7 +234,10 @@ impl EventFilter {
             let id = id.to_string();
             e.caller_key_id == id || (e.caller_key_id.is_empty() && e.key_id == id)
         };
-        let trace = |id: [u8; 16]| e.trace_id == show::hex(&id);
+        let trace = |id: [u8; 16]| {
+            let id = show::hex(&id);
+            e.trace_id == id || e.spans.iter().any(|span| span.trace_id == id)
+        };
         self.caller.is_none_or(caller)
             && self.actor.as_ref().is_none_or(|actor| e.actor.as_ref() == Some(actor))
             && (self.action.is_empty() || e.action == self.action)

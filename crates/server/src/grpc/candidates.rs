@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::call::CallContext;
 use super::events::{Selection, Viewer, Who};
 use super::status::Failure;
+use crate::sequencer::Ledger;
 use crate::store::StoreError;
 use crate::store::event_index::{self, Order, Positions};
 use crate::store::positions::{self, Which};
@@ -50,6 +51,19 @@ pub(super) async fn candidates(
         found = merge(found, from.read(source, range).await?, order);
     }
     Ok(found)
+}
+
+/// Some of the pages that hold uses of a key, or by it, newest first.
+pub(super) async fn pages_of_key(
+    ledger: &Ledger,
+    key_id: KeyId,
+    range: &Range<u64>,
+    limit: usize,
+) -> Result<Positions, Failure> {
+    let client = ledger.database.client().await?;
+    let order = Order::NewestFirst;
+    let from = Place { client: &client, ledger_id: ledger.id, order, limit: limit as i64 };
+    Ok(from.read(Source::Terms(Which::Pages, vec![Term::key(key_id)]), range).await?)
 }
 
 /// Entries that are no pages.

@@ -21,6 +21,7 @@ use super::follow::Ended;
 use super::keys::find;
 use super::replies::{Giving, Replies, replies};
 use super::status::Failure;
+use super::traces;
 use crate::streams::OpenStream;
 use gather::Gathering;
 
@@ -38,7 +39,9 @@ pub(super) async fn describe_key(
 ) -> Result<DescribeKeyResponse, Failure> {
     let key = find(&call, key_id).ok_or(Refusal::KeyNotFound)?;
     let gathering = Gathering::begin(&call, CHANGES).await?;
-    let mut document = gathering.documents(&[key]).await?.remove(0);
+    let mut document = gathering.documents(std::slice::from_ref(&key)).await?.remove(0);
+    let end = gathering.head().state.next_position;
+    document.traces = Some(traces::of_key(&call, &key, end).await?);
     document.ledger = gathering.ledger();
     document.moment = Some(gathering.moment().clone());
     // A page of thousands of sentences is no work for the threads that answer calls.

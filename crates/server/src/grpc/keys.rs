@@ -21,6 +21,7 @@ use keyledger_proto::{
 use super::call::{CallContext, Outcome, recognise};
 use super::moment::Moment;
 use super::status::Failure;
+use super::traces;
 use crate::names;
 use crate::replica::{new_secret, own_clock};
 use crate::sealing::{About, random};
@@ -281,7 +282,7 @@ pub(super) async fn change_key(
 
 pub(super) async fn get_key(
     call: CallContext,
-    (key_id, as_of): (KeyId, AsOf),
+    parse::GetKey { key_id, as_of, include_traces }: parse::GetKey,
 ) -> Result<GetKeyResponse, Failure> {
     let moment = Moment::of(&call, as_of).await?;
     let key = match as_of {
@@ -294,8 +295,13 @@ pub(super) async fn get_key(
         }
     };
     let key = key.ok_or(Refusal::KeyNotFound)?;
+    let traces = match include_traces {
+        true => Some(traces::of_key(&call, &key, moment.position).await?),
+        false => None,
+    };
     let shown = moment.show_keys(&call, &call.head().state, &[key]).await?;
-    Ok(GetKeyResponse { key: shown.into_iter().next(), position: Some(moment.position) })
+    let position = Some(moment.position);
+    Ok(GetKeyResponse { key: shown.into_iter().next(), position, traces })
 }
 
 pub(super) fn find(call: &CallContext, key_id: KeyId) -> Option<Arc<Key>> {

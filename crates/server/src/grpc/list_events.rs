@@ -94,17 +94,9 @@ pub(super) async fn list_events(
         call.ledger.catch_up().await?;
     }
     let query = ["ListEvents", &r.query];
-    let token = page_token::read(&query, &r.page_token)?;
-    let range = positions_of(&call, &selection.filter).await?;
-    let start = if r.oldest_first { range.start } else { range.end };
-    let cursor = match token {
-        None => Cursor::at(order, start),
-        Some(bytes) => Cursor::read(order, &bytes).ok_or(Failure::PageToken)?,
-    };
     let list = List { call: &call, selection: &selection, size: r.page_size };
-    let (events, next) = list.page(cursor, range).await?;
-    let next = next.map(|cursor| page_token::write(&query, &cursor.write()));
-    Ok(ListEventsResponse { events, next_page_token: next.unwrap_or_default() })
+    let (events, next_page_token) = list.page_of(order, &query, &r.page_token).await?;
+    Ok(ListEventsResponse { events, next_page_token })
 }
 
 /// The positions at which something was recorded in the time that was asked for: times never run backwards.
@@ -126,10 +118,12 @@ async fn positions_of(call: &CallContext, filter: &EventFilter) -> Result<Range<
     Ok(start..end.max(start))
 }
 
-struct List<'a> {
-    call: &'a CallContext,
-    selection: &'a Selection,
-    size: usize,
+/// A list that comes in pages.
+pub(super) struct List<'a> {
+    pub(super) call: &'a CallContext,
+    pub(super) selection: &'a Selection,
+    /// Of a page.
+    pub(super) size: usize,
 }
 
 /// What a call has looked at so far.
@@ -146,6 +140,25 @@ impl LookedAt {
 }
 
 impl List<'_> {
+    /// The events of the page that a token of this query names, and the token of the next one; empty if there is none.
+    pub(super) async fn page_of(
+        &self,
+        order: Order,
+        query: &[&str],
+        token: &str,
+    ) -> Result<(Vec<AuditEvent>, String), Failure> {
+        let token = page_token::read(query, token)?;
+        let range = positions_of(self.call, &self.selection.filter).await?;
+        let start = if order == Order::OldestFirst { range.start } else { range.end };
+        let cursor = match token {
+            None => Cursor::at(order, start),
+            Some(bytes) => Cursor::read(order, &bytes).ok_or(Failure::PageToken)?,
+        };
+        let (events, next) = self.page(cursor, range).await?;
+        let next = next.map(|cursor| page_token::write(query, &cursor.write()));
+        Ok((events, next.unwrap_or_default()))
+    }
+
     /// The events of a page, and where the next one begins, if there is one.
     async fn page(
         &self,

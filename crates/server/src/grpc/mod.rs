@@ -45,6 +45,7 @@ mod roles;
 mod routes;
 mod status;
 mod stream;
+mod traces;
 mod usage;
 mod watch;
 

@@ -12,7 +12,7 @@ use super::gate::{Route, exchanging, opening, reading, streaming, unary};
 use super::{
     access_review, anomalies, audit, checks, count_events, counts, describe, export, findings,
     forwarders, import, keys, ledgers, list_events, lists, permissions, producers, record, reviews,
-    roles, stream, usage, watch,
+    roles, stream, traces, usage, watch,
 };
 
 type Checked<T> = Result<T, Vec<Violation>>;
@@ -130,6 +130,7 @@ fn table() -> Vec<(&'static str, Route)> {
         ("AuditService/ListEvents", reading(parse::list_events, list_events::list_events)),
         ("AuditService/CountEvents", reading(parse::count_events, count_events::count_events)),
         ("AuditService/GetEvent", reading(get_event, audit::get_event)),
+        ("AuditService/GetTrace", reading(parse::get_trace, traces::get_trace)),
         ("AuditService/StreamEvents", opening(parse::stream_events, stream::stream_events)),
         (
             "AuditService/GetCategoryCounts",

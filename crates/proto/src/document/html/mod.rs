@@ -1,9 +1,10 @@
 //! HTML that can't be broken out of: texts enter escaped, by one door; tags, names of attributes and our own words are known when
-//! this is compiled; links go to pages of ours and nowhere else.
+//! this is compiled; links go to pages of ours, and to traces where whoever writes the page says how. Nowhere else.
 
 pub mod frame;
 
 use super::inert::{Piece, number, pieces};
+use super::trace_links::TraceUrl;
 
 /// HTML that is being written.
 #[derive(Default)]
@@ -116,6 +117,16 @@ impl Html {
     pub(super) fn link(&mut self, to: &Href, inside: impl FnOnce(&mut Html)) {
         self.0.push_str("<a");
         self.attribute("href", &to.0);
+        self.0.push('>');
+        inside(self);
+        self.0.push_str("</a>");
+    }
+
+    /// A link out, which tells nobody where it stood.
+    pub(super) fn trace_link(&mut self, to: &TraceUrl, inside: impl FnOnce(&mut Html)) {
+        self.0.push_str("<a");
+        self.attribute("href", to.as_str());
+        self.attribute("rel", "noreferrer");
         self.0.push('>');
         inside(self);
         self.0.push_str("</a>");

@@ -1,5 +1,5 @@
 //! A ledger as a site: an index with a search, and a page for each key, owner, role and permission. All pages are made of what
-//! DescribeLedger gave, are whole in themselves and link to each other only.
+//! DescribeLedger gave, are whole in themselves and link to each other only, and to traces if it is said where those are shown.
 
 mod index;
 mod lists;
@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::html::Html;
 use super::html::frame::{Frame, Place, moment_of_time};
 use super::key;
+use super::trace_links::TraceLinks;
 use super::words::{Catalogue, owner_name};
 use crate::{
     Ability, DocumentMoment, Key, KeyDocument, LedgerDocument, Owner, Permission, Role, owner,
@@ -36,6 +37,8 @@ pub struct Site {
     roles: Vec<Role>,
     /// The catalogue, and what keys name besides.
     permissions: Vec<Permission>,
+    /// Where traces are shown.
+    links: Option<TraceLinks>,
 }
 
 /// An owner, and the numbers of their keys in [`Site::keys`].
@@ -53,7 +56,12 @@ impl Site {
         let moment = ledger.moment.clone().unwrap_or_default();
         let name = ledger.ledger.clone().unwrap_or_default().name;
         let owners = all_owners(&keys);
-        Site { ledger, keys, moment, name, owners, roles, permissions }
+        Site { ledger, keys, moment, name, owners, roles, permissions, links: None }
+    }
+
+    /// With links to where traces are shown: the only ones that leave the site.
+    pub fn with_trace_links(self, links: Option<TraceLinks>) -> Site {
+        Site { links, ..self }
     }
 
     /// All pages, one after the other: a large site is never in memory as a whole.
@@ -62,7 +70,8 @@ impl Site {
             std::iter::once_with(|| SitePage { path: "index.html".into(), html: self.index() });
         let keys = self.keys.iter().map(|document| {
             let name = names::key_name(&key_of(document).key_id);
-            let html = key::page_in(document, &self.name, &self.moment, Place::Below);
+            let links = self.links.as_ref();
+            let html = key::page_in(document, &self.name, &self.moment, Place::Below, links);
             SitePage { path: format!("keys/{name}.html"), html }
         });
         let owners = self.owners.iter().map(|(name, holder)| SitePage {

@@ -68,6 +68,8 @@ async fn change(call: &CallContext, entry: &FullEntry) -> Result<KeyHistoryEntry
         caller: None,
         reason,
         approval_ref: event.approval_ref.clone(),
+        span: (!event.trace_id.is_empty())
+            .then(|| show::span_reference(&event.trace_id, &event.span_id)),
     })
 }
 
