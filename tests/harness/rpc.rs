@@ -234,6 +234,11 @@ impl Rpc for DescribeKeyRequest {
     const PATH: &'static str = "/keyledger.v1.KeyService/DescribeKey";
 }
 
+impl Rpc for GetTraceRequest {
+    type Reply = GetTraceResponse;
+    const PATH: &'static str = "/keyledger.v1.AuditService/GetTrace";
+}
+
 /// A request of a method with a stream of replies.
 pub(crate) trait StreamRpc: Message + Default + 'static {
     type Reply: Message + Default + 'static;

@@ -206,6 +206,11 @@ fn wrong_in_one_field() -> Vec<(&'static str, Value, &'static str)> {
         (("AuditService/ListEvents", json!({"page_size": -1})), "page_size"),
         (("AuditService/ListEvents", json!({"key_id": "x"})), "key_id"),
         (("AuditService/ListEvents", json!({"category": "keyledger/*"})), "category"),
+        (("AuditService/GetTrace", json!({})), "trace_id"),
+        (
+            ("AuditService/GetTrace", json!({"trace_id": "0AF7651916CD43DD8448EB211C80319C"})),
+            "trace_id",
+        ),
         (("AuditService/GetEvent", json!({})), "position"),
         (("AuditService/GetEvent", json!({"position": "9223372036854775808"})), "position"),
         (("AuditService/GetEvent", json!({"position": "0", "view": 99})), "view"),

@@ -214,6 +214,10 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
             Does::Read,
             GetEventRequest { position: Some(0), ..Default::default() }.encode_to_vec(),
         ),
+        "AuditService/GetTrace" => {
+            let trace_id = "0af7651916cd43dd8448eb211c80319c".into();
+            (Does::Read, GetTraceRequest { trace_id, ..Default::default() }.encode_to_vec())
+        }
         "AuditService/StreamEvents" => {
             let from_start = StreamEventsRequest { from_position: Some(0), ..Default::default() };
             (Does::Read, from_start.encode_to_vec())

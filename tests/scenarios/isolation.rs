@@ -130,6 +130,13 @@ fn attempts(method: &Method, target: &Target, positions: u64) -> Vec<Bytes> {
                 }
             }
         }
+        "AuditService/GetTrace" => {
+            for page_size in [1, 1_000] {
+                let request =
+                    GetTraceRequest { trace_id: TRACE.into(), page_size, ..Default::default() };
+                add(&|| request.encode_to_vec());
+            }
+        }
         "AuditService/CountEvents" => {
             for category in categories {
                 for group_by in 0..6 {

@@ -63,6 +63,7 @@ mod tail;
 mod tampering;
 mod tidy;
 mod together;
+mod traces;
 mod usage;
 mod watch_keys;
 mod watched;

@@ -181,7 +181,9 @@ impl Log {
             && e.resource.starts_with(&f.resource_prefix)
             && (f.outcome == 0 || e.outcome == f.outcome)
             && e.severity >= f.min_severity
-            && (f.trace_id.is_empty() || e.trace_id == f.trace_id)
+            && (f.trace_id.is_empty()
+                || e.trace_id == f.trace_id
+                || e.spans.iter().any(|span| span.trace_id == f.trace_id))
             && (f.decision == 0 || e.decision == f.decision)
             && (f.owner.is_none() || keys.iter().any(|id| self.owner_of(id) == f.owner.as_ref()))
     }

@@ -16,7 +16,7 @@ mod update;
 mod usage;
 mod watch;
 
-pub(crate) use show::owner;
+pub(crate) use show::{owner, state};
 
 use clap::Subcommand;
 use keyledger_proto::{

@@ -24,6 +24,7 @@ mod screen;
 mod stream;
 mod table;
 mod token;
+mod trace;
 mod usage;
 mod values;
 mod verify;
@@ -60,6 +61,7 @@ enum Command {
     Access(access::Access),
     Audit(audit::Audit),
     Usage(usage::Usage),
+    Trace(Box<trace::Trace>),
     Verify(verify::Verify),
 }
 
@@ -100,6 +102,7 @@ fn run(command: Command) -> anyhow::Result<Ending> {
             Command::Access(command) => command.run().await,
             Command::Audit(command) => command.run().await,
             Command::Usage(command) => command.run().await,
+            Command::Trace(command) => command.run().await,
             Command::Verify(command) => command.run().await,
         }
     })

@@ -157,7 +157,7 @@ fn steps(usage: &Told, blocks: bool, uses: impl Fn(&UsageStep) -> u64) -> (Strin
 }
 
 /// A mark as high as its number; none at all is seen from few.
-fn line(numbers: &[u64], blocks: bool) -> String {
+pub(crate) fn line(numbers: &[u64], blocks: bool) -> String {
     let (none, levels) = match blocks {
         true => ('·', ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']),
         false => ('.', ['_', '-', '~', '=', '+', '*', '%', '#']),

@@ -1,11 +1,12 @@
 //! `keyledger access describe`: a key as a document.
 
 use clap::ValueEnum;
-use keyledger_proto::{DescribeKeyRequest, DocumentFormat};
+use keyledger_proto::{DescribeKeyRequest, DocumentFormat, document};
 use uuid::Uuid;
 
 use crate::connection::Session;
 use crate::screen::Screen;
+use crate::trace::links::TraceUrl;
 
 /// Print the document of one key: whose it is and what for, what it may do in plain sentences, under which conditions and how
 /// long, who changed it and why, what it was used for lately, and the signed checkpoint at which this was true.
@@ -21,6 +22,8 @@ pub(super) struct Describe {
     /// In which form.
     #[arg(long, value_enum, default_value_t = Format::Markdown)]
     format: Format,
+    #[command(flatten)]
+    url: TraceUrl,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -42,7 +45,12 @@ impl Describe {
         };
         let request = DescribeKeyRequest { key_id: self.key_id.to_string(), format: format as i32 };
         let reply = session.keys().describe_key(session.call(request)).await;
-        let document = reply.map_err(|s| session.failure(&s))?.into_inner().document;
+        let reply = reply.map_err(|s| session.failure(&s))?.into_inner();
+        // Where traces are shown is for whoever reads to know: links are written here.
+        let document = match (&self.url.links, &reply.key) {
+            (Some(links), Some(key)) => document::write_linked(key, format, Some(links)).text,
+            _ => reply.document,
+        };
         Ok(screen.verbatim(&format!("{}\n", document.trim_end()))?)
     }
 }

@@ -12,6 +12,7 @@ use crate::connection::Session;
 use crate::failure::Failure;
 use crate::progress::Progress;
 use crate::screen::Screen;
+use crate::trace::links::TraceUrl;
 
 /// By this file we know a site of ours.
 const MARKER: &str = ".keyledger-site";
@@ -36,6 +37,8 @@ pub(super) struct WriteSite {
     /// Give up if there are more keys: at most 100000.
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
     max_keys: u32,
+    #[command(flatten)]
+    url: TraceUrl,
 }
 
 impl WriteSite {
@@ -46,7 +49,7 @@ impl WriteSite {
 
     pub(super) async fn run(self, session: &Session, screen: &Screen) -> anyhow::Result<()> {
         let (ledger, keys) = self.read(session).await?;
-        let site = Site::new(ledger, keys);
+        let site = Site::new(ledger, keys).with_trace_links(self.url.links);
         let beside = Beside::of(&self.dir)?;
         write(&site, &beside.partial).inspect_err(|_| drop(fs::remove_dir_all(&beside.partial)))?;
         // Something else may have come there since.

@@ -58,7 +58,7 @@ fn row(event: &AuditEvent) -> Row {
     }
 }
 
-fn what(event: &AuditEvent) -> (String, Tone) {
+pub(crate) fn what(event: &AuditEvent) -> (String, Tone) {
     match Decision::try_from(event.decision) {
         Ok(Decision::Allow) => (format!("{} allowed", event.r#type), Tone::Good),
         Ok(Decision::Deny) => (format!("{} denied", event.r#type), Tone::Bad),
@@ -68,7 +68,7 @@ fn what(event: &AuditEvent) -> (String, Tone) {
 }
 
 /// What is there to say, in the order in which people ask: why denied, what on what, for whom, by whom, why.
-fn detail(event: &AuditEvent) -> String {
+pub(crate) fn detail(event: &AuditEvent) -> String {
     let denied = event.decision == Decision::Deny as i32;
     let cause =
         || words(&enum_value_name("keyledger.entry.v1.DecisionReason", event.decision_reason));

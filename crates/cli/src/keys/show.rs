@@ -64,7 +64,7 @@ pub(crate) fn owner(owner: Option<&Owner>) -> String {
     }
 }
 
-pub(super) fn state(key: &Key) -> String {
+pub(crate) fn state(key: &Key) -> String {
     words(&enum_value_name("keyledger.v1.KeyState", key.state))
 }
 

@@ -328,7 +328,7 @@ fn a_hostile_text_is_inert_in_markdown() {
             assert!(!begin.starts_with("```"), "{line}");
         }
         let headings = markdown.lines().filter(|l| l.starts_with('#')).count();
-        assert_eq!(headings, 8, "{markdown}");
+        assert_eq!(headings, 9, "{markdown}");
         assert!(
             whole.chars().all(|c| c == '\n' || !keyledger_ledger::text::is_unsafe_in_a_line(c))
         );

@@ -21,7 +21,7 @@ use super::list_events::List;
 use super::moment::Moment;
 use super::status::Failure;
 use crate::store::entries::{self, FullEntry};
-use crate::store::event_index::{Order, Positions};
+use crate::store::event_index::Order;
 use crate::store::positions::{self, Which};
 
 /// Most keys of a page of a trace that are shown as they are, and not only named.
