@@ -62,9 +62,9 @@ fn print_trace(
     let heading = screen.paint(&format!("trace {}", inert(id)), Tone::Strong);
     screen.line(format!("{heading}  {}", url(links, id, "")).trim_end())?;
     let span_links = of_spans(links);
-    let headers = ["TIME", "OFFSET", "AT", "EVENT", "DETAIL", "SPAN", "SHOWN AT"];
+    let headers = ["TIME", "OFFSET", "AT", "EVENT", "SPAN", "DETAIL", "SHOWN AT"];
     let shown = if span_links { headers.len() } else { headers.len() - 1 };
-    let mut list = List::new(screen, &headers[..shown], &[0, 1, 2, 3]);
+    let mut list = List::new(screen, &headers[..shown], &[0, 1, 2, 3, 4]);
     let first = micros(trace[0].time.as_ref());
     for told in trace {
         let (what, tone) = what(told);
@@ -74,8 +74,8 @@ fn print_trace(
             (show_offset(micros(told.time.as_ref()) - first), Tone::Plain),
             (address(told.position, told.index), Tone::Plain),
             (what, tone),
-            (detail(key, told), Tone::Plain),
             (span_id.into(), Tone::Plain),
+            (detail(key, told), Tone::Plain),
             (url(links, id, span_id), Tone::Faint),
         ];
         let cells: Vec<(&str, Tone)> = cells.iter().map(|(text, t)| (text.as_str(), *t)).collect();

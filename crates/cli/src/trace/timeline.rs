@@ -39,9 +39,9 @@ pub(super) fn print(
     print_keys(screen, keys, first)?;
     screen.line("")?;
     let span_links = of_spans(links);
-    let headers = ["TIME", "OFFSET", "WHEN", "AT", "EVENT", "KEY", "DETAIL", "SPAN", "SHOWN AT"];
+    let headers = ["TIME", "OFFSET", "WHEN", "AT", "EVENT", "KEY", "SPAN", "DETAIL", "SHOWN AT"];
     let shown = if span_links { headers.len() } else { headers.len() - 1 };
-    let mut list = List::new(screen, &headers[..shown], &[0, 1, 2, 3, 4, 5]);
+    let mut list = List::new(screen, &headers[..shown], &[0, 1, 2, 3, 4, 5, 6]);
     for told in events {
         let event = told.event.clone().unwrap_or_default();
         let offset = micros(event.time.as_ref()) - first;
@@ -53,9 +53,9 @@ pub(super) fn print(
             (address(event.position, event.index), Tone::Plain),
             (what, tone),
             (key_of(&event).into(), Tone::Plain),
+            (spans(told), Tone::Plain),
             (detail(&event), Tone::Plain),
-            (told.span_ids.join(" "), Tone::Plain),
-            (spans_shown_at(links, id, told), Tone::Faint),
+            (first_span_shown_at(links, id, told), Tone::Faint),
         ];
         let cells: Vec<(&str, Tone)> = cells.iter().map(|(text, t)| (text.as_str(), *t)).collect();
         list.row(&cells[..shown]);
@@ -95,9 +95,17 @@ fn mark(screen: &Screen, offset: i64, length: i64) -> String {
     line(&marks, screen.blocks)
 }
 
-fn spans_shown_at(links: Option<&TraceLinks>, id: &str, told: &TraceEvent) -> String {
-    let urls = told.span_ids.iter().map(|span_id| url(links, id, span_id));
-    urls.collect::<Vec<_>>().join(" ")
+/// The first span, and how many more there are: a record of folded refusals has several.
+fn spans(told: &TraceEvent) -> String {
+    match told.span_ids.as_slice() {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first, more @ ..] => format!("{first} and {} more", more.len()),
+    }
+}
+
+fn first_span_shown_at(links: Option<&TraceLinks>, id: &str, told: &TraceEvent) -> String {
+    told.span_ids.first().map_or(String::new(), |span_id| url(links, id, span_id))
 }
 
 #[cfg(test)]
@@ -114,5 +122,16 @@ mod tests {
         assert_eq!(at(100, 100), Some(WIDTH - 1));
         assert_eq!(at(-7, 100), Some(0));
         assert_eq!(at(i64::MAX, 1), Some(WIDTH - 1));
+    }
+
+    #[test]
+    fn many_spans_of_one_event_are_counted() {
+        let told = |ids: &[&str]| {
+            let span_ids = ids.iter().map(|id| id.to_string()).collect();
+            spans(&TraceEvent { span_ids, ..TraceEvent::default() })
+        };
+        assert_eq!(told(&[]), "");
+        assert_eq!(told(&["a"]), "a");
+        assert_eq!(told(&["a", "b", "c"]), "a and 2 more");
     }
 }
