@@ -61,15 +61,30 @@ fn in_trace(event: AuditEvent, trace_id: &str) -> TraceEvent {
     TraceEvent { event: Some(event), span_ids }
 }
 
-/// The keys in events, in the order in which they come. Their ids stand in what the caller sees; what else there is to a key is shown
-/// to those who may read it.
+/// The keys in events. Their ids stand in what the caller sees; what else there is to a key is shown to those who may read it.
 async fn keys_of(call: &CallContext, events: &[AuditEvent]) -> Result<Vec<TraceKey>, Failure> {
+    let mut keys = named_in(events);
+    let head = call.head();
+    let may_read = |id: &KeyId| call.holds("keys.read", &format!("keys/{id}"));
+    let ids = keys.iter().take(KEYS_SHOWN).filter_map(|key| KeyId::parse(&key.key_id));
+    let seen: Vec<Arc<Key>> =
+        ids.filter(may_read).filter_map(|id| head.state.keys.get(&id).cloned()).collect();
+    let moment = Moment::of(call, AsOf::Now).await?;
+    let shown = moment.show_keys(call, &head.state, &seen).await?;
+    let mut shown: HashMap<String, _> =
+        shown.into_iter().map(|key| (key.key_id.clone(), key)).collect();
+    keys.iter_mut().for_each(|key| key.key = shown.remove(&key.key_id));
+    Ok(keys)
+}
+
+/// The keys that events name, in the order in which they come.
+fn named_in(events: &[AuditEvent]) -> Vec<TraceKey> {
     let mut keys: Vec<TraceKey> = vec![];
     let mut places: HashMap<&str, usize> = HashMap::new();
     for event in events {
-        let same = event.caller_key_id == event.key_id;
-        let ids = [Some(&event.key_id), Some(&event.caller_key_id).filter(|_| !same)];
-        for id in ids.into_iter().flatten().filter(|id| !id.is_empty()) {
+        let other = event.caller_key_id != event.key_id;
+        let caller = Some(&event.caller_key_id).filter(|_| other);
+        for id in [Some(&event.key_id), caller].into_iter().flatten().filter(|id| !id.is_empty()) {
             let place = *places.entry(id).or_insert_with(|| {
                 let (key_id, first_time) = (id.clone(), event.time);
                 keys.push(TraceKey { key_id, first_time, ..TraceKey::default() });
@@ -79,17 +94,7 @@ async fn keys_of(call: &CallContext, events: &[AuditEvent]) -> Result<Vec<TraceK
             keys[place].events += 1;
         }
     }
-    let head = call.head();
-    let may_read = |id: &KeyId| call.holds("keys.read", &format!("keys/{id}"));
-    let ids = keys.iter().take(KEYS_SHOWN).filter_map(|key| KeyId::parse(&key.key_id));
-    let seen: Vec<Arc<Key>> =
-        ids.filter(may_read).filter_map(|id| head.state.keys.get(&id).cloned()).collect();
-    let moment = Moment::of(call, AsOf::Now).await?;
-    for shown in moment.show_keys(call, &head.state, &seen).await? {
-        let place = places.get(shown.key_id.as_str()).copied();
-        place.into_iter().for_each(|place| keys[place].key = Some(shown.clone()));
-    }
-    Ok(keys)
+    keys
 }
 
 /// In which traces a key was changed and used before a position, as far as the caller may read the log.
