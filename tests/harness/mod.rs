@@ -25,6 +25,7 @@
 //! - `d.superuser()` and `d.sealing_superuser()` may do everything; who damages a ledger says `d.expect_damage("default")`,
 //!   and then that ledger must *not* verify at the end.
 //! - `d.run(["verify", …])` runs any command of the program under test; `d.try_replica(…)` starts a server that may refuse.
+//! - [`Collector`] receives spans, metrics and log records by OTLP, and can refuse or stall.
 //! - [`Link`] stands between one replica and Postgres, and can be frozen or cut.
 //!
 //! No retries, no sleeps to wait for something, no assertion about time: wait for what must happen, however long it takes.
@@ -33,6 +34,7 @@
 mod aged;
 mod browser;
 mod caller;
+mod collector;
 mod deployment;
 mod finish;
 mod link;
@@ -53,6 +55,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) use browser::Browser;
 pub(crate) use caller::Caller;
+pub(crate) use collector::Collector;
 pub(crate) use deployment::Deployment;
 pub(crate) use link::Link;
 pub(crate) use refused::{Refused, refused};

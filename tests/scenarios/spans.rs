@@ -2,31 +2,19 @@
 
 use futures_util::future::join_all;
 use keyledger_proto::*;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status};
 
 use crate::harness::*;
-
-/// Exports that wait for the scenario.
-const EXPORTS: usize = 1_024;
 
 #[test]
 fn a_span_names_the_key_continues_the_callers_trace_and_is_named_by_what_is_signed() {
     scenario(async |d| {
-        let (endpoint, mut exports) = collector().await;
-        let replica = d.replica_with("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint).await;
+        let collector = Collector::start().await;
+        let replica = d.replica_with("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint).await;
         let mark = d.mark().await;
         let admin = |trace: u128| {
             let parent = format!("00-{trace:032x}-{PARENT:016x}-01");
@@ -54,7 +42,7 @@ fn a_span_names_the_key_continues_the_callers_trace_and_is_named_by_what_is_sign
         let mut spans: Vec<Span> = vec![];
         let mut bytes = vec![];
         while spans.len() < 9 {
-            let export = exports.recv().await.expect("the collector goes on");
+            let export = collector.traces().await.into_inner();
             bytes.extend(export.encode_to_vec());
             spans.extend(of_calls(export));
         }
@@ -97,32 +85,6 @@ fn a_server_whose_collector_is_away_serves_all_the_same() {
 
 /// The span of the caller, in all its traces.
 const PARENT: u64 = 0x00f0_67aa_0ba9_02b7;
-
-/// Receives spans: its address, and what it gets.
-async fn collector() -> (String, mpsc::Receiver<ExportTraceServiceRequest>) {
-    let (sender, exports) = mpsc::channel(EXPORTS);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("http://{}", listener.local_addr().unwrap());
-    let service = TraceServiceServer::new(Collector(sender));
-    let serving =
-        Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener));
-    tokio::spawn(serving);
-    (endpoint, exports)
-}
-
-struct Collector(mpsc::Sender<ExportTraceServiceRequest>);
-
-#[tonic::async_trait]
-impl TraceService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportTraceServiceRequest>,
-    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let sent = self.0.send(request.into_inner()).await;
-        sent.map_err(|_| Status::unavailable("the scenario has ended"))?;
-        Ok(Response::new(ExportTraceServiceResponse::default()))
-    }
-}
 
 fn of_calls(export: ExportTraceServiceRequest) -> Vec<Span> {
     let scopes = export.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
