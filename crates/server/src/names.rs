@@ -14,3 +14,45 @@ pub const ENTRY_POSITION: &str = "keyledger.entry.position";
 pub const RPC_METHOD: &str = "rpc.method";
 /// OpenTelemetry RPC: `grpc`.
 pub const RPC_SYSTEM_NAME: &str = "rpc.system.name";
+
+/// OpenTelemetry resource: the service that exports.
+pub const SERVICE_NAME: &str = "service.name";
+/// OpenTelemetry resource: its version.
+pub const SERVICE_VERSION: &str = "service.version";
+/// OpenTelemetry resource: one process of it.
+pub const SERVICE_INSTANCE_ID: &str = "service.instance.id";
+
+// Names of events: what an entry, or a use of a page, tells of.
+pub const EVENT_LEDGER_OPENED: &str = "keyledger.ledger.opened";
+pub const EVENT_LEDGER_REGISTERED: &str = "keyledger.ledger.registered";
+pub const EVENT_KEY_CREATED: &str = "keyledger.key.created";
+pub const EVENT_KEY_ROTATED: &str = "keyledger.key.rotated";
+pub const EVENT_KEY_REVOKED: &str = "keyledger.key.revoked";
+pub const EVENT_ROLE_CREATED: &str = "keyledger.role.created";
+pub const EVENT_SERVER_STARTED: &str = "keyledger.server.started";
+pub const EVENT_KEY_USED: &str = "keyledger.key.used";
+pub const EVENT_KEY_UPDATED: &str = "keyledger.key.updated";
+pub const EVENT_KEY_SUSPENDED: &str = "keyledger.key.suspended";
+pub const EVENT_KEY_RESUMED: &str = "keyledger.key.resumed";
+pub const EVENT_ROLE_UPDATED: &str = "keyledger.role.updated";
+pub const EVENT_ROLE_RETIRED: &str = "keyledger.role.retired";
+pub const EVENT_KEY_EXPIRING: &str = "keyledger.key.expiring";
+pub const EVENT_KEY_EXPIRED: &str = "keyledger.key.expired";
+pub const EVENT_LEDGER_POLICY_UPDATED: &str = "keyledger.ledger.policy_updated";
+pub const EVENT_KEY_ROTATION_DUE: &str = "keyledger.key.rotation_due";
+pub const EVENT_KEY_ROTATION_COMPLETED: &str = "keyledger.key.rotation_completed";
+pub const EVENT_PERMISSIONS_REGISTERED: &str = "keyledger.permissions.registered";
+pub const EVENT_KEY_IMPORTED: &str = "keyledger.key.imported";
+pub const EVENT_KEY_VERIFIER_MIGRATED: &str = "keyledger.key.verifier_migrated";
+pub const EVENT_BOUNDED_STARTED: &str = "keyledger.bounded.started";
+pub const EVENT_BOUNDED_ENDED: &str = "keyledger.bounded.ended";
+pub const EVENT_EVENT_RECORDED: &str = "keyledger.event.recorded";
+pub const EVENT_CATEGORY_COUNTED: &str = "keyledger.category.counted";
+pub const EVENT_PRODUCER_KEYS_REGISTERED: &str = "keyledger.producer.keys_registered";
+pub const EVENT_ANOMALY_RAISED: &str = "keyledger.anomaly.raised";
+pub const EVENT_ANOMALY_ENDED: &str = "keyledger.anomaly.ended";
+pub const EVENT_ANOMALY_ACKNOWLEDGED: &str = "keyledger.anomaly.acknowledged";
+pub const EVENT_OWNER_STATUS_SET: &str = "keyledger.owner.status_set";
+pub const EVENT_REVIEW_SIGNED: &str = "keyledger.review.signed";
+pub const EVENT_NOTICE_DELIVERED: &str = "keyledger.notice.delivered";
+pub const EVENT_FINDINGS_DIGESTED: &str = "keyledger.findings.digested";

@@ -1,8 +1,46 @@
-//! Trace context that callers send (W3C Trace Context).
+//! What callers send of their traces (W3C Trace Context) and baggage, and what becomes of it.
+
+use std::str::FromStr;
 
 use http::HeaderMap;
 use keyledger_ledger::id::Trace;
+use keyledger_ledger::restrict::Network;
 use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceId, TraceState};
+
+/// What becomes of the context that callers send.
+#[derive(Clone, Debug, Default)]
+pub struct CallerContext {
+    pub policy: ContextPolicy,
+    /// Callers from these networks are trusted, whatever the policy is.
+    pub trusted: Vec<Network>,
+    /// Names of baggage whose values become attributes of the span. Others are passed over.
+    pub baggage: Vec<String>,
+}
+
+/// Whether our spans continue the traces of callers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ContextPolicy {
+    /// They do.
+    #[default]
+    Trust,
+    /// A trace of our own begins, with a link to the caller's span.
+    Link,
+    /// A trace of our own begins, and nothing is kept of the caller's.
+    Ignore,
+}
+
+impl FromStr for ContextPolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ContextPolicy, String> {
+        match text {
+            "trust" => Ok(ContextPolicy::Trust),
+            "link" => Ok(ContextPolicy::Link),
+            "ignore" => Ok(ContextPolicy::Ignore),
+            _ => Err("it must be trust, link or ignore".into()),
+        }
+    }
+}
 
 /// What a caller sent, as the parent of our span.
 pub(super) fn remote(headers: &HeaderMap) -> Option<SpanContext> {
