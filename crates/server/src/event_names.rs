@@ -1,6 +1,7 @@
 //! Entries and verdicts as telemetry names them: the same in spans and in the log records that leave.
 
 use keyledger_ledger::body::{DecisionReason, Kind};
+use keyledger_ledger::state::Owner;
 
 use crate::names;
 
@@ -52,4 +53,12 @@ pub(crate) fn reason_code(reason: DecisionReason) -> &'static str {
 /// `allow` or `deny`.
 pub(crate) fn decision(allowed: bool) -> &'static str {
     if allowed { "allow" } else { "deny" }
+}
+
+/// Whom a key belongs to: the random reference of a person, or the name of a service.
+pub(crate) fn subject_ref(owner: &Owner) -> String {
+    match owner {
+        Owner::User(reference) => hex::encode(reference),
+        Owner::Service(name) => name.to_string(),
+    }
 }

@@ -7,13 +7,39 @@ pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.40.0";
 
 /// The key a call is about, a UUID.
 pub const KEY_ID: &str = "keyledger.key.id";
+/// The version of its secret.
+pub const KEY_VERSION: &str = "keyledger.key.version";
+/// Whose key it is: a random reference to a person, or the name of a service.
+pub const SUBJECT_REF: &str = "keyledger.subject.ref";
+/// The key of whoever calls.
+pub const CALLER_KEY_ID: &str = "keyledger.caller.key.id";
 /// Position of the entry or page that a call left.
 pub const ENTRY_POSITION: &str = "keyledger.entry.position";
+/// What it says: the name of an event.
+pub const ENTRY_TYPE: &str = "keyledger.entry.type";
+/// `allow` or `deny`.
+pub const DECISION: &str = "keyledger.decision";
+/// Why, such as `WRONG_SECRET`.
+pub const REASON_CODE: &str = "keyledger.reason_code";
+/// The ledger in which it stands, a UUID.
+pub const LEDGER_ID: &str = "keyledger.ledger.id";
+/// How long a call waited for its batch, in seconds.
+pub const SEQUENCER_WAIT: &str = "keyledger.sequencer.wait";
+/// How many commands the batch held.
+pub const BATCH_SIZE: &str = "keyledger.batch.size";
+/// The span of a batch.
+pub const SPAN_BATCH: &str = "keyledger.sequencer.batch";
 
 /// OpenTelemetry RPC: `keyledger.v1.KeyService/CreateKey`.
 pub const RPC_METHOD: &str = "rpc.method";
 /// OpenTelemetry RPC: `grpc`.
 pub const RPC_SYSTEM_NAME: &str = "rpc.system.name";
+/// OpenTelemetry RPC: `OK`, `NOT_FOUND`, …
+pub const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
+/// OpenTelemetry RPC: the method of calls to one that doesn't exist.
+pub const OTHER_METHOD: &str = "_OTHER";
+/// OpenTelemetry: what kind of error it is.
+pub const ERROR_TYPE: &str = "error.type";
 
 /// OpenTelemetry resource: the service that exports.
 pub const SERVICE_NAME: &str = "service.name";

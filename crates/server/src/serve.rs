@@ -22,7 +22,8 @@ use crate::sequencer::{Connections, RECORDED_WITHIN, SequencerError};
 use crate::store::connect::Database;
 use crate::store::{StoreError, migrate, settings};
 use crate::streams::Streams;
-use crate::{forward, observer, scrubber, sequencer};
+use crate::telemetry::ContextReader;
+use crate::{forward, observer, scrubber, sequencer, telemetry};
 
 /// How often the database is asked whether it is there, and how long it may take to say so.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
@@ -93,7 +94,9 @@ pub async fn serve(
     tokio::spawn(observe(replica.clone()));
     tokio::spawn(scrubber::run(replica.clone()));
 
-    let services = Services::new(replica.clone());
+    let callers = config.caller_context.clone();
+    let propagators = config.telemetry.propagators;
+    let services = Services::new(replica.clone(), ContextReader { callers, propagators });
     let mut server = Server::builder();
     if let Some(tls) = &config.tls {
         server = server.tls_config(tls_config(tls)?)?;
@@ -126,6 +129,7 @@ pub async fn serve(
     }
     end_streams(&replica).await;
     end_memory(&replica).await;
+    telemetry::flush().await;
     result
 }
 

@@ -2,6 +2,8 @@
 //!
 //! - `gate`: the one place through which every call goes.
 //! - `deadline`: how long a call may take.
+//! - `ending`: when a call has really ended, and how.
+//! - `headers`: whose token a request brings, and where it comes from.
 //! - `routes`: which handler answers which method.
 //! - `call`: what a handler can ask of the ledger.
 //! - `keys`, `lists`, `checks`, `roles`, `permissions`, `audit`, `list_events`, `count_events`, `stream`, `export`, `watch`: the
@@ -22,12 +24,14 @@ mod count_events;
 mod counts;
 mod deadline;
 mod describe;
+mod ending;
 mod events;
 mod export;
 mod findings;
 mod follow;
 mod forwarders;
 mod gate;
+mod headers;
 mod import;
 mod keys;
 mod ledgers;
@@ -58,7 +62,10 @@ use futures_util::future::{BoxFuture, Either};
 use tonic::Status;
 use tonic::server::NamedService;
 
+use crate::names;
 use crate::replica::Replica;
+use crate::telemetry::ContextReader;
+use ending::Answers;
 pub(crate) use events::{Selection, Viewer, events_of};
 use gate::{Gate, HttpRequest, HttpResponse};
 use routes::Routes;
@@ -72,8 +79,8 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    pub(crate) fn new(replica: Arc<Replica>) -> Services {
-        Services { gate: Arc::new(Gate::new(replica)), routes: Arc::new(routes::routes()) }
+    pub(crate) fn new(replica: Arc<Replica>, reader: ContextReader) -> Services {
+        Services { gate: Arc::new(Gate::new(replica, reader)), routes: Arc::new(routes::routes()) }
     }
 
     pub(crate) fn key_service(&self) -> KeyService {
@@ -86,9 +93,11 @@ impl Services {
 
     fn answer(&self, request: HttpRequest) -> Answered {
         match self.routes.get(request.uri().path()) {
-            None => Either::Left(std::future::ready(Ok(
-                Status::from(Failure::NoSuchMethod).into_http()
-            ))),
+            None => {
+                let answer = Status::from(Failure::NoSuchMethod).into_http();
+                let running = self.gate.running(names::OTHER_METHOD, &request);
+                Either::Left(std::future::ready(Ok(running.answered(answer, Answers::One))))
+            }
             Some((method, route)) => Either::Right(route(self.gate.clone(), method, request)),
         }
     }

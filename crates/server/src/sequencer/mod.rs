@@ -52,6 +52,7 @@ use crate::recent::Recent;
 use crate::sealing::Sealing;
 use crate::store::StoreError;
 use crate::store::connect::Database;
+use crate::telemetry;
 
 /// Most commands that wait for a batch. Beyond this, callers are told to come back.
 const MAX_WAITING: usize = 8_192;
@@ -92,7 +93,7 @@ pub(crate) struct Connections {
 
 /// What waits for the sequencer.
 enum Waiting {
-    Command(Box<Command>, oneshot::Sender<Result<Answer, SequencerError>>),
+    Command(Box<Command>, AnswerTo, Option<telemetry::Request>),
     /// Somebody needs what other replicas have appended.
     CatchUp(oneshot::Sender<Result<(), SequencerError>>),
 }
@@ -112,6 +113,20 @@ pub(crate) enum SequencerError {
     Stopped(String),
     #[error("this replica's clock and the database's differ by {0} ms")]
     ClockSkew(i64),
+}
+
+impl SequencerError {
+    /// In a word, for telemetry.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            SequencerError::Unavailable(_) => "unavailable",
+            SequencerError::OutcomeUnknown(_) => "outcome_unknown",
+            SequencerError::Overloaded => "overloaded",
+            SequencerError::LedgerLimit { .. } => "ledger_limit",
+            SequencerError::Stopped(_) => "stopped",
+            SequencerError::ClockSkew(_) => "clock_skew",
+        }
+    }
 }
 
 impl From<StoreError> for SequencerError {
@@ -183,9 +198,10 @@ impl Ledger {
         command: Command,
     ) -> impl Future<Output = Result<Answer, SequencerError>> + Send + use<> {
         let (sender, answer) = oneshot::channel();
+        let request = telemetry::request();
         let admitted = self.take_bytes(&command);
-        let queued =
-            admitted.and_then(|()| self.enqueue(Waiting::Command(Box::new(command), sender)));
+        let queued = admitted
+            .and_then(|()| self.enqueue(Waiting::Command(Box::new(command), sender, request)));
         async move {
             queued?;
             answer

@@ -13,6 +13,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 pub use otlp::{Otlp, Secret};
+pub(super) use read::percent_decoded;
 use read::{Variables, pairs};
 
 use crate::names;

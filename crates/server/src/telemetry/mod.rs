@@ -2,20 +2,29 @@
 //!
 //! No header, token, secret or personal text is ever put into a span or log line.
 //!
+//! - `batch`: the span of a sequencer's batch.
 //! - `config`: what the variables of OpenTelemetry ask for.
 //! - `context`: what callers send of their traces, and what becomes of it.
 //! - `export`: spans leave.
+//! - `links`: from spans to those of the keys' entries.
+//! - `notes`: what a call's span tells of keys, entries and verdicts.
 //! - `sampler`: which spans are sampled.
 //! - `span`: the span of a call.
 
+mod batch;
 pub mod config;
 mod context;
 mod export;
+mod links;
+mod notes;
 mod sampler;
 mod span;
 
+pub(crate) use batch::{Request, Requests, noted, request};
+pub(crate) use context::ContextReader;
 pub use context::{CallerContext, ContextPolicy};
-pub(crate) use span::{CallSpan, record, trace_of_call};
+pub(crate) use links::{Place, flush, remember};
+pub(crate) use span::{CallSpan, Known};
 
 use std::io::IsTerminal;
 use std::sync::LazyLock;
@@ -53,6 +62,7 @@ pub fn start(settings: &Settings) -> Result<Telemetry, SettingsError> {
         .transpose()?;
     if let Some(provider) = &provider {
         span::make_with(provider.tracer_with_scope(scope()));
+        links::start();
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
