@@ -32,7 +32,6 @@ const EXPORTS: usize = 4_096;
 
 /// What a collector does with what it is sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "for the scenarios of collectors that are away")]
 enum Mood {
     Accepts,
     /// UNAVAILABLE.
@@ -50,7 +49,6 @@ enum Mood {
 /// ```
 pub(crate) struct Collector {
     pub(crate) endpoint: String,
-    #[allow(dead_code, reason = "for the scenarios of collectors that are away")]
     mood: watch::Sender<Mood>,
     traces: Mutex<mpsc::Receiver<Request<ExportTraceServiceRequest>>>,
     metrics: Mutex<mpsc::Receiver<Request<ExportMetricsServiceRequest>>>,
@@ -88,8 +86,15 @@ impl Collector {
     }
 
     /// The next export of spans that was accepted.
+    #[allow(dead_code, reason = "for the scenarios of metrics and log records")]
     pub(crate) async fn traces(&self) -> Request<ExportTraceServiceRequest> {
         self.traces.lock().await.recv().await.expect("the collector goes on")
+    }
+
+    /// The exports of spans that were accepted and that nobody has taken.
+    pub(crate) async fn all_traces(&self) -> Vec<Request<ExportTraceServiceRequest>> {
+        let mut waiting = self.traces.lock().await;
+        std::iter::from_fn(|| waiting.try_recv().ok()).collect()
     }
 
     /// The next export of metrics that was accepted.
@@ -105,19 +110,16 @@ impl Collector {
     }
 
     /// From now on it takes what it is sent; also what waits for an answer.
-    #[allow(dead_code, reason = "for the scenarios of collectors that are away")]
     pub(crate) fn accept(&self) {
         self.mood.send_replace(Mood::Accepts);
     }
 
     /// From now on it answers UNAVAILABLE.
-    #[allow(dead_code, reason = "for the scenarios of collectors that are away")]
     pub(crate) fn refuse(&self) {
         self.mood.send_replace(Mood::Refuses);
     }
 
     /// From now on it doesn't answer.
-    #[allow(dead_code, reason = "for the scenarios of collectors that are away")]
     pub(crate) fn stall(&self) {
         self.mood.send_replace(Mood::Stalls);
     }

@@ -52,6 +52,8 @@ mod roles;
 mod rotation;
 mod session;
 mod site;
+mod span_contexts;
+mod span_links;
 mod spans;
 mod starting;
 mod storage_away;

@@ -155,7 +155,13 @@ struct CallerContextArgs {
     )]
     trace_context_trusted: Vec<Network>,
     /// Names of baggage whose values become attributes of spans. By default none does.
-    #[arg(long, value_name = "NAME", env = "KEYLEDGER_BAGGAGE_ATTRIBUTES", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "KEYLEDGER_BAGGAGE_ATTRIBUTES",
+        value_delimiter = ',',
+        value_parser = CallerContext::baggage_name
+    )]
     baggage_attributes: Vec<String>,
 }
 

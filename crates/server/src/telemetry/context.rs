@@ -17,6 +17,7 @@ const MAX_TRACESTATE_MEMBERS: usize = 32;
 /// Longest baggage, and most members of it (W3C Baggage §3.3.2).
 const MAX_BAGGAGE: usize = 8_192;
 const MAX_MEMBERS: usize = 64;
+const MAX_BAGGAGE_NAME: usize = 128;
 /// Longest value of baggage, in characters, that becomes an attribute.
 const MAX_BAGGAGE_VALUE: usize = 128;
 
@@ -28,6 +29,21 @@ pub struct CallerContext {
     pub trusted: Vec<Network>,
     /// Names of baggage whose values become attributes of the span. Others are passed over.
     pub baggage: Vec<String>,
+}
+
+impl CallerContext {
+    /// A name of baggage (W3C Baggage §3.2.1.1, a token) that may become an attribute: no attribute of our own has it.
+    pub fn baggage_name(text: &str) -> Result<String, String> {
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        let of_ours = ["keyledger", "rpc", "error", "db"];
+        if text.is_empty() || text.len() > MAX_BAGGAGE_NAME || !text.bytes().all(token) {
+            Err(format!("it must be a token of 1 to {MAX_BAGGAGE_NAME} bytes"))
+        } else if text.split('.').next().is_some_and(|first| of_ours.contains(&first)) {
+            Err("names that begin so are those of Keyledger's own attributes".into())
+        } else {
+            Ok(text.into())
+        }
+    }
 }
 
 /// Whether our spans continue the traces of callers.
@@ -200,6 +216,14 @@ mod tests {
             let sent = reader(policy, &[]).read(&headers, peer);
             assert_eq!(sent.span(&headers).is_some(), kept, "{policy:?} {peer:?}");
             assert_eq!(sent.continued, continued, "{policy:?} {peer:?}");
+        }
+    }
+
+    #[test]
+    fn baggage_can_t_pass_for_an_attribute_of_ours() {
+        assert!(CallerContext::baggage_name("team.name").is_ok());
+        for bad in ["", "a b", "keyledger.key.id", "rpc.method", "error.type"] {
+            assert!(CallerContext::baggage_name(bad).is_err(), "{bad}");
         }
     }
 

@@ -208,3 +208,67 @@ fn is_error(code: Code) -> bool {
             | Code::DataLoss
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use keyledger_ledger::id::{LedgerNumber, Time};
+    use opentelemetry::trace::{TraceId, TraceState, TracerProvider};
+    use opentelemetry_sdk::trace::{
+        SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample,
+    };
+
+    use super::*;
+    use crate::telemetry::sampler::{AlsoBatches, HoldsSampled};
+
+    /// Samples what is about one key.
+    #[derive(Clone, Debug)]
+    struct OneKey(String, Arc<Mutex<Vec<KeyValue>>>);
+
+    impl ShouldSample for OneKey {
+        fn should_sample(
+            &self,
+            _: Option<&Context>,
+            _: TraceId,
+            _: &str,
+            _: &SpanKind,
+            attributes: &[KeyValue],
+            _: &[Link],
+        ) -> SamplingResult {
+            self.1.lock().unwrap().extend_from_slice(attributes);
+            let wanted = KeyValue::new(names::KEY_ID, self.0.clone());
+            let decision = match attributes.contains(&wanted) {
+                true => SamplingDecision::RecordAndSample,
+                false => SamplingDecision::Drop,
+            };
+            SamplingResult { decision, attributes: vec![], trace_state: TraceState::default() }
+        }
+    }
+
+    fn arrived(tracer: &'static SdkTracer) -> Arrived {
+        let headers = Headers { caller: None, baggage: vec![] };
+        let name = "keyledger.v1.KeyService/GetKey";
+        Arrived { tracer, name, time: SystemTime::now(), headers, made: OnceLock::new() }
+    }
+
+    #[test]
+    fn a_sampler_sees_which_key_a_call_is_about_and_whose_it_is() {
+        let [key, caller] = [1, 2].map(|n| KeyId::new(Time(0), LedgerNumber(1), n));
+        let seen = Arc::<Mutex<Vec<KeyValue>>>::default();
+        let sampler = AlsoBatches(OneKey(key.to_string(), seen.clone()));
+        let provider = SdkTracerProvider::builder().with_sampler(sampler).build();
+        let tracer: &'static SdkTracer = Box::leak(Box::new(provider.tracer("test")));
+
+        let made = arrived(tracer).make(false, Known { caller: Some(caller), key: Some(key) });
+        assert!(made.is_some());
+        let made = arrived(tracer).make(false, Known { caller: Some(key), key: Some(caller) });
+        assert!(made.is_none());
+        let by = KeyValue::new(names::CALLER_KEY_ID, caller.to_string());
+        assert!(seen.lock().unwrap().contains(&by));
+
+        let batch = Context::new().with_value(HoldsSampled);
+        let span = tracer.build_with_context(tracer.span_builder("a batch"), &batch);
+        assert!(opentelemetry::trace::Span::span_context(&span).is_sampled());
+    }
+}

@@ -89,9 +89,10 @@ fn endpoint(v: &Variables<'_>, name: &str, insecure: &str) -> Result<Uri, Settin
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return v.fails_unseen(name, "a name and password belong into OTEL_EXPORTER_OTLP_HEADERS");
     }
-    match (uri.scheme_str(), uri.path(), uri.query()) {
-        (Some("http" | "https"), "" | "/", None) => Ok(uri),
-        (Some("http" | "https"), _, _) => v.fails_unseen(
+    let rest = uri.path_and_query().map_or("", |rest| rest.as_str());
+    match (uri.scheme_str(), rest) {
+        (Some("http" | "https"), "" | "/") => Ok(uri),
+        (Some("http" | "https"), _) => v.fails_unseen(
             name,
             "it has a path or query, which OTLP over gRPC has no use for: give scheme, host and port",
         ),
