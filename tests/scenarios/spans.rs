@@ -183,6 +183,7 @@ fn a_server_whose_collector_stalls_serves_and_ends_all_the_same() {
             replica.admin().call(WhoAmIRequest {}).await.unwrap();
         }
         assert!(replica.stop().await.success());
+        assert_eq!(replica.log().matches("spans are dropped").count(), 1);
     });
 }
 

@@ -137,7 +137,8 @@ impl Sent {
     /// The caller's span, if it is known.
     pub(super) fn span(&self, headers: &HeaderMap) -> Option<SpanContext> {
         (self.trace != Trace::default()).then(|| {
-            let flags = TraceFlags::new(self.flags);
+            // Sampled, and random: others have no meaning yet (W3C Trace Context §3.2.2.5).
+            let flags = TraceFlags::new(self.flags & 0x03);
             let state = tracestate(headers);
             let (trace, span) = (self.trace.trace_id, self.trace.span_id);
             SpanContext::new(

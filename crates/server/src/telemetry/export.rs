@@ -1,14 +1,16 @@
 //! Spans leave in batches, from a queue with a bound. That a collector is away is said once, and once that it is back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use opentelemetry::{KeyValue, StringValue, Value};
+use opentelemetry::{Context, KeyValue, StringValue, Value};
 use opentelemetry_otlp::{Compression, SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanLimits,
+    BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, Span, SpanData, SpanLimits,
+    SpanProcessor,
 };
 
 use super::config::{Limits, Otlp, Settings, SettingsError};
@@ -20,10 +22,12 @@ pub(super) fn provider(
     settings: &Settings,
     resource: Resource,
 ) -> Result<SdkTracerProvider, SettingsError> {
+    let queue = Arc::new(Queue { most: settings.batching.queue, ..Queue::default() });
     let exporter = Watched {
         exporter: exporter(to, settings.batching.timeout)?,
         failing: AtomicBool::new(false),
         longest: settings.limits.value_length,
+        queue: queue.clone(),
     };
     let batching = BatchConfigBuilder::default()
         .with_max_queue_size(settings.batching.queue)
@@ -31,6 +35,7 @@ pub(super) fn provider(
         .with_scheduled_delay(settings.batching.delay)
         .build();
     let processor = BatchSpanProcessor::builder(exporter).with_batch_config(batching).build();
+    let processor = Bounded { processor, queue };
     Ok(SdkTracerProvider::builder()
         .with_sampler(sampler::of(settings.sampling))
         .with_span_limits(span_limits(&settings.limits))
@@ -72,12 +77,75 @@ struct Watched<E> {
     failing: AtomicBool,
     /// Longest text of an attribute, in characters: the SDK has no such limit.
     longest: Option<usize>,
+    queue: Arc<Queue>,
+}
+
+/// Spans that wait for their export. The SDK drops those beyond the bound without a word.
+#[derive(Debug, Default)]
+struct Queue {
+    most: usize,
+    waiting: AtomicUsize,
+    full: AtomicBool,
+}
+
+impl Queue {
+    /// Whether one more may wait. The first that may not is said.
+    fn take_place(&self) -> bool {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) < self.most {
+            return true;
+        }
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if !self.full.swap(true, Ordering::Relaxed) {
+            tracing::warn!(most = self.most, "spans are dropped: more end than are exported");
+        }
+        false
+    }
+
+    /// So many leave. It may be said again that the queue is full once it has been half empty.
+    fn leave(&self, spans: usize) {
+        let left = self.waiting.fetch_sub(spans, Ordering::Relaxed).saturating_sub(spans);
+        if left <= self.most / 2 && self.full.swap(false, Ordering::Relaxed) {
+            tracing::info!("spans are no longer dropped");
+        }
+    }
+}
+
+/// Hands on what the queue has a place for.
+#[derive(Debug)]
+struct Bounded<P> {
+    processor: P,
+    queue: Arc<Queue>,
+}
+
+impl<P: SpanProcessor> SpanProcessor for Bounded<P> {
+    fn on_start(&self, span: &mut Span, context: &Context) {
+        self.processor.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        if self.queue.take_place() {
+            self.processor.on_end(span);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.processor.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.processor.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.processor.set_resource(resource);
+    }
 }
 
 impl<E: opentelemetry_sdk::trace::SpanExporter> opentelemetry_sdk::trace::SpanExporter
     for Watched<E>
 {
     async fn export(&self, mut spans: Vec<SpanData>) -> OTelSdkResult {
+        self.queue.leave(spans.len());
         if let Some(longest) = self.longest {
             spans.iter_mut().for_each(|span| shorten(&mut span.attributes, longest));
         }
@@ -118,6 +186,16 @@ fn shorten(attributes: &mut [KeyValue], longest: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_queue_takes_no_more_until_some_have_left() {
+        let queue = Queue { most: 2, ..Queue::default() };
+        assert_eq!([(); 3].map(|()| queue.take_place()), [true, true, false]);
+        assert!(queue.full.load(Ordering::Relaxed));
+        queue.leave(2);
+        assert!(!queue.full.load(Ordering::Relaxed));
+        assert!(queue.take_place());
+    }
 
     #[test]
     fn texts_of_attributes_are_cut_between_characters() {
