@@ -116,6 +116,69 @@ fn a_batch_is_one_span_that_links_to_the_requests_in_it_and_they_to_it() {
 }
 
 #[test]
+fn what_is_about_no_key_is_told_as_a_use_of_the_caller_s_key() {
+    scenario(async |d| {
+        let collector = Collector::start().await;
+        let replica = d.replica_with("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint).await;
+        let admin = replica.admin();
+        let own = admin.call(WhoAmIRequest {}).await.unwrap().key.unwrap().key_id;
+        admin.call(role("auditors", vec![grant("audit.read", "logs/**")])).await.unwrap();
+        admin.call(ListKeysRequest::default()).await.unwrap();
+        replica.stop().await;
+        let spans = Spans::of(d, &collector).await;
+        let mut calls: Vec<&Span> = spans.of_calls().collect();
+        calls.sort_by_key(|span| span.start_time_unix_nano);
+        let told: Vec<_> = calls
+            .into_iter()
+            .map(|span| {
+                assert_eq!(text(span, "keyledger.key.id"), Some(own.as_str()));
+                assert_eq!(text(span, "keyledger.caller.key.id"), Some(own.as_str()));
+                assert_eq!(number(span, "keyledger.key.version"), Some(1.0));
+                assert_eq!(text(span, "keyledger.reason_code"), Some("GRANTED"));
+                text(span, "keyledger.entry.type").unwrap()
+            })
+            .collect();
+        let used = "keyledger.key.used";
+        assert_eq!(told, [used, "keyledger.role.created", used]);
+    });
+}
+
+#[test]
+fn a_check_answered_from_memory_tells_of_its_key_as_any_other() {
+    scenario(async |d| {
+        let collector = Collector::start().await;
+        let replica = d.replica_with("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint).await;
+        let admin = replica.admin();
+        let quick = CreateRoleRequest {
+            max_staleness: Some(seconds(5)),
+            ..role("quick", vec![grant("audit.read", "logs/error")])
+        };
+        admin.call(quick).await.unwrap();
+        let policy = LedgerPolicy { max_staleness: Some(seconds(5)), ..LedgerPolicy::default() };
+        admin.call(update_policy(&["max_staleness"], policy)).await.unwrap();
+        let key = CreateKeyRequest {
+            grants: vec![],
+            roles: vec!["quick".into()],
+            ..user_key("alice@example.com")
+        };
+        let made = admin.call(key).await.unwrap();
+        let check = VerifyKeyRequest { max_staleness: Some(seconds(5)), ..check(&made.token) };
+        // Until the replica has announced that it does so.
+        while admin.call(check.clone()).await.unwrap().as_of_time.is_none() {}
+        replica.stop().await;
+        let spans = Spans::of(d, &collector).await;
+        let key_id = made.key.unwrap().key_id;
+        let checks = spans.of_calls().filter(|span| span.name.ends_with("VerifyKey"));
+        let last = checks.max_by_key(|span| span.start_time_unix_nano).unwrap();
+        assert_eq!(number(last, "keyledger.entry.position"), None, "its page is yet to come");
+        assert_eq!(text(last, "keyledger.key.id"), Some(key_id.as_str()));
+        assert_eq!(text(last, "keyledger.decision"), Some("allow"));
+        let made = spans.before(last, &key_id).unwrap();
+        assert_eq!(text(made, "keyledger.entry.type"), Some("keyledger.key.created"));
+    });
+}
+
+#[test]
 fn a_batch_of_checks_tells_of_each_key_by_a_link_and_of_none_as_if_it_were_the_only_one() {
     scenario(async |d| {
         let collector = Collector::start().await;

@@ -37,7 +37,7 @@ struct Notes {
 struct Touch {
     place: Place,
     key: Option<TouchedBy>,
-    caller: Option<TouchedKey>,
+    caller: Option<TouchedBy>,
     reason: DecisionReason,
     position: Option<u64>,
     event: &'static str,
@@ -85,7 +85,7 @@ impl Noted {
         };
         notes.touches.push(Touch {
             key: touched.key.map(by),
-            caller: touched.caller,
+            caller: touched.caller.map(by),
             reason: touched.reason,
             position: touched.position,
             event,
@@ -149,14 +149,15 @@ impl Notes {
     }
 
     fn caller(&self) -> Option<KeyId> {
-        self.touches.iter().find_map(|touch| touch.caller).map(|caller| caller.id)
+        self.touches.iter().find_map(|touch| touch.caller.as_ref()).map(|caller| caller.key.id)
     }
 
     /// The one key that the call was about: that which the message names, else the one that was touched if there is only one
     /// besides the caller's, else the caller's.
     fn the_key(&self) -> Option<&TouchedBy> {
         let touched = || self.touches.iter().rev().filter_map(|touch| touch.key.as_ref());
-        if let Some(id) = self.known.key {
+        let named = self.known.key.or(self.named.as_ref().map(|named| named.key.id));
+        if let Some(id) = named {
             return touched().find(|key| key.key.id == id).or(self.named.as_ref());
         }
         let caller = self.caller();
@@ -166,7 +167,7 @@ impl Notes {
                 let one = touched().filter(other).all(|k| k.key.id == key.key.id);
                 one.then_some(key)
             }
-            None => touched().next(),
+            None => touched().next().or(self.touches.iter().find_map(|t| t.caller.as_ref())),
         }
     }
 
@@ -184,7 +185,7 @@ impl Notes {
         }
         self.named.iter().for_each(|by| want(&by.place, &by.key));
         for touch in &self.touches {
-            touch.caller.iter().for_each(|caller| want(&touch.place, caller));
+            touch.caller.iter().for_each(|by| want(&by.place, &by.key));
         }
         all
     }
