@@ -78,7 +78,7 @@ fn a_span_ends_with_the_status_that_leaves_and_only_what_is_the_servers_fault_is
         let replica = d.replica_with("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint).await;
         let admin = replica.admin();
         let key_id = "018bcfe5-6800-8000-8000-000000000001".to_string();
-        admin.call(GetKeyRequest { key_id, as_of: None }).await.unwrap_err();
+        admin.call(GetKeyRequest { key_id, ..GetKeyRequest::default() }).await.unwrap_err();
         admin.call(GetKeyRequest::default()).await.unwrap_err();
         admin.raw("/keyledger.v1.KeyService/NoSuchMethod", bytes::Bytes::new()).await.unwrap_err();
         replica.anonymous().call(WhoAmIRequest {}).await.unwrap_err();
