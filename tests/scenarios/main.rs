@@ -35,6 +35,7 @@ mod many_keys;
 mod many_streams;
 mod memory;
 mod offline;
+mod otlp_logs;
 mod outage;
 mod paging;
 mod past;

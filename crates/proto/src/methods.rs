@@ -107,6 +107,20 @@ pub fn all() -> Vec<Method> {
         .collect()
 }
 
+/// All methods that a server guards: ours, and the one by which collectors of OpenTelemetry send log records. That one needs what
+/// RecordEvents needs.
+pub fn guarded() -> Vec<Method> {
+    let mut methods = all();
+    let record = methods.iter().find(|m| m.name == "AuditService/RecordEvents");
+    let export = Method {
+        path: "/opentelemetry.proto.collector.logs.v1.LogsService/Export".into(),
+        name: "LogsService/Export".into(),
+        ..record.expect("our own descriptors declare it").clone()
+    };
+    methods.push(export);
+    methods
+}
+
 fn key_field(input: &MessageDescriptor) -> Option<(u32, Names)> {
     let text = |name: &str| {
         let field = input.get_field_by_name(name)?;

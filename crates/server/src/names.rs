@@ -82,3 +82,58 @@ pub const EVENT_OWNER_STATUS_SET: &str = "keyledger.owner.status_set";
 pub const EVENT_REVIEW_SIGNED: &str = "keyledger.review.signed";
 pub const EVENT_NOTICE_DELIVERED: &str = "keyledger.notice.delivered";
 pub const EVENT_FINDINGS_DIGESTED: &str = "keyledger.findings.digested";
+
+/// Index of a use in its page.
+pub const ENTRY_INDEX: &str = "keyledger.entry.index";
+/// RFC 6962 leaf hash of an entry, in hexadecimal.
+pub const ENTRY_LEAF_HASH: &str = "keyledger.entry.leaf_hash";
+/// Ed25519 signature of an entry, in standard base64.
+pub const ENTRY_SIGNATURE: &str = "keyledger.entry.signature";
+/// Leaf hash of a use in the tree of its page, in hexadecimal.
+pub const USE_LEAF_HASH: &str = "keyledger.use.leaf_hash";
+/// How many equal uses one record counts, if more than one.
+pub const USE_COUNT: &str = "keyledger.use.count";
+/// Category of an entry or use.
+pub const CATEGORY: &str = "keyledger.category";
+/// The method of a use, such as `KeyService/VerifyKey`.
+pub const METHOD: &str = "keyledger.method";
+/// The permission that a use asked for.
+pub const PERMISSION: &str = "keyledger.permission";
+/// What a use, or what another service recorded, was about.
+pub const RESOURCE: &str = "keyledger.resource";
+/// Who is said to have acted: the reference of a person, or the name of a service.
+pub const ACTOR_REF: &str = "keyledger.actor.ref";
+/// What another service recorded: what was done.
+pub const ACTION: &str = "keyledger.action";
+/// What another service recorded: what came of it.
+pub const OUTCOME: &str = "keyledger.outcome";
+/// The signed note of a checkpoint.
+pub const CHECKPOINT_NOTE: &str = "keyledger.checkpoint.note";
+/// The origin of a checkpoint.
+pub const CHECKPOINT_ORIGIN: &str = "keyledger.checkpoint.origin";
+/// How many entries a checkpoint covers.
+pub const CHECKPOINT_SIZE: &str = "keyledger.checkpoint.size";
+/// The root of the tree of a checkpoint, in hexadecimal.
+pub const CHECKPOINT_ROOT_HASH: &str = "keyledger.checkpoint.root_hash";
+
+/// The name of the log record that closes an export.
+pub const EVENT_CHECKPOINT: &str = "keyledger.checkpoint";
+
+// What is read of log records that others send, besides what is ours.
+/// Why something was done, in words: kept sealed.
+pub const REASON: &str = "keyledger.reason";
+/// OpenTelemetry log: what a record is known by.
+pub const LOG_RECORD_UID: &str = "log.record.uid";
+/// OpenTelemetry, before log records had a name of their own.
+pub const EVENT_NAME: &str = "event.name";
+/// Elastic Common Schema: `success`, `failure` or something else.
+pub const EVENT_OUTCOME: &str = "event.outcome";
+/// OpenTelemetry: the person for whom something was done, by two names.
+pub const ENDUSER_ID: &str = "enduser.id";
+pub const USER_ID: &str = "user.id";
+/// OpenTelemetry: the client from which something was done.
+pub const CLIENT_ADDRESS: &str = "client.address";
+pub const USER_AGENT: &str = "user_agent.original";
+pub const DEVICE_ID: &str = "device.id";
+/// OpenTelemetry: the name of a scope, where a format has no scopes.
+pub const SCOPE_NAME: &str = "otel.scope.name";

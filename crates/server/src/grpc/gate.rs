@@ -8,6 +8,10 @@
 //!    and before the answer); a change is authorised where it is decided, under
 //!    the ledger's lock, and leaves its entry.
 
+mod collecting;
+
+pub(crate) use collecting::collecting;
+
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;

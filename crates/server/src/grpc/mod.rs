@@ -8,6 +8,7 @@
 //! - `call`: what a handler can ask of the ledger.
 //! - `keys`, `lists`, `checks`, `roles`, `permissions`, `audit`, `list_events`, `count_events`, `stream`, `export`, `watch`: the
 //!   handlers.
+//! - `logs`: log records of other services, as collectors of OpenTelemetry send them.
 //! - `events`: what of the log a reader sees.
 //! - `candidates`: where in the log what is asked for may stand.
 //! - `follow`: what streams share; `replies`: what they give on its way to the reader.
@@ -37,6 +38,7 @@ mod keys;
 mod ledgers;
 mod list_events;
 mod lists;
+mod logs;
 mod memory;
 mod moment;
 mod page_token;
@@ -66,7 +68,7 @@ use crate::names;
 use crate::replica::Replica;
 use crate::telemetry::ContextReader;
 use ending::Answers;
-pub(crate) use events::{Selection, Viewer, events_of};
+pub(crate) use events::{Selection, Viewer, damaged, events_of};
 use gate::{Gate, HttpRequest, HttpResponse};
 use routes::Routes;
 pub(crate) use status::Failure;
@@ -89,6 +91,10 @@ impl Services {
 
     pub(crate) fn audit_service(&self) -> AuditService {
         AuditService(self.clone())
+    }
+
+    pub(crate) fn logs_service(&self) -> LogsService {
+        LogsService(self.clone())
     }
 
     fn answer(&self, request: HttpRequest) -> Answered {
@@ -114,12 +120,20 @@ pub(crate) struct KeyService(Services);
 #[derive(Clone)]
 pub(crate) struct AuditService(Services);
 
+/// `opentelemetry.proto.collector.logs.v1.LogsService`, by its path.
+#[derive(Clone)]
+pub(crate) struct LogsService(Services);
+
 impl NamedService for KeyService {
     const NAME: &'static str = "keyledger.v1.KeyService";
 }
 
 impl NamedService for AuditService {
     const NAME: &'static str = "keyledger.v1.AuditService";
+}
+
+impl NamedService for LogsService {
+    const NAME: &'static str = "opentelemetry.proto.collector.logs.v1.LogsService";
 }
 
 impl tower::Service<HttpRequest> for KeyService {
@@ -137,6 +151,20 @@ impl tower::Service<HttpRequest> for KeyService {
 }
 
 impl tower::Service<HttpRequest> for AuditService {
+    type Response = HttpResponse;
+    type Error = Infallible;
+    type Future = Answered;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: HttpRequest) -> Answered {
+        self.0.answer(request)
+    }
+}
+
+impl tower::Service<HttpRequest> for LogsService {
     type Response = HttpResponse;
     type Error = Infallible;
     type Future = Answered;

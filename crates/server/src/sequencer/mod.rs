@@ -39,7 +39,7 @@ pub(crate) use memory::RECORDED_WITHIN;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use keyledger_ledger::batch::Head;
 use keyledger_ledger::command::{Answer, Command};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -74,7 +74,7 @@ pub(crate) struct Ledger {
     shed: AtomicU64,
     quota: quota::Quota,
     memory: memory::Memory,
-    checkpoint: ArcSwapOption<SignedCheckpoint>,
+    checkpoint: watch::Sender<Option<Arc<SignedCheckpoint>>>,
     /// How far the scrubber has come on its present walk.
     pub(crate) scrubbed: AtomicU64,
     pub(crate) newest_uses: NewestUses,
@@ -165,7 +165,7 @@ impl Ledger {
             shed: AtomicU64::new(0),
             quota: quota::Quota::default(),
             memory: memory::Memory::default(),
-            checkpoint: ArcSwapOption::empty(),
+            checkpoint: watch::Sender::new(None),
             scrubbed: AtomicU64::new(0),
             newest_uses: NewestUses::default(),
             observer: Observer::default(),
