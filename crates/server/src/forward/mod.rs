@@ -80,6 +80,11 @@ impl Forwarders {
         }
     }
 
+    /// What they are called.
+    pub(crate) fn names(configuration: &Configuration) -> Vec<String> {
+        configuration.forwarders.iter().map(|f| f.name.clone()).collect()
+    }
+
     /// Starts all of them.
     pub(crate) fn start(configuration: Configuration, replica: &Arc<Replica>) -> Forwarders {
         let (stop, stopped) = watch::channel(false);

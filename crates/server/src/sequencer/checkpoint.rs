@@ -2,7 +2,7 @@
 //! outside it.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keyledger_ledger::note::{self, Checkpoint};
 
@@ -18,6 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct SignedCheckpoint {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) note: String,
+    signed: Instant,
 }
 
 /// Signs at an interval while the ledger grows. Runs until the ledger is dropped.
@@ -25,6 +26,13 @@ pub(super) async fn run(ledger: Weak<Ledger>) {
     let failed = "a checkpoint could not be kept";
     let sign = |ledger: Arc<Ledger>| async move { ledger.sign_checkpoint().await.map(drop) };
     at_intervals(ledger, INTERVAL, failed, sign).await;
+}
+
+impl SignedCheckpoint {
+    /// How long ago it was signed.
+    pub(crate) fn age(&self) -> Duration {
+        self.signed.elapsed()
+    }
 }
 
 impl Ledger {
@@ -53,7 +61,7 @@ impl Ledger {
         if let Ok(Err(error)) = written {
             tracing::warn!(%error, "the checkpoint could not be written to the key directory");
         }
-        let signed = Arc::new(SignedCheckpoint { checkpoint, note });
+        let signed = Arc::new(SignedCheckpoint { checkpoint, note, signed: Instant::now() });
         self.checkpoint.store(Some(signed.clone()));
         Ok(Some(signed))
     }
