@@ -124,6 +124,15 @@ impl Replica {
         ended.expect("a server that was told to stop ends").expect("its end can be awaited")
     }
 
+    /// How many bytes of memory it holds, as Linux counts them (proc(5), `VmRSS`).
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid));
+        let status = status.expect("it was not ended before");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|l| l.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.expect("Linux says how much it is") * 1024
+    }
+
     pub(super) fn is_running(&self) -> bool {
         self.process.lock().expect("no holder of this lock panics").is_some()
     }

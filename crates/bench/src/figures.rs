@@ -72,7 +72,7 @@ impl Round {
 }
 
 impl Speed {
-    fn of(turn: &Turn) -> Speed {
+    pub(crate) fn of(turn: &Turn) -> Speed {
         Speed {
             calls_per_sec: turn.micros.len() as f64 / turn.measured.as_secs_f64(),
             p50_micros: percentile(&turn.micros, 50),
@@ -80,7 +80,7 @@ impl Speed {
         }
     }
 
-    fn median(speeds: impl Iterator<Item = Speed> + Clone) -> Speed {
+    pub(crate) fn median(speeds: impl Iterator<Item = Speed> + Clone) -> Speed {
         Speed {
             calls_per_sec: median(speeds.clone().map(|s| s.calls_per_sec)),
             p50_micros: median(speeds.clone().map(|s| f64::from(s.p50_micros))) as u32,
@@ -96,7 +96,7 @@ fn percentile(ordered: &[u32], percent: usize) -> u32 {
 }
 
 /// The middle one, or the mean of the two in the middle.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

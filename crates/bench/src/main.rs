@@ -9,6 +9,7 @@
 //! - `scale`, `invalid`, `queries`: other measurements: a ledger with very many keys, the time of each kind of token that isn't
 //!   valid, and queries as the log grows, of the events that `events` makes.
 //! - `simulate`: how good the rules of monitoring are, on made-up traffic with attacks.
+//! - `traces`, `receiver`: what telemetry costs, and what arrives of it.
 //! - `figures`, `screen`: what came of it, and how it is shown.
 
 mod audit;
@@ -23,11 +24,13 @@ mod options;
 mod process;
 mod queries;
 mod random;
+mod receiver;
 mod run;
 mod scale;
 mod screen;
 mod serve;
 mod simulate;
+mod traces;
 
 use std::process::ExitCode;
 
@@ -69,6 +72,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
                 simulate::simulate(s.keys as usize, s.weeks, &s.seeds, s.list);
                 Ok(true)
             }
+            Some(Command::Traces(options)) => traces::traces(&options).await,
             Some(Command::Echo) => echo::echo().await.map(|()| true),
             Some(Command::Serve { data_dir }) => serve::serve(data_dir).await.map(|()| true),
             Some(Command::Guard { .. }) => anyhow::bail!("the guard runs before any runtime"),

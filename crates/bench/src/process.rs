@@ -28,9 +28,27 @@ pub(crate) struct Process {
 impl Process {
     /// Starts this program again with other arguments. `log` takes its standard error.
     pub(crate) async fn start(name: &str, args: &[&OsStr], log: Stdio) -> anyhow::Result<Process> {
-        let mut child = Command::new(std::env::current_exe()?)
+        Process::start_with(name, args, &[], log).await
+    }
+
+    /// The same, with more variables in its environment.
+    pub(crate) async fn start_with(
+        name: &str,
+        args: &[&OsStr],
+        variables: &[(&str, &str)],
+        log: Stdio,
+    ) -> anyhow::Result<Process> {
+        let mut child = Command::new(std::env::current_exe()?);
+        // What is measured doesn't depend on what the person at the terminal has set.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("OTEL_") {
+                child.env_remove(name);
+            }
+        }
+        let mut child = child
             .arg(name)
             .args(args)
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)

@@ -89,6 +89,6 @@ async fn measure(
 }
 
 /// Progress goes to standard error: standard output has the figures alone.
-fn say(what: std::fmt::Arguments<'_>) {
+pub(crate) fn say(what: std::fmt::Arguments<'_>) {
     eprintln!("keyledger-bench: {what}");
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use deadpool_postgres::Client;
+use crate::store::client::Client;
 use keyledger_ledger::body::{Event, Kind, SealedText, Use, UseColumn, decode_canonical};
 use keyledger_ledger::id::KeyId;
 use keyledger_ledger::imported::{VERSION, commitment as commit_digest};
@@ -421,9 +421,9 @@ pub async fn doctor(databases: &Databases, key_dir: &std::path::Path) -> Vec<Che
 
 async fn check_database(url: &str, schema: &migrate::Schema) -> Result<String, StoreError> {
     let database = Database::new(url)?;
-    let client = database.client().await?;
+    let mut client = database.client().await?;
     settings::require_durable(&client).await?;
-    migrate::check(&client, schema).await?;
+    migrate::check(&mut client, schema).await?;
     let warning = settings::excess_privilege(&client).await?;
     Ok(warning.unwrap_or_else(|| "reachable, durable, schema of this version".into()))
 }

@@ -111,7 +111,7 @@ pub const OUTCOME: &str = "keyledger.outcome";
 pub const CHECKPOINT_NOTE: &str = "keyledger.checkpoint.note";
 /// The origin of a checkpoint.
 pub const CHECKPOINT_ORIGIN: &str = "keyledger.checkpoint.origin";
-/// How many entries a checkpoint covers.
+/// How many entries a checkpoint covers: of a log record, and as a metric.
 pub const CHECKPOINT_SIZE: &str = "keyledger.checkpoint.size";
 /// The root of the tree of a checkpoint, in hexadecimal.
 pub const CHECKPOINT_ROOT_HASH: &str = "keyledger.checkpoint.root_hash";
@@ -137,3 +137,72 @@ pub const USER_AGENT: &str = "user_agent.original";
 pub const DEVICE_ID: &str = "device.id";
 /// OpenTelemetry: the name of a scope, where a format has no scopes.
 pub const SCOPE_NAME: &str = "otel.scope.name";
+
+/// OpenTelemetry: the function of ours that a statement is headed by.
+pub const CODE_FUNCTION_NAME: &str = "code.function.name";
+
+/// OpenTelemetry databases: `postgresql`.
+pub const DB_SYSTEM_NAME: &str = "db.system.name";
+/// OpenTelemetry databases: the name of the database.
+pub const DB_NAMESPACE: &str = "db.namespace";
+/// OpenTelemetry databases: `SELECT`.
+pub const DB_OPERATION_NAME: &str = "db.operation.name";
+/// OpenTelemetry databases: the table.
+pub const DB_COLLECTION_NAME: &str = "db.collection.name";
+/// OpenTelemetry databases: `SELECT entries`.
+pub const DB_QUERY_SUMMARY: &str = "db.query.summary";
+/// OpenTelemetry databases: SQLSTATE of an error.
+pub const DB_RESPONSE_STATUS_CODE: &str = "db.response.status_code";
+/// OpenTelemetry databases: `readers`, `writers` or `sealing`.
+pub const DB_CLIENT_CONNECTION_POOL_NAME: &str = "db.client.connection.pool.name";
+/// OpenTelemetry databases: `idle` or `used`.
+pub const DB_CLIENT_CONNECTION_STATE: &str = "db.client.connection.state";
+
+/// OpenTelemetry RPC: duration of calls.
+pub const RPC_SERVER_CALL_DURATION: &str = "rpc.server.call.duration";
+/// OpenTelemetry databases: duration of statements.
+pub const DB_CLIENT_OPERATION_DURATION: &str = "db.client.operation.duration";
+/// OpenTelemetry databases: connections of a pool, by state.
+pub const DB_CLIENT_CONNECTION_COUNT: &str = "db.client.connection.count";
+/// OpenTelemetry databases: most connections of a pool.
+pub const DB_CLIENT_CONNECTION_MAX: &str = "db.client.connection.max";
+/// OpenTelemetry databases: who waits for a connection.
+pub const DB_CLIENT_CONNECTION_PENDING_REQUESTS: &str = "db.client.connection.pending_requests";
+/// OpenTelemetry databases: who got no connection in time.
+pub const DB_CLIENT_CONNECTION_TIMEOUTS: &str = "db.client.connection.timeouts";
+
+/// How long a batch waited for the ledger's lock.
+pub const LOCK_DURATION: &str = "keyledger.sequencer.lock.duration";
+/// How long a batch took to become durable.
+pub const COMMIT_DURATION: &str = "keyledger.sequencer.commit.duration";
+/// What waits for the next batch.
+pub const QUEUE_DEPTH: &str = "keyledger.sequencer.queue.depth";
+/// Entries that this replica has appended.
+pub const ENTRIES_APPENDED: &str = "keyledger.entries.appended";
+/// Answers of VerifyKey.
+pub const VERDICTS: &str = "keyledger.verdicts";
+/// Calls that were turned away because too many ran.
+pub const CALLS_SHED: &str = "keyledger.calls.shed";
+/// Streams that are open.
+pub const STREAMS_OPEN: &str = "keyledger.streams.open";
+/// Entries that a forwarder has not passed.
+pub const FORWARDER_LAG_ENTRIES: &str = "keyledger.forwarder.lag.entries";
+/// How long ago the first of them was written.
+pub const FORWARDER_LAG_DURATION: &str = "keyledger.forwarder.lag.duration";
+/// Entries that the observer has not looked at.
+pub const OBSERVER_LAG: &str = "keyledger.observer.lag.entries";
+/// How far the scrubber has come.
+pub const SCRUBBER_POSITION: &str = "keyledger.scrubber.position";
+/// How long ago this replica signed its newest checkpoint.
+pub const CHECKPOINT_AGE: &str = "keyledger.checkpoint.age";
+/// Entries that no checkpoint of this replica covers yet.
+pub const CHECKPOINT_LAG: &str = "keyledger.checkpoint.lag.entries";
+/// Anomalies that this replica has raised.
+pub const ANOMALIES_RAISED: &str = "keyledger.anomalies.raised";
+/// Ledgers that this replica serves no more.
+pub const LEDGERS_STOPPED: &str = "keyledger.ledgers.stopped";
+
+/// A forwarder by the name that its operator has given it.
+pub const FORWARDER_NAME: &str = "keyledger.forwarder.name";
+/// A rule of monitoring: `SPIKE`.
+pub const ANOMALY_RULE: &str = "keyledger.anomaly.rule";

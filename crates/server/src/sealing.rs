@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::keydir::KeyDirectory;
 use crate::store::StoreError;
-use crate::store::connect::Database;
+use crate::store::connect::{Database, PoolUse};
 use crate::store::data_keys::{self, WrappedKey};
 
 /// Most data keys kept in memory; beyond that they are read again.
@@ -57,6 +57,10 @@ struct Cache {
 }
 
 impl Sealing {
+    pub(crate) fn pool_use(&self) -> PoolUse {
+        self.database.pool_use()
+    }
+
     pub(crate) fn new(database: Database, keys: &KeyDirectory) -> Sealing {
         Sealing {
             database,

@@ -124,6 +124,7 @@ pub async fn serve(
         .add_service(services.audit_service())
         .add_service(services.logs_service())
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop);
+    telemetry::observe(&replica, Forwarders::names(forwarders.as_ref(), &config.telemetry));
     let forwarders = Forwarders::start(forwarders, &config.telemetry, &replica);
     ready(address);
     let result = tokio::select! {
@@ -161,11 +162,11 @@ pub(crate) async fn connect(databases: &Databases) -> Result<(Connections, Datab
     let writers = Database::new(&databases.ledger)?;
     let sealing = Database::new(&databases.sealing)?;
     for (database, schema) in [(&ledger, &migrate::LEDGER), (&sealing, &migrate::SEALING)] {
-        let client = database.client().await?;
+        let mut client = database.client().await?;
         settings::require_durable(&client).await?;
-        migrate::check(&client, schema).await?;
+        migrate::check(&mut client, schema).await?;
     }
-    if let Some(warning) = settings::excess_privilege(&*ledger.client().await?).await? {
+    if let Some(warning) = settings::excess_privilege(&ledger.client().await?).await? {
         tracing::warn!("{warning}");
     }
     Ok((Connections { readers: ledger, writers }, sealing))

@@ -46,6 +46,11 @@ impl Streams {
         OpenStream { stopping: self.stopping.subscribe(), open: self.open.clone() }
     }
 
+    /// How many are open.
+    pub(crate) fn count(&self) -> usize {
+        *self.open.borrow()
+    }
+
     /// Tells all streams, also those to come, to end.
     pub(crate) fn stop(&self) {
         self.stopping.send_replace(true);

@@ -26,7 +26,7 @@ Usage: cargo xtask COMMAND
   dev [ARGS]      start Keyledger with a Postgres of its own (ARGS go to `keyledger dev`)
   test [ARGS]     run all tests (ARGS go to `cargo test`: a filter, or `-- --nocapture`)
   interop         run a whole session with grpcurl against a fresh server (needs Go)
-  bench [ARGS]    run the load generator, optimised (ARGS go to it)
+  bench [ARGS]    run the load generator, optimised (ARGS go to it; `bench traces`: what telemetry costs)
   check           rustfmt, clippy, buf lint (where npm is), cargo deny (where it is installed)
   setup           only set up: a C compiler, the Postgres server programs, and Chromium for the tests
 

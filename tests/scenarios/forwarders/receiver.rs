@@ -92,6 +92,11 @@ impl Receiver {
         self.answer.send_replace(answer);
     }
 
+    /// From now on nothing is taken.
+    pub(crate) fn refuse(&self) {
+        self.answers(Answer::status("503 Service Unavailable"));
+    }
+
     /// The next request, whatever it is answered.
     pub(crate) async fn next(&mut self) -> Got {
         let got = tokio::time::timeout(HANGS, self.requests.recv()).await;

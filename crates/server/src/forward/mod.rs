@@ -89,6 +89,12 @@ impl Forwarders {
         Ok(())
     }
 
+    /// What they are called.
+    pub(crate) fn names(configuration: Option<&Configuration>, settings: &Settings) -> Vec<String> {
+        let configured = configuration.iter().flat_map(|c| &c.forwarders).map(|f| f.name.clone());
+        configured.chain(settings.logs.iter().map(|_| every_ledger::NAME.into())).collect()
+    }
+
     /// Starts those that are configured and, if the settings name a collector for log records, one of each ledger.
     pub(crate) fn start(
         configuration: Option<Configuration>,

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use deadpool_postgres::Client;
+use crate::store::client::Client;
 use keyledger_ledger::body::Severity;
 use keyledger_ledger::category::{ANOMALY, LIFECYCLE};
 use keyledger_ledger::id::KeyId;

@@ -12,7 +12,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tonic::{Code, Status};
 
 use super::gate::HttpResponse;
-use crate::telemetry::{CallSpan, ContextReader};
+use crate::telemetry::{CallSpan, ContextReader, metrics};
 
 /// Whether an answer is one message or a stream of them.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,8 @@ impl Drop for Running {
 }
 
 /// Every call ends here, once. `method` is `_OTHER` if there is no such method.
-fn ended(_method: &'static str, code: Code, _elapsed: Duration, span: &CallSpan) {
+fn ended(method: &'static str, code: Code, elapsed: Duration, span: &CallSpan) {
+    metrics::call_ended(method, code, elapsed);
     span.end(code);
 }
 

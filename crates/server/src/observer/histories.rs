@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use deadpool_postgres::Client;
+use crate::store::client::Client;
 use keyledger_ledger::anomaly::Subject;
 use keyledger_ledger::monitor::History;
 use keyledger_ledger::usage::Meter;

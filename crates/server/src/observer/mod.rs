@@ -25,7 +25,7 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::Client;
+use crate::store::client::Client;
 use keyledger_ledger::anomaly::Observation;
 use keyledger_ledger::state::State;
 use keyledger_ledger::usage::Added;
@@ -65,6 +65,13 @@ pub(crate) struct Observer {
     known: AtomicU64,
     /// One pass at a time.
     kept: Mutex<Kept>,
+}
+
+impl Observer {
+    /// The first entry that no pass has looked at, as far as this replica knows.
+    pub(crate) fn known(&self) -> u64 {
+        self.known.load(Ordering::Relaxed)
+    }
 }
 
 /// What needs not be read again. All of it follows from the database.

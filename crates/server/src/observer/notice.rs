@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use deadpool_postgres::Client;
+use crate::store::client::Client;
 use keyledger_ledger::anomaly::{AnomalyChange, Observation, Subject};
 use keyledger_ledger::body::{Event, MonitoringRule, SealedColumn, Texts, decode_canonical};
 use keyledger_ledger::command::{Answer, Change, ChangeKind, Refusal};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use deadpool_postgres::Client;
+use crate::store::client::Client;
 use keyledger_ledger::usage::{Added, Slot, Usage};
 use uuid::Uuid;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Client;
+use crate::store::client::Client;
 use keyledger_ledger::apply::apply;
 use keyledger_ledger::batch::Head;
 use keyledger_ledger::body::Kind;

@@ -2,7 +2,7 @@
 //! outside it.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keyledger_ledger::note::{self, Checkpoint};
 use tokio::sync::watch;
@@ -19,6 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct SignedCheckpoint {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) note: String,
+    signed: Instant,
 }
 
 /// Signs at an interval while the ledger grows. Runs until the ledger is dropped.
@@ -26,6 +27,13 @@ pub(super) async fn run(ledger: Weak<Ledger>) {
     let failed = "a checkpoint could not be kept";
     let sign = |ledger: Arc<Ledger>| async move { ledger.sign_checkpoint().await.map(drop) };
     at_intervals(ledger, INTERVAL, failed, sign).await;
+}
+
+impl SignedCheckpoint {
+    /// How long ago it was signed.
+    pub(crate) fn age(&self) -> Duration {
+        self.signed.elapsed()
+    }
 }
 
 impl Ledger {
@@ -59,7 +67,7 @@ impl Ledger {
         if let Ok(Err(error)) = written {
             tracing::warn!(%error, "the checkpoint could not be written to the key directory");
         }
-        let signed = Arc::new(SignedCheckpoint { checkpoint, note });
+        let signed = Arc::new(SignedCheckpoint { checkpoint, note, signed: Instant::now() });
         // Whoever signs more at the same time may be faster.
         self.checkpoint.send_if_modified(|newest| {
             let covers_more = newest.as_ref().is_none_or(|c| c.checkpoint.size < size);

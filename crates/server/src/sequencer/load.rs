@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use deadpool_postgres::Client;
+use crate::store::client::Client;
 use keyledger_ledger::apply::{apply, fold_key};
 use keyledger_ledger::batch::Head;
 use keyledger_ledger::body::{Event, Kind};

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use keyledger_ledger::batch::internal_call;
-use keyledger_ledger::body::{Bounded, Use};
+use keyledger_ledger::body::{Bounded, DecisionReason, Use};
 use keyledger_ledger::bounded::{BoundedUse, GRACE, LONGEST_SERVING};
 use keyledger_ledger::command::{Action, Answer, Call, Change, ChangeKind, Command};
 use keyledger_ledger::id::Time;
@@ -125,6 +125,7 @@ impl Ledger {
             salt: random(),
             since: Instant::now(),
         });
+        self.tally.count_verdict(DecisionReason::Granted);
         self.memory.wake.notify_one();
         true
     }

@@ -14,6 +14,7 @@
 //! - `load`: how a replica gets to the head when it starts.
 //! - `memory`: answers from memory, and the recording of their uses.
 //! - `quota`: how much one ledger may take of this replica.
+//! - `tally`: what was done, counted for metrics.
 //! - `catch_up`: how it takes over what other replicas appended.
 
 pub mod bulk;
@@ -30,6 +31,7 @@ mod load;
 mod memory;
 mod quota;
 mod run;
+mod tally;
 
 pub(crate) use checkpoint::SignedCheckpoint;
 pub(crate) use history::{History, PastError};
@@ -72,6 +74,7 @@ pub(crate) struct Ledger {
     size: watch::Sender<u64>,
     stopped: OnceLock<String>,
     shed: AtomicU64,
+    pub(crate) tally: tally::Tally,
     quota: quota::Quota,
     memory: memory::Memory,
     checkpoint: watch::Sender<Option<Arc<SignedCheckpoint>>>,
@@ -163,6 +166,7 @@ impl Ledger {
             published: ArcSwap::from_pointee(head),
             stopped: OnceLock::new(),
             shed: AtomicU64::new(0),
+            tally: tally::Tally::default(),
             quota: quota::Quota::default(),
             memory: memory::Memory::default(),
             checkpoint: watch::Sender::new(None),
@@ -236,6 +240,12 @@ impl Ledger {
     /// Counts a call that was shed before anyone knew whose it was. The next page says how many.
     pub(crate) fn count_shed(&self) {
         self.shed.fetch_add(1, Ordering::Relaxed);
+        self.tally.count_shed();
+    }
+
+    /// How much waits for the next batch.
+    pub(crate) fn queue_depth(&self) -> usize {
+        self.queue.max_capacity() - self.queue.capacity()
     }
 
     fn enqueue(&self, waiting: Waiting) -> Result<(), SequencerError> {

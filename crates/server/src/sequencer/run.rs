@@ -12,13 +12,14 @@ use keyledger_ledger::page::MAX_USES;
 use keyledger_ledger::record::ProjectionAt;
 use keyledger_ledger::refusals::MAX_RECORDS;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::folding::Folding;
 use super::{AnswerTo, Ledger, SequencerError, Waiting, catch_up};
 use crate::sealing::random;
 use crate::store::ledgers::Locked;
 use crate::store::{imported, keys, requests as stored_requests, tiles};
-use crate::telemetry::{self, Requests};
+use crate::telemetry::{self, Requests, metrics};
 
 /// Most bytes that one batch writes, about.
 const MAX_BATCH_BYTES: usize = 2 << 20;
@@ -109,7 +110,7 @@ async fn serve(
     // COMMIT may have been sent when the time runs out, so then nothing is known. The batch is dropped; should it have
     // been committed, the next catch-up finds it.
     let mut committing = false;
-    let began = tokio::time::Instant::now();
+    let began = Instant::now();
     let attempt = async {
         match commands.is_empty() && !folding.is_due() {
             true => catch_up::without_lock(ledger).await.map(|()| vec![]),
@@ -163,8 +164,11 @@ async fn write(
         .inspect_err(|_| put_back_shed(ledger, shed))?;
     // From here on the batch may be durable although nobody hears of it.
     *committing = true;
+    let began = Instant::now();
     locked.append_and_commit(&ledger.writer, ledger.id, &batch.entries).await?;
     // Durable. A crash here loses only the answers; callers find out with their request ids.
+    metrics::batch_committed(batch.answers.len(), began.elapsed());
+    ledger.tally.count(&batch);
     telemetry::remember(ledger, &batch.entries);
     requests.tell(ledger, &batch);
     ledger.publish(Arc::new(batch.head));
@@ -178,7 +182,9 @@ async fn lock_at_head(ledger: &Ledger) -> Result<(Arc<Head>, Locked), SequencerE
     loop {
         let head = ledger.snapshot();
         let from = head.state.next_position;
+        let began = Instant::now();
         let mut locked = Locked::begin(&ledger.writer, ledger.id, from, catch_up::CHUNK).await?;
+        metrics::lock_had(began.elapsed());
         if (locked.news.len() as i64) < catch_up::CHUNK {
             let news = std::mem::take(&mut locked.news);
             let head = catch_up::with_news(ledger, locked.client(), head, news).await?;

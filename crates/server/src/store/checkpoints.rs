@@ -1,6 +1,6 @@
 //! Signed checkpoints, kept for good.
 
-use deadpool_postgres::Client;
+use super::client::Client;
 use uuid::Uuid;
 
 use super::StoreError;

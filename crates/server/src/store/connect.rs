@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use deadpool_postgres::{Client, Connect, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{
+    Connect, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime,
+};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
@@ -14,6 +16,7 @@ use tokio_postgres::{AsyncMessage, Config, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::StoreError;
+use super::client::Client;
 
 /// Most connections of one pool. A replica has three: readers, writers, sealing.
 const MAX_CONNECTIONS: usize = 8;
@@ -25,7 +28,21 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(8);
 #[derive(Clone)]
 pub(crate) struct Database {
     pool: Pool,
+    /// The name of the database.
+    namespace: Arc<str>,
     unreplicated: Arc<AtomicU64>,
+    timeouts: Arc<AtomicU64>,
+}
+
+/// How a pool is used.
+pub(crate) struct PoolUse {
+    pub(crate) used: u64,
+    pub(crate) idle: u64,
+    pub(crate) max: u64,
+    /// Calls that wait for a connection.
+    pub(crate) pending: u64,
+    /// Calls that got none in time, since the start.
+    pub(crate) timeouts: u64,
 }
 
 impl Database {
@@ -40,6 +57,7 @@ impl Database {
             .map_err(|e| StoreError::Refused(format!("the database URL can't be read: {e}")))?;
         config.connect_timeout(CONNECT_TIMEOUT).application_name("keyledger");
         config.keepalives_idle(Duration::from_secs(30)).tcp_user_timeout(Duration::from_secs(15));
+        let namespace = config.get_dbname().or(config.get_user()).unwrap_or_default().into();
         let local = config.get_hosts().iter().all(|h| matches!(h, Host::Unix(_)));
         let unreplicated = Arc::new(AtomicU64::new(0));
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
@@ -65,11 +83,27 @@ impl Database {
             .recycle_timeout(Some(CONNECT_TIMEOUT))
             .build()
             .map_err(|e| StoreError::Refused(e.to_string()))?;
-        Ok(Database { pool, unreplicated })
+        Ok(Database { pool, namespace, unreplicated, timeouts: Arc::default() })
     }
 
     pub(crate) async fn client(&self) -> Result<Client, StoreError> {
-        Ok(self.pool.get().await?)
+        let pooled = self.pool.get().await.inspect_err(|error| {
+            if matches!(error, PoolError::Timeout(_)) {
+                self.timeouts.fetch_add(1, Ordering::Relaxed);
+            }
+        })?;
+        Ok(Client::new(pooled, self.namespace.clone()))
+    }
+
+    pub(crate) fn pool_use(&self) -> PoolUse {
+        let status = self.pool.status();
+        PoolUse {
+            used: status.size.saturating_sub(status.available) as u64,
+            idle: status.available as u64,
+            max: status.max_size as u64,
+            pending: status.waiting as u64,
+            timeouts: self.timeouts.load(Ordering::Relaxed),
+        }
     }
 
     /// Whether the database answers.
@@ -94,7 +128,7 @@ impl Database {
 
 /// Takes a connection out of the pool and drops it: Postgres rolls back whatever it had begun.
 pub(crate) fn discard(client: Client) {
-    drop(Client::take(client));
+    client.close();
 }
 
 fn tls_config() -> rustls::ClientConfig {

@@ -1,6 +1,6 @@
 //! Data keys of subjects, wrapped. They lie in a database of their own.
 
-use deadpool_postgres::Client;
+use super::client::Client;
 use uuid::Uuid;
 
 use super::{StoreError, fixed};

@@ -1,13 +1,12 @@
 //! Entries: reading them in every order that queries need, and appending a batch.
 
-use deadpool_postgres::Client;
-use futures_util::TryStreamExt;
+use super::client::{Client, Prepared, Rows};
 use keyledger_ledger::batch::NewEntry;
 use keyledger_ledger::entry::Entry;
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::record::Columns;
+use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, ToSql};
-use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use super::event_index::Order;
@@ -33,7 +32,7 @@ const FULL: &str = "position, payload_type, body, public_key_sha256, signature, 
                     stream_version, caller_key_id, trace_id, use_count, leaf_hash, category";
 
 /// Prepares [`append_prepared`]. Later, on the same connection, it costs nothing.
-pub(crate) async fn prepare_append(client: &Client) -> Result<Statement, StoreError> {
+pub(crate) async fn prepare_append(client: &Client) -> Result<Prepared, StoreError> {
     let sql = "/* entries::append */
         INSERT INTO entries (ledger_id, position, payload_type, body, public_key_sha256, signature, sealed, uses,
                              kind, time_us, key_id, stream_version, caller_key_id, trace_id, use_count, leaf_hash, category)
@@ -46,7 +45,7 @@ pub(crate) async fn prepare_append(client: &Client) -> Result<Statement, StoreEr
 /// Appends a batch. Its positions follow each other; the primary key is the fence.
 pub(crate) async fn append_prepared(
     client: &Client,
-    statement: &Statement,
+    statement: &Prepared,
     ledger_id: Uuid,
     entries: &[NewEntry],
 ) -> Result<(), StoreError> {
@@ -99,7 +98,7 @@ pub(crate) async fn append_prepared(
 }
 
 /// Prepares [`from_position_prepared`].
-pub(crate) async fn prepare_from_position(client: &Client) -> Result<Statement, StoreError> {
+pub(crate) async fn prepare_from_position(client: &Client) -> Result<Prepared, StoreError> {
     let sql = format!(
         "/* entries::from_position */ SELECT {BRIEF} FROM entries
          WHERE ledger_id = $1 AND position >= $2 ORDER BY position LIMIT $3"
@@ -110,7 +109,7 @@ pub(crate) async fn prepare_from_position(client: &Client) -> Result<Statement, 
 /// Entries from a position on, in order, without what lies beside them.
 pub(crate) async fn from_position_prepared(
     client: &Client,
-    statement: &Statement,
+    statement: &Prepared,
     ledger_id: Uuid,
     position: u64,
     limit: i64,
@@ -199,13 +198,9 @@ pub(crate) async fn some_at_positions(
 }
 
 /// Reads rows until there are so many bytes.
-async fn up_to(
-    rows: tokio_postgres::RowStream,
-    max_bytes: usize,
-) -> Result<Vec<FullEntry>, StoreError> {
-    let mut rows = std::pin::pin!(rows);
+async fn up_to(mut rows: Rows, max_bytes: usize) -> Result<Vec<FullEntry>, StoreError> {
     let (mut entries, mut bytes) = (vec![], 0);
-    while let Some(row) = rows.try_next().await? {
+    while let Some(row) = rows.next().await? {
         let entry = full(&row)?;
         bytes += entry.uses.len() + entry.entry.body.len() + entry.sealed.len();
         entries.push(entry);
@@ -213,6 +208,7 @@ async fn up_to(
             break;
         }
     }
+    rows.end();
     Ok(entries)
 }
 
@@ -289,7 +285,7 @@ pub(crate) async fn about_no_key(
         "/* entries::about_no_key */ SELECT {BRIEF} FROM entries
          WHERE ledger_id = $1 AND key_id IS NULL AND kind NOT IN (23, 39, 40) AND position < $2 ORDER BY position"
     );
-    let rows = client.query(&sql, &[&ledger_id, &(before as i64)]).await?;
+    let rows = client.query(sql.as_str(), &[&ledger_id, &(before as i64)]).await?;
     rows.iter().map(brief).collect()
 }
 

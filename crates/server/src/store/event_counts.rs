@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use deadpool_postgres::{Client, Transaction};
+use super::client::{Client, Transaction};
 use keyledger_ledger::facets::{Dimension, Facets};
 use keyledger_ledger::id::Time;
 use keyledger_ledger::usage::hour_of;
-use tokio_postgres::IsolationLevel;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
@@ -111,9 +110,7 @@ impl<'a> Snapshot<'a> {
         client: &'a mut Client,
         ledger_id: Uuid,
     ) -> Result<Snapshot<'a>, StoreError> {
-        let level = IsolationLevel::RepeatableRead;
-        let transaction =
-            client.build_transaction().isolation_level(level).read_only(true).start().await?;
+        let transaction = client.read_only().await?;
         let sql = "/* event_counts::take */ SELECT next_position FROM event_index_progress WHERE ledger_id = $1";
         let statement = transaction.prepare_cached(sql).await?;
         let row = transaction.query_opt(&statement, &[&ledger_id]).await?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use deadpool_postgres::Client;
+use super::client::Client;
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::terms::Term;
 use keyledger_ledger::usage::Slot;

@@ -1,7 +1,7 @@
 //! Forwarders: how far each has come, and which replica has it. A lease is measured by the database's clock alone; whoever
 //! moves a cursor must still be the one that has the forwarder.
 
-use deadpool_postgres::Client;
+use super::client::Client;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;

@@ -1,6 +1,6 @@
 //! Digests of imported keys, beside the ledger until their first use.
 
-use deadpool_postgres::Client;
+use super::client::Client;
 use keyledger_ledger::id::KeyId;
 use keyledger_ledger::imported::ImportedRow;
 use uuid::Uuid;

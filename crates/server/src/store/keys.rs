@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use deadpool_postgres::Client;
+use super::client::Client;
 use keyledger_ledger::decide::SecretRow;
 use keyledger_ledger::id::KeyId;
 use keyledger_ledger::record::{ProjectionAt, RowMac, encode_key};

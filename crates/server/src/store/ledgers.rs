@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use deadpool_postgres::Client;
+use super::client::Client;
 use keyledger_ledger::batch::NewEntry;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;

@@ -1,7 +1,7 @@
 //! Migrations: plain SQL files in the binary, each with its checksum, run once and in order, under a lock.
 
+use super::client::Client;
 use sha2::{Digest, Sha256};
-use tokio_postgres::Client;
 
 use super::StoreError;
 
@@ -21,6 +21,14 @@ pub(crate) const SEALING: Schema = Schema {
     files: &[("0001_data_keys", include_str!("../../migrations/sealing/0001_data_keys.sql"))],
 };
 
+impl Schema {
+    /// The text of each file.
+    #[cfg(test)]
+    pub(super) fn statements(&self) -> impl Iterator<Item = &'static str> {
+        self.files.iter().map(|(_, sql)| *sql)
+    }
+}
+
 /// The roles of a deployment; see the file itself.
 pub(crate) const ROLES: &str = include_str!("../../../../deploy/roles.sql");
 
@@ -29,6 +37,7 @@ pub(crate) async fn migrate(
     client: &mut Client,
     schema: &Schema,
 ) -> Result<Vec<&'static str>, StoreError> {
+    let client = client.bare();
     client.batch_execute(ROLES).await?;
     let transaction = client.transaction().await?;
     // The tables belong to a role that nobody serves with. Two migrations at once wait for each other at the LOCK.
@@ -58,11 +67,12 @@ pub(crate) async fn migrate(
 }
 
 /// Whether the database has exactly this version of the schema.
-pub(crate) async fn check(client: &Client, schema: &Schema) -> Result<(), StoreError> {
+pub(crate) async fn check(client: &mut Client, schema: &Schema) -> Result<(), StoreError> {
+    let client = client.bare();
     let exists = client
         .query_one("/* migrate::check */ SELECT to_regclass('migrations') IS NOT NULL", &[])
         .await?;
-    let applied = if exists.get(0) { applied(client).await? } else { vec![] };
+    let applied = if exists.get(0) { applied(&*client).await? } else { vec![] };
     check_applied(schema, &applied)?;
     if applied.len() < schema.files.len() {
         return Err(StoreError::Refused(format!(

@@ -3,6 +3,7 @@
 
 pub(crate) mod anomalies;
 pub(crate) mod checkpoints;
+pub(crate) mod client;
 pub(crate) mod connect;
 pub(crate) mod data_keys;
 pub(crate) mod entries;
@@ -17,6 +18,7 @@ pub(crate) mod positions;
 pub(crate) mod provision;
 pub(crate) mod requests;
 pub(crate) mod settings;
+pub(crate) mod statement;
 pub(crate) mod tiles;
 pub(crate) mod usage;
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use deadpool_postgres::Client;
+use super::client::Client;
 use keyledger_ledger::id::KeyId;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;

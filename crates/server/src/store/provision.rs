@@ -1,6 +1,6 @@
 //! Databases and the login role of an embedded cluster. In production an operator makes these, after `deploy/roles.sql`.
 
-use deadpool_postgres::Client;
+use super::client::Client;
 
 use super::StoreError;
 

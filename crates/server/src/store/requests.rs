@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use deadpool_postgres::Client;
+use super::client::Client;
 use keyledger_ledger::batch::{KnownRequest, NewRequest};
 use keyledger_ledger::id::KeyId;
 use uuid::Uuid;

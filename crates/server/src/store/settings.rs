@@ -1,6 +1,6 @@
 //! What a database must be set to before anything is trusted to it.
 
-use tokio_postgres::Client;
+use super::client::Client;
 
 use super::StoreError;
 

@@ -1,6 +1,6 @@
 //! Tiles: full ones are stored, open ones are computed again from what lies below them.
 
-use deadpool_postgres::Client;
+use super::client::Client;
 use keyledger_ledger::merkle::{
     Hash, TILE_WIDTH, Tile, TilePrefix, TileWriter, open_tiles, root_at,
 };

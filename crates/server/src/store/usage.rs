@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use deadpool_postgres::Client;
+use super::client::Client;
 use keyledger_ledger::id::Time;
 use keyledger_ledger::monitor::History;
 use keyledger_ledger::refusals::Network;

@@ -1,6 +1,7 @@
-//! Telemetry: logs by `tracing` (JSON off a terminal), spans by OTLP where a collector is configured.
+//! Telemetry: logs by `tracing` (JSON off a terminal); spans and metrics by OTLP where a collector is configured, metrics also for
+//! Prometheus.
 //!
-//! No header, token, secret or personal text is ever put into a span or log line.
+//! No header, token, secret or personal text is ever put into a span, a metric or a log line.
 //!
 //! - `batch`: the span of a sequencer's batch.
 //! - `config`: what the variables of OpenTelemetry ask for.
@@ -10,15 +11,25 @@
 //! - `notes`: what a call's span tells of keys, entries and verdicts.
 //! - `sampler`: which spans are sampled.
 //! - `span`: the span of a call.
+//! - `statements`: the spans and the duration of statements to Postgres.
+//! - `metrics`, `gauges`: what is told to instruments, and what they read when metrics are exported.
+//! - `meter`: metrics leave.
+//! - `prometheus`, `exposition`: the endpoint from which Prometheus fetches metrics, and how they look there.
 
 mod batch;
 pub mod config;
 mod context;
 mod export;
+mod exposition;
+mod gauges;
 mod links;
+mod meter;
+pub(crate) mod metrics;
 mod notes;
+mod prometheus;
 mod sampler;
 mod span;
+pub(crate) mod statements;
 
 pub(crate) use batch::{Request, Requests, noted, request};
 pub(crate) use context::ContextReader;
@@ -27,12 +38,13 @@ pub(crate) use links::{Place, flush, remember};
 pub(crate) use span::{CallSpan, Known};
 
 use std::io::IsTerminal;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::layer::SubscriberExt;
@@ -41,6 +53,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 use uuid::Uuid;
 
 use crate::names;
+use crate::replica::Replica;
 use config::{Settings, SettingsError};
 
 /// How long the end waits for what is still to be exported.
@@ -49,18 +62,21 @@ const SHUTDOWN: Duration = Duration::from_secs(4);
 /// This process, as one of perhaps many of the same service.
 static INSTANCE: LazyLock<Uuid> = LazyLock::new(Uuid::new_v4);
 
-/// Keeps telemetry going; flushes spans when it ends.
-pub struct Telemetry(Option<SdkTracerProvider>);
+/// Keeps telemetry going; flushes spans and metrics when it ends.
+pub struct Telemetry {
+    spans: Option<SdkTracerProvider>,
+    metrics: Option<SdkMeterProvider>,
+}
 
-/// Starts logs, and spans where the settings say so. `RUST_LOG` filters the logs.
+/// Starts logs, and spans and metrics where the settings say so. `RUST_LOG` filters the logs.
 pub fn start(settings: &Settings) -> Result<Telemetry, SettingsError> {
     let resource = || resource(settings);
-    let provider = settings
+    let spans = settings
         .traces
         .as_ref()
         .map(|to| export::provider(to, settings, resource()))
         .transpose()?;
-    if let Some(provider) = &provider {
+    if let Some(provider) = &spans {
         span::make_with(provider.tracer_with_scope(scope()));
         links::start();
     }
@@ -73,14 +89,25 @@ pub fn start(settings: &Settings) -> Result<Telemetry, SettingsError> {
     };
     // Whoever embeds us may have set up logs of its own.
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
-    Ok(Telemetry(provider))
+    let metrics = meter::start(&settings.metrics, resource(), scope())?;
+    Ok(Telemetry { spans, metrics })
+}
+
+/// From now on metrics tell of a replica. `forwarders` are the names of those that are configured.
+pub(crate) fn observe(replica: &Arc<Replica>, forwarders: Vec<String>) {
+    if let Some(meter) = metrics::meter() {
+        gauges::observe(meter, replica, forwarders);
+    }
 }
 
 impl Drop for Telemetry {
     fn drop(&mut self) {
-        if let Some(provider) = self.0.take() {
-            let _ = provider.shutdown_with_timeout(SHUTDOWN);
-        }
+        let (spans, metrics) = (self.spans.take(), self.metrics.take());
+        // Both at once: a collector that doesn't answer is waited for once.
+        std::thread::scope(|scope| {
+            scope.spawn(|| spans.map(|provider| provider.shutdown_with_timeout(SHUTDOWN)));
+            scope.spawn(|| metrics.map(|provider| provider.shutdown_with_timeout(SHUTDOWN)));
+        });
     }
 }
 

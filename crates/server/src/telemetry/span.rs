@@ -8,7 +8,9 @@ use std::time::SystemTime;
 use futures_util::future::Either;
 use http::HeaderMap;
 use keyledger_ledger::id::{KeyId, Trace};
-use opentelemetry::trace::{FutureExt, Link, SpanKind, Status, TraceContextExt, Tracer};
+use opentelemetry::trace::{
+    FutureExt, Link, SpanKind, Status, TraceContextExt, Tracer, get_active_span,
+};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::trace::SdkTracer;
 use tonic::Code;
@@ -29,6 +31,12 @@ pub(super) fn make_with(tracer: SdkTracer) {
 
 pub(super) fn tracer() -> Option<&'static SdkTracer> {
     TRACER.get()
+}
+
+/// What makes spans, if the active span is sampled.
+pub(super) fn sampled_tracer() -> Option<&'static SdkTracer> {
+    let tracer = tracer()?;
+    get_active_span(|span| span.span_context().is_sampled()).then_some(tracer)
 }
 
 /// The span of one call, if there are spans, and what its caller sent of its own trace.
@@ -174,7 +182,7 @@ impl Arrived {
 }
 
 /// As the conventions for gRPC name it.
-fn name_of(code: Code) -> &'static str {
+pub(super) fn name_of(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",
@@ -197,7 +205,7 @@ fn name_of(code: Code) -> &'static str {
 }
 
 /// What counts as an error of the server. The others are the caller's.
-fn is_error(code: Code) -> bool {
+pub(super) fn is_error(code: Code) -> bool {
     matches!(
         code,
         Code::Unknown
