@@ -437,6 +437,8 @@ pub struct CheckAnswer {
     pub matched: Option<crate::judge::Match>,
     /// The key behind the token, if its secret matched.
     pub key: Option<Arc<Key>>,
+    /// Which of its secrets; 0 for none.
+    pub version: u32,
     /// Whether the caller may be told why the key is not valid.
     pub explain: bool,
     pub at: UseAddress,

@@ -244,6 +244,7 @@ impl Run<'_> {
             reason: verdict.reason,
             matched: verdict.matched,
             key,
+            version,
             explain,
             at,
             time: self.means.now,

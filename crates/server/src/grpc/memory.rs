@@ -72,5 +72,5 @@ pub(super) fn answer(call: &CallContext, check: &Check, asked: i64) -> Option<Ve
         return None;
     }
     let key = head.state.keys.get(&key_id);
-    Some(show::remembered(key_id, key.and_then(|k| k.expires), &matched, now))
+    Some(show::remembered((key_id, version), key.and_then(|k| k.expires), &matched, now))
 }
