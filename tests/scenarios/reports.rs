@@ -171,6 +171,40 @@ fn each_number_is_recorded_once_whichever_replica_is_asked_and_whenever_it_start
 }
 
 #[test]
+fn a_replica_that_dies_loses_no_number_and_doubles_none() {
+    scenario(async |d| {
+        let (a, b) = (allow(d, 60).await, d.replica().await);
+        let (_, token) = gateway_key(&a).await;
+        let (first, second) = (a.caller(&token), b.caller(&token));
+        let subject = a.admin().call(reader("readers")).await.unwrap().token;
+        let (_, kept) = kept(&first, &subject, 60).await;
+        let session = new_session_id();
+        let from = |number: u64| {
+            let uses = (0..50).map(|n| used(&kept, n)).collect();
+            report(&session, number, uses)
+        };
+        let reporting = async {
+            let mut recorded = 0;
+            while let Ok(reply) = first.call(from(recorded)).await {
+                recorded = reply.recorded.unwrap();
+            }
+            recorded
+        };
+        let killing = async {
+            while reported(d).await.len() < 500 {}
+            a.kill().await;
+        };
+        let (told, ()) = tokio::join!(reporting, killing);
+        // What it was not told of may be recorded, or not: it is sent again.
+        let recorded = second.call(from(told)).await.unwrap().recorded.unwrap();
+        assert_eq!(recorded, told + 50);
+        let uses = reported(d).await;
+        let numbers: Vec<u64> = uses.iter().map(|u| u.reported.as_ref().unwrap().number).collect();
+        assert_eq!(numbers, (0..recorded).collect::<Vec<_>>(), "each once, in order");
+    });
+}
+
+#[test]
 fn what_was_answered_after_its_time_is_recorded_and_marked() {
     scenario(async |d| {
         let replica = allow(d, 60).await;

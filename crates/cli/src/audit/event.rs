@@ -326,11 +326,11 @@ mod tests {
         assert_eq!(row(&event).what, "key.used reported");
         assert_eq!(
             row(&event).detail,
-            "KeyService/ReportUses, audit.read on logs/error, answered at 1970-01-01T00:00:01Z from 12.3, doubtful: stale and late (revoked when it was recorded)"
+            "KeyService/ReportUses, audit.read on logs/error, answered at 1970-01-01T00:00:01.000000Z from 12.3, doubtful: stale and late (revoked when it was recorded)"
         );
         let held = entry::Reported { doubts: vec![], ..reported };
         let event = AuditEvent { reported: Some(held), ..event };
-        assert!(row(&event).detail.ends_with("answered at 1970-01-01T00:00:01Z from 12.3"));
+        assert!(row(&event).detail.ends_with("answered at 1970-01-01T00:00:01.000000Z from 12.3"));
     }
 
     #[test]

@@ -223,8 +223,10 @@ impl Run<'_> {
             self.note_first_of_imported(key_id, token, call.trace);
         }
         let keep = match &verdict.matched {
-            Some(_) => self.may_keep(&call, caller, &check, key_id.map(|id| (id, version))),
-            None => 0,
+            Some(_) if check.keep > 0 => {
+                self.may_keep(&call, caller, &check, key_id.map(|id| (id, version)))
+            }
+            _ => 0,
         };
         let r#use = Use {
             key_id: key_id.map_or(vec![], |id| id.as_bytes().to_vec()),
