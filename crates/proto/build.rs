@@ -9,6 +9,7 @@ const FILES: &[&str] = &[
     "keyledger/v1/anomalies.proto",
     "keyledger/v1/errors.proto",
     "keyledger/v1/options.proto",
+    "keyledger/v1/reports.proto",
     "keyledger/v1/resources.proto",
     "keyledger/v1/reviews.proto",
     "keyledger/v1/traces.proto",

@@ -15,6 +15,8 @@ mod notices;
 mod policies;
 #[path = "freeze/recorded.rs"]
 mod recorded;
+#[path = "freeze/reports.rs"]
+mod reports;
 #[path = "freeze/reviews.rs"]
 mod reviews;
 #[path = "../scenarios/world.rs"]

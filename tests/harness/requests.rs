@@ -104,6 +104,7 @@ pub(crate) fn role(name: &str, grants: Vec<Grant>) -> CreateRoleRequest {
 pub(crate) fn check(token: &str) -> VerifyKeyRequest {
     VerifyKeyRequest {
         max_staleness: None,
+        keep: None,
         token: token.into(),
         permission: "audit.read".into(),
         resource: "logs/error".into(),
@@ -111,6 +112,20 @@ pub(crate) fn check(token: &str) -> VerifyKeyRequest {
         audience: String::new(),
         reason: "nightly export".into(),
     }
+}
+
+/// An id for a session of reports that begins now.
+pub(crate) fn new_session_id() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let millis = now.expect("it is after 1970").as_millis() as u64;
+    session_id_of(millis)
+}
+
+/// An id for a session of reports that was made at a time, in milliseconds.
+pub(crate) fn session_id_of(millis: u64) -> String {
+    let random = uuid::Uuid::new_v4().into_bytes();
+    let random: &[u8; 10] = random.last_chunk().expect("16 bytes");
+    uuid::Builder::from_unix_timestamp_millis(millis, random).into_uuid().to_string()
 }
 
 pub(crate) fn rotate(key_id: &str, overlap: i64) -> RotateKeyRequest {

@@ -54,6 +54,11 @@ impl Rpc for VerifyKeyRequest {
     const PATH: &'static str = "/keyledger.v1.KeyService/VerifyKey";
 }
 
+impl Rpc for ReportUsesRequest {
+    type Reply = ReportUsesResponse;
+    const PATH: &'static str = "/keyledger.v1.KeyService/ReportUses";
+}
+
 impl Rpc for WhoAmIRequest {
     type Reply = WhoAmIResponse;
     const PATH: &'static str = "/keyledger.v1.KeyService/WhoAmI";

@@ -398,7 +398,7 @@ impl Story {
                     assert_eq!(self.entry(*position).event.request_id, id);
                 }
             }
-            Answer::Recorded | Answer::Seen => {}
+            Answer::Recorded | Answer::Reported { .. } | Answer::Seen => {}
         }
     }
 

@@ -100,6 +100,11 @@ pub(crate) fn good_request(method: &Method, target: &Target) -> (Does, Bytes) {
             let requests = vec![check(&target.token)];
             (Does::Check, BatchVerifyKeysRequest { requests }.encode_to_vec())
         }
+        "KeyService/ReportUses" => {
+            let request =
+                ReportUsesRequest { session_id: new_session_id(), end: true, ..Default::default() };
+            (Does::Read, request.encode_to_vec())
+        }
         "KeyService/TestPermissions" => {
             (Does::Read, test(&key_id, "audit.read", "logs/error").encode_to_vec())
         }

@@ -202,6 +202,10 @@ fn every_kind_of_entry_and_every_recorded_reason_is_frozen() {
         all.iter().any(|f| f.entries.iter().flat_map(uses).any(folded)),
         "a count is frozen too"
     );
+    let held = |u: &Use| u.reported.as_ref().map(|reported| reported.doubts.is_empty());
+    let held: BTreeSet<bool> =
+        all.iter().flat_map(|f| f.entries.iter().flat_map(uses)).filter_map(|u| held(&u)).collect();
+    assert_eq!(held.len(), 2, "freeze a ledger with uses that were reported, also a doubtful one");
 }
 
 /// Reads bytes by the published proto alone and writes them again.

@@ -49,6 +49,8 @@ mod recorded;
 mod records;
 mod repeats;
 mod replicas;
+mod report_steps;
+mod reports;
 mod review;
 mod revocation;
 mod roles;

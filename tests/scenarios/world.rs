@@ -45,7 +45,7 @@ pub(crate) struct World {
     pub(crate) shed: u64,
     /// Verifiers and salts of all secrets so far.
     pub(crate) secrets: Vec<SecretRow>,
-    signer: EntrySigner,
+    pub(crate) signer: EntrySigner,
     known: HashMap<(KeyId, [u8; 16]), KnownRequest>,
     refusals: Refusals,
     drawn: u64,
@@ -193,6 +193,7 @@ pub(crate) fn verify(
         permission: permission.into(),
         resource: resource.into(),
         audience: "exports".into(),
+        keep: 0,
         texts,
         address: None,
     };

@@ -78,6 +78,7 @@ impl Questions {
             audience: String::new(),
             reason: "nightly export".into(),
             max_staleness: None,
+            keep: None,
         })
     }
 }

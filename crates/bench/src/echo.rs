@@ -51,6 +51,8 @@ fn reply() -> VerifyKeyResponse {
         position: Some(12_345),
         index: Some(123),
         as_of_time: None,
+        kept: None,
+        version: 1,
     }
 }
 

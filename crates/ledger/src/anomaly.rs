@@ -163,7 +163,9 @@ pub fn observe_use(
     addresses: Addresses,
 ) -> impl Iterator<Item = Observation> + use<> {
     let time = if u.last_time_us == 0 { page_time } else { Time(u.last_time_us) };
-    let asker = u.caller.as_ref().and_then(|c| Some((KeyId::from_slice(&c.key_id)?, c.version)));
+    // Who reports what it answered by itself asked for nothing.
+    let asker = u.caller.as_ref().filter(|_| u.reported.is_none());
+    let asker = asker.and_then(|c| Some((KeyId::from_slice(&c.key_id)?, c.version)));
     let network = |address: Option<_>| address.map(|a| crate::refusals::network_of(Some(a)));
     let own = Observation {
         position,

@@ -6,6 +6,7 @@ mod keys;
 mod noticed;
 mod permissions;
 mod producers;
+mod reports;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use keys::{
     migrate_verifier, note_expired, note_expiring, note_rotation, resume_key, revoke_key,
     rotate_key, set_used, suspend_key, update_key,
 };
+use reports::count_reported;
 
 /// Why an entry doesn't fit the state before it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -418,8 +420,8 @@ fn count_page(state: &mut State, at: &At, e: &body::UsePage) -> Result<(), Apply
         counted(state, id, s.uses, at.time)?.ok_or(ApplyError::Field("spent"))
     };
     let used = e.spent.iter().map(spent).collect::<Result<Vec<_>, _>>()?;
-    let servings = count_bounded(state, at, e)?;
-    state.servings = servings;
+    let (servings, sessions) = (count_bounded(state, at, e)?, count_reported(state, at, e)?);
+    (state.servings, state.sessions) = (servings, sessions);
     used.into_iter().for_each(|used| set_used(state, used));
     state.next_page += 1;
     Ok(())

@@ -7,6 +7,7 @@
 
 mod changes;
 mod migrations;
+mod reports;
 mod touched;
 mod uses;
 
@@ -129,6 +130,7 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
         page: PageWriter::default(),
         spent: BTreeMap::new(),
         bounded: BTreeMap::new(),
+        reported: BTreeMap::new(),
         first_uses: BTreeMap::new(),
         first_of_imported: BTreeMap::new(),
         command: usize::MAX,
@@ -189,6 +191,8 @@ struct Run<'a> {
     spent: BTreeMap<KeyId, u32>,
     /// Uses in the open page that were answered from memory, by serving.
     bounded: BTreeMap<[u8; 16], u32>,
+    /// What the open page tells of sessions of reports.
+    reported: reports::Pending,
     /// Keys whose rotation is completed by a use in this batch: the version used, with trace and span ids of that use.
     first_uses: FirstUses,
     /// Imported keys that a use of this batch allows for the first time.
@@ -243,8 +247,9 @@ impl Run<'_> {
         salt: crate::page::UseSalt,
         texts: Vec<Sealed>,
     ) -> UseAddress {
-        // What counts stands in the signed body of the page, which has a bound.
-        if self.spent.len() + 2 > page::MAX_SPENT {
+        // What counts stands in the signed body of the page, which has a bound. A session takes the place of two keys.
+        let full = self.spent.len() + 2 * self.reported.len() + 4 > page::MAX_SPENT;
+        if full || self.page.len() >= page::MAX_USES {
             self.close_page();
         }
         for id in page::counts_for(&r#use) {
@@ -260,8 +265,10 @@ impl Run<'_> {
     }
 
     /// Whether an accepted secret is the new one of a rotation that waits for its first use.
+    /// What a service reports completes none: it was answered as of before.
     fn note_first_uses(&mut self, r#use: &Use) {
-        for (id, version) in page::used_with(r#use) {
+        let seen = r#use.reported.is_none();
+        for (id, version) in page::used_with(r#use).filter(|_| seen) {
             let trace = || (r#use.trace_id.clone(), r#use.span_id.clone());
             self.note_first_use(id, version, trace);
         }
@@ -313,6 +320,7 @@ impl Run<'_> {
             std::mem::take(&mut self.means.shed),
             page::spent(&self.spent),
             page::bounded(&std::mem::take(&mut self.bounded)),
+            reports::told(&std::mem::take(&mut self.reported)),
         );
         let spent = std::mem::take(&mut self.spent);
         let event = self.event_of(Kind::UsePage(page));

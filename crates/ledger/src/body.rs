@@ -33,7 +33,7 @@ pub use roles::{PermissionsRegistered, RoleCreated, RoleRetired, RoleUpdated};
 pub use texts::{SealedColumn, SealedText, Texts};
 pub use uses::{
     Bounded, BoundedServingEnded, BoundedServingStarted, BoundedUses, Decision, DecisionReason,
-    Spent, Use, UseColumn, UsePage, UseRecord,
+    ReportDoubt, Reported, ReportedUses, Spent, Use, UseColumn, UsePage, UseRecord,
 };
 
 /// DSSE payload type of an entry's body.

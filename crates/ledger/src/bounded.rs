@@ -81,6 +81,25 @@ pub fn may_answer(
     (max_staleness > 0).then_some(MayAnswer { matched, max_staleness })
 }
 
+/// For how long a strict answer may be kept by the caller and given again, in microseconds; 0: not at all. Where it could be answered from
+/// memory, and never beyond the end of the key or of its secret.
+pub fn may_keep(
+    state: &State,
+    parties: Parties,
+    by_caller: Asked<'_>,
+    of_subject: Asked<'_>,
+    asked: i64,
+    now: Time,
+) -> i64 {
+    let may = may_answer(state, parties, by_caller, of_subject, asked, now);
+    let (id, version) = parties.subject;
+    let (Some(may), Some(key)) = (may, state.keys.get(&id)) else { return 0 };
+    let of_version = key.versions.iter().find(|v| v.number == version).and_then(|v| v.expires);
+    let ends = [key.expires, of_version].into_iter().flatten();
+    let left = ends.map(|end| end.micros() - now.micros()).min();
+    may.max_staleness.min(left.unwrap_or(may.max_staleness)).max(0)
+}
+
 /// Whether something that counts for a verdict has changed since a position: then an answer from memory as of it may differ
 /// from a strict one now.
 pub fn has_changed_since(state: &State, id: KeyId, position: u64, since: Time, now: Time) -> bool {

@@ -1,6 +1,8 @@
 //! Commands: what callers ask of a ledger, as values. Everything slow or random about them (parsing, digests, sealing, new
 //! secrets) has been done before; what is left is decided under the lock.
 
+mod refusal;
+
 use core::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,10 +17,13 @@ use crate::imported::NewImport;
 use crate::judge::Credential;
 use crate::page::UseSalt;
 use crate::policy::{CurrentPolicy, Policy, Rotation};
+use crate::reports::{Claim, Report};
 use crate::restrict::{RestrictionChange, Restrictions};
 use crate::state::{Key, Label, Owner, RegisteredPermissions, Role};
 use crate::text::Sealed;
 use crate::token::Secret;
+
+pub use refusal::Refusal;
 
 pub const SECOND: i64 = Time::MICROS_PER_SECOND;
 pub const DAY: i64 = 24 * 60 * 60 * SECOND;
@@ -85,6 +90,8 @@ pub enum Action {
     Verify(Box<Check>),
     /// Keyledger itself: records a use that was answered from memory.
     Record(Box<BoundedUse>),
+    /// Uses that the caller answered by itself.
+    Report(Box<Report>),
     Change(Box<Change>),
     /// All of these events are recorded, or none. Each has a call of its own: its category, trace and request id.
     RecordAll(Vec<(Call, Change)>),
@@ -99,6 +106,8 @@ pub struct Check {
     pub audience: String,
     /// The address that the token was presented from, as the caller saw it.
     pub address: Option<IpAddr>,
+    /// For how long the caller wants to keep the answer, in microseconds; 0: not at all.
+    pub keep: i64,
     /// Texts about the client whose token is checked.
     pub texts: Vec<Sealed>,
 }
@@ -353,6 +362,7 @@ impl Command {
         let action = match &self.action {
             Action::Read { .. } | Action::Authenticate | Action::Refuse(_) => 0,
             Action::Record(b) => b.r#use.encoded_len(),
+            Action::Report(report) => report.claims.iter().map(Claim::weight).sum(),
             Action::Verify(c) => {
                 c.permission.len() + c.resource.len() + c.audience.len() + sealed(&c.texts)
             }
@@ -385,6 +395,10 @@ pub enum Answer {
     Verdict(Box<CheckAnswer>),
     /// The use that was answered from memory is recorded.
     Recorded,
+    /// All uses of the session with a smaller number are recorded.
+    Reported {
+        recorded: u64,
+    },
     /// Nothing was done: the key that was not known is there. Ask again.
     Seen,
     Changed {
@@ -423,9 +437,15 @@ pub struct CheckAnswer {
     pub matched: Option<crate::judge::Match>,
     /// The key behind the token, if its secret matched.
     pub key: Option<Arc<Key>>,
+    /// Which of its secrets; 0 for none.
+    pub version: u32,
     /// Whether the caller may be told why the key is not valid.
     pub explain: bool,
     pub at: UseAddress,
+    /// When it was given.
+    pub time: Time,
+    /// For how long the caller may keep it, in microseconds; 0: not at all.
+    pub keep: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -436,114 +456,4 @@ pub enum Changed {
     Ledger(LedgerNumber),
     Policy(Arc<CurrentPolicy>),
     Nothing,
-}
-
-/// Why a command was refused. The caller is told; a use of its key says so too.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The credential is not valid. Why, is for the ledger to know.
-    Unauthenticated,
-    PermissionDenied {
-        permission: String,
-        resource: String,
-    },
-    ExceedsOwnRights {
-        what: String,
-    },
-    /// The caller's key was used as often as it may be.
-    UsesSpent,
-    /// The caller's key was used as often as it may be, for so many microseconds more.
-    Rate {
-        wait_us: i64,
-    },
-    KeyNotFound,
-    RoleNotFound {
-        name: String,
-    },
-    KeyState {
-        state: crate::state::KeyStatus,
-    },
-    RoleExists,
-    /// A key with this hash or prefix was imported before.
-    ImportExists,
-    /// The prefixes of imported keys have as many different lengths as they may.
-    ImportPrefixLengths,
-    RoleRetired,
-    /// A role that every ledger has can't be changed.
-    RolePredefined,
-    /// Somebody else registered permissions under this prefix first.
-    PrefixTaken {
-        prefix: String,
-    },
-    LedgerExists,
-    LedgerNotFound,
-    /// The owner is marked so already.
-    OwnerStatus {
-        left: bool,
-    },
-    /// Another replica has done it.
-    AlreadyDone,
-    /// It was changed since the caller looked.
-    EtagMismatch,
-    RequestIdReused,
-    /// The ledger's policy asks for an approval of changes that need this permission, and none was named.
-    ApprovalRequired {
-        permission: String,
-    },
-    /// The ledger holds as many of these as it may.
-    LedgerFull {
-        what: &'static str,
-        most: u64,
-    },
-    /// What was asked for doesn't fit the key, the ledger's policy or its clock: field and what is wrong.
-    Field {
-        field: &'static str,
-        problem: String,
-    },
-    EntryTooLarge,
-    SystemLedgerOnly,
-    /// One of several things that were to be done together was refused, so none was done.
-    OneOfAll {
-        index: usize,
-        refusal: Box<Refusal>,
-    },
-    /// Refused before it came to the sequencer; the caller was told by whoever refused.
-    Earlier,
-    /// A bug of ours: the entry we made doesn't fit the state.
-    Internal,
-}
-
-impl Refusal {
-    /// What the use says that it leaves.
-    pub fn recorded_reason(&self) -> DecisionReason {
-        match self {
-            Refusal::PermissionDenied { .. } => DecisionReason::NoGrant,
-            Refusal::ExceedsOwnRights { .. } => DecisionReason::ExceedsOwnRights,
-            Refusal::Field { .. } | Refusal::EntryTooLarge => DecisionReason::InvalidRequest,
-            Refusal::UsesSpent => DecisionReason::UsesSpent,
-            Refusal::Rate { .. } => DecisionReason::Rate,
-            Refusal::OneOfAll { refusal, .. } => refusal.recorded_reason(),
-            Refusal::Unauthenticated
-            | Refusal::KeyNotFound
-            | Refusal::RoleNotFound { .. }
-            | Refusal::KeyState { .. }
-            | Refusal::RoleExists
-            | Refusal::ImportExists
-            | Refusal::ImportPrefixLengths
-            | Refusal::RoleRetired
-            | Refusal::RolePredefined
-            | Refusal::PrefixTaken { .. }
-            | Refusal::LedgerExists
-            | Refusal::LedgerNotFound
-            | Refusal::OwnerStatus { .. }
-            | Refusal::AlreadyDone
-            | Refusal::EtagMismatch
-            | Refusal::RequestIdReused
-            | Refusal::ApprovalRequired { .. }
-            | Refusal::LedgerFull { .. }
-            | Refusal::SystemLedgerOnly
-            | Refusal::Earlier
-            | Refusal::Internal => DecisionReason::Refused,
-        }
-    }
 }

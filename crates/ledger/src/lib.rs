@@ -33,6 +33,7 @@ pub mod producer;
 pub mod proof;
 pub mod record;
 pub mod refusals;
+pub mod reports;
 pub mod restrict;
 pub mod roles;
 pub mod scrub;

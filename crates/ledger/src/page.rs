@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use prost::Message;
 
 use crate::body::{
-    BoundedUses, Decision, DecisionReason, NotCanonical, SealedText, Spent, Use, UseColumn,
-    UsePage, UseRecord, decode_canonical,
+    BoundedUses, Decision, DecisionReason, NotCanonical, ReportedUses, SealedText, Spent, Use,
+    UseColumn, UsePage, UseRecord, decode_canonical,
 };
 use crate::category;
 use crate::id::{KeyId, Time};
@@ -69,6 +69,10 @@ impl PageWriter {
         self.leaves.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.leaves.len()
+    }
+
     /// The signed part, and the column beside it.
     pub fn finish(
         self,
@@ -77,6 +81,7 @@ impl PageWriter {
         shed: u64,
         spent: Vec<Spent>,
         bounded: Vec<BoundedUses>,
+        reported: Vec<ReportedUses>,
     ) -> (UsePage, Vec<u8>) {
         let page = UsePage {
             count: self.leaves.len() as u32,
@@ -87,6 +92,7 @@ impl PageWriter {
             number,
             spent,
             bounded,
+            reported,
             accesses: Some(self.accesses),
         };
         (page, self.column.encode_to_vec())
@@ -129,6 +135,9 @@ fn read_use(record: UseRecord) -> Result<ReadUse, PageError> {
     if r#use.bounded.as_ref().is_some_and(|b| b.serving_id.len() != 16) {
         return Err(PageError::Use("serving_id"));
     }
+    if r#use.reported.as_ref().is_some_and(|r| r.session_id.len() != 16 || r#use.caller.is_none()) {
+        return Err(PageError::Use("reported"));
+    }
     if !r#use.key_id.is_empty() && r#use.key_id.len() != 16 {
         return Err(PageError::Use("key_id"));
     }
@@ -137,21 +146,24 @@ fn read_use(record: UseRecord) -> Result<ReadUse, PageError> {
 
 /// The keys whose uses a use counts for: the one that it was allowed to, and the one that asked. What a key may always do
 /// (no permission is asked for) never counts.
-/// What was answered from memory never counts: keys with limits aren't answered so.
+/// What was answered from memory never counts, nor what a service answered by itself: keys with limits aren't answered so. The call that
+/// reports it is a use of its own.
 pub fn counts_for(u: &Use) -> impl Iterator<Item = KeyId> {
     let allowed = matches!(
         DecisionReason::try_from(u.reason),
         Ok(DecisionReason::Granted | DecisionReason::Replayed | DecisionReason::Validated)
     );
-    let strictly = u.bounded.is_none();
+    let strictly = u.bounded.is_none() && u.reported.is_none();
     let subject = (allowed && strictly && !u.permission.is_empty()).then_some(&u.key_id);
     let asker = u.caller.as_ref().filter(|_| strictly).map(|c| &c.key_id);
     [subject, asker].into_iter().flatten().filter_map(|id| KeyId::from_slice(id))
 }
 
 /// The secrets, by key and version, that a use was allowed with: that of the key asked about, and that of the key that asked.
+/// What a service reports, and what can't be true, is no use of a secret.
 pub fn used_with(u: &Use) -> impl Iterator<Item = (KeyId, u32)> {
-    let allowed = u.decision == Decision::Allow as i32;
+    let holds = u.reported.as_ref().is_none_or(|reported| reported.doubts.is_empty());
+    let allowed = u.decision == Decision::Allow as i32 && holds;
     let subject = allowed.then_some((&u.key_id, u.version));
     let asker = u.caller.as_ref().map(|c| (&c.key_id, c.version));
     let secret = |(id, version): (&Vec<u8>, u32)| Some((KeyId::from_slice(id)?, version));

@@ -24,6 +24,7 @@ use crate::id::{KeyId, Time};
 use crate::imported::Imported;
 use crate::merkle::Hash;
 use crate::policy::Rotation;
+use crate::reports;
 use crate::restrict::{Restrictions, Used};
 use crate::state::{Key, Label, Owner, Revoked, State, Suspension, Version};
 
@@ -119,8 +120,11 @@ impl RowMac {
     /// Binds the sum to a position of a ledger.
     pub fn of_sum(&self, ledger_id: &[u8; 16], at: &ProjectionAt, sum: RowSum) -> [u8; 32] {
         let numbers = [at.next_page, at.next_start, at.next_event].map(u64::to_be_bytes).concat();
-        let servings = (at.servings.len() as u64).to_be_bytes();
-        let counters = [&numbers, &servings[..], &at.servings, &at.counts].concat();
+        let length = |bytes: &[u8]| (bytes.len() as u64).to_be_bytes();
+        let (servings, sessions) = (length(&at.servings), length(&at.sessions));
+        let counters =
+            [&numbers, &servings[..], &at.servings, &sessions[..], &at.sessions, &at.counts];
+        let counters = counters.concat();
         let limbs: Vec<u8> = sum.0.iter().flat_map(|l| l.to_be_bytes()).collect();
         self.of("projections", ledger_id, &counters, at.position, &limbs)
     }
@@ -135,6 +139,8 @@ pub struct ProjectionAt {
     pub next_event: u64,
     /// As [`encode_servings`] writes them: how many uses are recorded can't be told from entries about no key.
     pub servings: Vec<u8>,
+    /// As [`reports::encode`] writes them: the same holds of what was reported.
+    pub sessions: Vec<u8>,
     /// As [`CategoryCounts::encode`] writes them: they come from all entries.
     pub counts: Vec<u8>,
 }
@@ -147,6 +153,7 @@ impl ProjectionAt {
             next_start: state.next_start,
             next_event: state.next_event,
             servings: encode_servings(&state.servings),
+            sessions: reports::encode(&state.sessions),
             counts: state.counts.encode(),
         }
     }

@@ -158,6 +158,11 @@ impl Restrictions {
         self.networks.is_empty() && self.audiences.is_empty() && !self.is_limited()
     }
 
+    /// Whether it matters where the key is used from.
+    pub fn names_networks(&self) -> bool {
+        !self.networks.is_empty()
+    }
+
     /// Whether its uses are counted.
     pub fn is_limited(&self) -> bool {
         self.max_uses != 0 || self.rate.is_some()

@@ -19,6 +19,7 @@ use crate::imported::{Digest, Imported, Lookup, MAX_PREFIX_LENGTHS};
 use crate::merkle::Hash;
 use crate::policy::{CurrentPolicy, Rotation};
 use crate::producer::Producer;
+use crate::reports::Sessions;
 use crate::restrict::{Restrictions, Used};
 use crate::secret::Verifier;
 
@@ -43,6 +44,8 @@ pub struct State {
     pub policy: Arc<CurrentPolicy>,
     /// Replicas that answer from memory.
     pub servings: OrdMap<[u8; 16], Serving>,
+    /// Services that report uses which they answered by themselves.
+    pub sessions: Sessions,
     /// When something is next to be noted of a key. Follows from keys, roles and policy.
     pub due: OrdSet<(Time, KeyId)>,
     /// Roles or policy were changed: what is due must be looked for anew, once for all such changes.
@@ -437,6 +440,7 @@ impl State {
             && self.due == other.due
             && self.policy == other.policy
             && self.servings == other.servings
+            && self.sessions == other.sessions
             && self.imported == other.imported
             && self.roles == other.roles
             && self.permissions == other.permissions

@@ -4,6 +4,8 @@
 //! open them, signed checkpoints from elsewhere) is checked too. The public keys are those that position 0 names: whoever
 //! must not trust the ledger's host pins a checkpoint or a public key obtained before.
 
+mod reports;
+
 use std::collections::BTreeMap;
 
 use crate::apply::{ApplyError, apply, is_system_key};
@@ -23,6 +25,7 @@ use crate::record::Columns;
 use crate::restrict::{Circumstances, OWN_AUDIENCE, Source};
 use crate::state::State;
 use crate::text::Opened;
+use reports::{KeptAnswers, Wrong};
 
 /// An entry as it was found.
 #[derive(Clone, Debug)]
@@ -97,6 +100,8 @@ pub enum Problem {
     Producer,
     #[error("use {index} was allowed, but the state before it doesn't allow it")]
     Verdict { index: usize },
+    #[error("use {index} was reported by a service, and can't have been so")]
+    Report { index: usize },
     #[error("the sealed texts beside the entry don't fit it")]
     Sealed,
     #[error("sealed text {index} is not the one that was committed to")]
@@ -137,6 +142,7 @@ pub struct Verifier {
     checkpoints: BTreeMap<u64, Vec<Checkpoint>>,
     last_good_checkpoint: u64,
     counts: Counts,
+    kept: KeptAnswers,
 }
 
 impl Default for Verifier {
@@ -148,6 +154,7 @@ impl Default for Verifier {
             checkpoints: BTreeMap::new(),
             last_good_checkpoint: 0,
             counts: Counts::default(),
+            kept: KeptAnswers::default(),
         }
     }
 }
@@ -241,6 +248,7 @@ impl Verifier {
         };
         self.check_texts(position, &event, found.sealed.as_deref(), &uses, opener)?;
         apply(&mut self.state, leaf_hash, &event)?;
+        self.kept.note(position, Time(event.time_us), &uses);
         self.state.find_due();
         self.tiles.append(leaf_hash, &mut self.full_tiles);
         self.counts.uses += uses.len() as u64;
@@ -283,6 +291,12 @@ impl Verifier {
         if page::bounded(&bounded) != page.bounded {
             return Err(Problem::Page(PageError::Use("bounded")));
         }
+        self.kept.check(&self.state, event, &page.reported, &uses).map_err(
+            |wrong| match wrong {
+                Wrong::Page => Problem::Page(PageError::Use("reported")),
+                Wrong::Use { index } => Problem::Report { index },
+            },
+        )?;
         let wrong = uses.iter().position(|u| !self.verdict_holds(u, Time(event.time_us)));
         wrong.map_or(Ok(()), |index| Err(Problem::Verdict { index }))?;
         Ok(uses)
@@ -291,10 +305,14 @@ impl Verifier {
     fn verdict_holds(&self, read: &ReadUse, now: Time) -> bool {
         let u = &read.r#use;
         if u.reason != DecisionReason::Granted as i32 {
-            return true;
+            return u.keep_us == 0;
         }
         // What was answered from memory was so at its own position: it may differ from now only if something has changed.
         let since = u.bounded.as_ref().map(|b| (b.as_of_position, Time(b.time_us)));
+        // So was what a service gave again. What is doubtful was judged as of now.
+        let held = u.reported.as_ref().filter(|r| r.doubts.is_empty());
+        let given = held.map(|r| (r.answer_position, Time(r.answer_time_us)));
+        let since = since.or(given);
         // A key of the system ledger is judged in that ledger, where a use of its own says so.
         let own = self.state.ledger.as_ref().map_or(LedgerNumber::SYSTEM, |l| l.number);
         let judged = |key_id: &[u8], version, asked: Asked<'_>| {
@@ -327,7 +345,8 @@ impl Verifier {
         };
         let caller_stands =
             u.caller.as_ref().is_none_or(|c| judged(&c.key_id, c.version, standing));
-        caller_stands && judged(&u.key_id, u.version, asked)
+        let kept = reports::may_keep(&self.state, u, now);
+        caller_stands && kept && judged(&u.key_id, u.version, asked)
     }
 
     fn check_texts(

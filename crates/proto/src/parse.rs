@@ -11,6 +11,7 @@ mod filters;
 mod import;
 mod ledgers;
 mod permissions;
+mod reports;
 mod reviews;
 mod streams;
 mod traces;
@@ -53,6 +54,7 @@ pub use export::{ExportEvents, export_events};
 pub use filters::{KeyFilter, ListKeys, RevokeKeys, list_keys, revoke_keys};
 
 pub use permissions::{RegisterPermissions, register_permissions};
+pub use reports::{CheckedReport, CheckedUse, report_uses};
 pub use reviews::{
     GetAccessReview, ListFindings, SetOwnerStatus, SignAccessReview, get_access_review,
     list_findings, set_owner_status, sign_access_review,
@@ -251,6 +253,15 @@ pub fn verify_key(r: &crate::VerifyKeyRequest) -> Result<(), Vec<Violation>> {
     if !(0..=LONGEST_STALENESS).contains(&max_staleness(r)) {
         v.add("max_staleness", "must be 0 to 60 seconds");
     }
+    if !(0..=LONGEST_STALENESS).contains(&keep(r)) {
+        v.add("keep", "must be 0 to 60 seconds");
+    }
+    if keep(r) != 0 && max_staleness(r) != 0 {
+        v.add(
+            "keep",
+            "must not be given together with max_staleness: only a strict answer is kept",
+        );
+    }
     if let Some(client) = &r.client {
         parse_address(&mut v, "client.address", &client.address);
         v.take("client.user_agent", check_line(&client.user_agent, MAX_USER_AGENT));
@@ -261,6 +272,11 @@ pub fn verify_key(r: &crate::VerifyKeyRequest) -> Result<(), Vec<Violation>> {
 /// How old an answer may be in microseconds; 0 for strictly.
 pub fn max_staleness(r: &crate::VerifyKeyRequest) -> i64 {
     r.max_staleness.map_or(0, |d| micros(d.seconds, d.nanos).unwrap_or(-1))
+}
+
+/// For how long the caller wants to keep the answer, in microseconds; 0 for not at all.
+pub fn keep(r: &crate::VerifyKeyRequest) -> i64 {
+    r.keep.map_or(0, |d| micros(d.seconds, d.nanos).unwrap_or(-1))
 }
 
 /// A category of the log, or nothing.

@@ -284,12 +284,14 @@ pub fn verdict(answer: &CheckAnswer) -> VerifyKeyResponse {
         position: Some(answer.at.position),
         index: Some(answer.at.index),
         as_of_time: None,
+        kept: None,
+        version: key.map_or(0, |_| answer.version),
     }
 }
 
 /// What memory says of a key that may.
 pub fn remembered(
-    key_id: KeyId,
+    (key_id, version): (KeyId, u32),
     expires: Option<Time>,
     matched: &Match,
     now: Time,
@@ -304,6 +306,8 @@ pub fn remembered(
         position: None,
         index: None,
         as_of_time: Some(timestamp(now)),
+        kept: None,
+        version,
     }
 }
 
@@ -467,6 +471,8 @@ pub fn use_event(
         returned: u.returned,
         asked: about.asked.clone(),
         actor: searched_person(texts),
+        occur_time: u.reported.as_ref().map(|reported| timestamp(Time(reported.time_us))),
+        reported: u.reported.clone(),
         ..AuditEvent::default()
     }
 }

@@ -38,6 +38,7 @@ impl Story {
         let token = self.aging_key();
         let token = self.rotated_until_first_use(&token);
         self.answered_from_memory(&token);
+        self.reported(&token);
         self.recorded();
         self.overdue(&token);
     }

@@ -59,6 +59,10 @@ fn row(event: &AuditEvent) -> Row {
 }
 
 pub(crate) fn what(event: &AuditEvent) -> (String, Tone) {
+    if let Some(reported) = &event.reported {
+        let tone = if reported.doubts.is_empty() { Tone::Good } else { Tone::Bad };
+        return (format!("{} reported", event.r#type), tone);
+    }
     match Decision::try_from(event.decision) {
         Ok(Decision::Allow) => (format!("{} allowed", event.r#type), Tone::Good),
         Ok(Decision::Deny) => (format!("{} denied", event.r#type), Tone::Bad),
@@ -77,6 +81,7 @@ pub(crate) fn detail(event: &AuditEvent) -> String {
         denied.then(cause),
         named("", &event.method),
         named("", &event.permission).map(|p| format!("{p} on {}", event.resource)),
+        reported(event),
         recorded(event),
         searched(event),
         named("asked ", &event.asked),
@@ -92,6 +97,20 @@ pub(crate) fn detail(event: &AuditEvent) -> String {
         (!event.reason.is_empty()).then(|| format!("“{}”", event.reason)),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// What a service answered by itself: when, from which strict answer, what is doubtful, and what Keyledger says of it.
+fn reported(event: &AuditEvent) -> Option<String> {
+    let r = event.reported.as_ref()?;
+    let when = event.occur_time.as_ref().map(show_time).unwrap_or_default();
+    let answer = format!("answered at {when} from {}.{}", r.answer_position, r.answer_index);
+    if r.doubts.is_empty() {
+        return Some(answer);
+    }
+    let doubt = |doubt: &i32| words(&enum_value_name("keyledger.entry.v1.ReportDoubt", *doubt));
+    let doubts: Vec<String> = r.doubts.iter().map(doubt).collect();
+    let now = words(&enum_value_name("keyledger.entry.v1.DecisionReason", event.decision_reason));
+    Some(format!("{answer}, doubtful: {} ({now} when it was recorded)", doubts.join(" and ")))
 }
 
 fn is_use(event: &AuditEvent) -> bool {
@@ -283,6 +302,35 @@ mod tests {
             row(&event).detail,
             "alice@example.com: invoice.export on invoices/2026 (denied), for service batch, for (erased), “closing”"
         );
+    }
+
+    #[test]
+    fn a_use_that_a_service_reported_does_not_look_like_a_verdict() {
+        let reported = entry::Reported {
+            answer_position: 12,
+            answer_index: 3,
+            doubts: vec![entry::ReportDoubt::Stale as i32, entry::ReportDoubt::Late as i32],
+            ..Default::default()
+        };
+        let event = AuditEvent {
+            r#type: "key.used".into(),
+            method: "KeyService/ReportUses".into(),
+            permission: "audit.read".into(),
+            resource: "logs/error".into(),
+            decision: Decision::Allow as i32,
+            decision_reason: DecisionReason::Revoked as i32,
+            occur_time: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
+            reported: Some(reported.clone()),
+            ..Default::default()
+        };
+        assert_eq!(row(&event).what, "key.used reported");
+        assert_eq!(
+            row(&event).detail,
+            "KeyService/ReportUses, audit.read on logs/error, answered at 1970-01-01T00:00:01.000000Z from 12.3, doubtful: stale and late (revoked when it was recorded)"
+        );
+        let held = entry::Reported { doubts: vec![], ..reported };
+        let event = AuditEvent { reported: Some(held), ..event };
+        assert!(row(&event).detail.ends_with("answered at 1970-01-01T00:00:01.000000Z from 12.3"));
     }
 
     #[test]

@@ -89,6 +89,7 @@ impl Check {
             audience: self.audience,
             reason: self.reason,
             max_staleness: self.max_staleness,
+            keep: None,
         }
     }
 }

@@ -89,7 +89,7 @@ fn page() -> (keyledger_ledger::body::UsePage, Vec<u8>) {
     };
     let mut page = PageWriter::default();
     page.add(&refused, [3; 16], vec![vec![0; 60]]);
-    page.finish(0, Time(5), 0, vec![], vec![])
+    page.finish(0, Time(5), 0, vec![], vec![], vec![])
 }
 
 fn opened(reason: &str) -> OpenedTexts {

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Run, caller_of};
 use crate::body::{self, Decision, DecisionReason, Use};
-use crate::bounded::BoundedUse;
+use crate::bounded::{self, BoundedUse, Parties};
 use crate::command::{Action, Answer, Call, Check, CheckAnswer, EXPLAIN, Refusal};
 use crate::id::KeyId;
 use crate::judge::{self, Asked, Credential, Identity, SystemCaller, identify};
@@ -59,6 +59,7 @@ impl Run<'_> {
         };
         match action {
             Action::Verify(check) => self.verify(call, &caller, *check),
+            Action::Report(report) => self.record_report(call, &caller, *report),
             Action::Refuse(reason) => {
                 let r#use = caller_use(&call, &caller, reason);
                 self.record_refusal(call, r#use, Refusal::Earlier)
@@ -106,15 +107,7 @@ impl Run<'_> {
                 refused(key_id, 0, reason, Refusal::Unauthenticated)
             }
             Identity::Known { key_id, version } => {
-                let asked = Asked {
-                    permission: call.permission,
-                    resource: &call.resource,
-                    circumstances: Circumstances {
-                        from: Source::of(call.peer),
-                        audience: Some(OWN_AUDIENCE).filter(|_| !call.permission.is_empty()),
-                    },
-                    more_uses: self.more_uses(key_id),
-                };
+                let asked = Asked { more_uses: self.more_uses(key_id), ..asked_by(call) };
                 let verdict = judge::judge(self.state(), key_id, version, asked, self.means.now);
                 match verdict.reason {
                     DecisionReason::Granted => {
@@ -213,15 +206,8 @@ impl Run<'_> {
         let (key_id, version, verdict) =
             match identify(&check.credential, self.state(), self.means.peppers) {
                 Identity::Known { key_id, version } => {
-                    let asked = Asked {
-                        permission: &check.permission,
-                        resource: &check.resource,
-                        circumstances: Circumstances {
-                            from: Source::of(check.address),
-                            audience: Some(&check.audience),
-                        },
-                        more_uses: self.more_uses(key_id) + asks_about_itself,
-                    };
+                    let more_uses = self.more_uses(key_id) + asks_about_itself;
+                    let asked = Asked { more_uses, ..asked_of(&check) };
                     let verdict =
                         judge::judge(self.state(), key_id, version, asked, self.means.now);
                     (Some(key_id), version, verdict)
@@ -239,10 +225,17 @@ impl Run<'_> {
         {
             self.note_first_of_imported(key_id, token, call.trace);
         }
+        let keep = match &verdict.matched {
+            Some(_) if check.keep > 0 => {
+                self.may_keep(&call, caller, &check, key_id.map(|id| (id, version)))
+            }
+            _ => 0,
+        };
         let r#use = Use {
             key_id: key_id.map_or(vec![], |id| id.as_bytes().to_vec()),
             version,
             caller: caller.caller.clone(),
+            keep_us: keep,
             permission: check.permission,
             resource: check.resource,
             audience: check.audience,
@@ -256,15 +249,59 @@ impl Run<'_> {
             reason: verdict.reason,
             matched: verdict.matched,
             key,
+            version,
             explain,
             at,
+            time: self.means.now,
+            keep,
         }))
+    }
+
+    /// For how long the caller may keep the answer and give it again itself.
+    fn may_keep(
+        &self,
+        call: &Call,
+        caller: &Authorised,
+        check: &Check,
+        subject: Option<(KeyId, u32)>,
+    ) -> i64 {
+        let own = caller.key.as_ref().zip(caller.caller.as_ref());
+        let (Some((key, named)), Some(subject)) = (own, subject) else { return 0 };
+        let parties = Parties { caller: (key.id, named.version), subject };
+        let (by_caller, of_subject) = (asked_by(call), asked_of(check));
+        bounded::may_keep(self.state(), parties, by_caller, of_subject, check.keep, self.means.now)
     }
 
     fn may_explain(&self, caller: &Authorised) -> bool {
         let held =
             |key: &Arc<Key>| judge::matching_grant(self.state(), key, EXPLAIN, "keys").is_some();
         caller.explain || caller.key.as_ref().is_some_and(held)
+    }
+}
+
+/// What a call asks of its caller.
+fn asked_by(call: &Call) -> Asked<'_> {
+    Asked {
+        permission: call.permission,
+        resource: &call.resource,
+        circumstances: Circumstances {
+            from: Source::of(call.peer),
+            audience: Some(OWN_AUDIENCE).filter(|_| !call.permission.is_empty()),
+        },
+        more_uses: 0,
+    }
+}
+
+/// What a check asks of the key behind the token.
+fn asked_of(check: &Check) -> Asked<'_> {
+    Asked {
+        permission: &check.permission,
+        resource: &check.resource,
+        circumstances: Circumstances {
+            from: Source::of(check.address),
+            audience: Some(&check.audience),
+        },
+        more_uses: 0,
     }
 }
 

@@ -24,6 +24,20 @@ pub struct UsePage {
     pub bounded: Vec<BoundedUses>,
     #[prost(uint32, optional, tag = "9")]
     pub accesses: Option<u32>,
+    #[prost(message, repeated, tag = "10")]
+    pub reported: Vec<ReportedUses>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct ReportedUses {
+    #[prost(bytes = "vec", tag = "1")]
+    pub reporter: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub session_id: Vec<u8>,
+    #[prost(uint32, tag = "3")]
+    pub uses: u32,
+    #[prost(bool, tag = "4")]
+    pub ended: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -190,6 +204,40 @@ pub struct Use {
     pub bounded: Option<Bounded>,
     #[prost(uint64, optional, tag = "18")]
     pub returned: Option<u64>,
+    #[prost(message, optional, tag = "19")]
+    pub reported: Option<Reported>,
+    #[prost(int64, tag = "20")]
+    pub keep_us: i64,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct Reported {
+    #[prost(bytes = "vec", tag = "1")]
+    pub session_id: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    #[prost(uint64, tag = "3")]
+    pub answer_position: u64,
+    #[prost(uint32, tag = "4")]
+    pub answer_index: u32,
+    #[prost(int64, tag = "5")]
+    pub answer_time_us: i64,
+    #[prost(int64, tag = "6")]
+    pub max_staleness_us: i64,
+    #[prost(int64, tag = "7")]
+    pub time_us: i64,
+    #[prost(enumeration = "ReportDoubt", repeated, tag = "8")]
+    pub doubts: Vec<i32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Enumeration)]
+#[repr(i32)]
+pub enum ReportDoubt {
+    Unspecified = 0,
+    BeforeAnswer = 1,
+    Stale = 2,
+    Ahead = 3,
+    Late = 4,
 }
 
 impl Use {

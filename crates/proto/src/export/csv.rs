@@ -13,7 +13,7 @@ use crate::{Actor, AnomalyFacts, AuditEvent, actor, event_attribute, owner, show
 /// Name and content of each column.
 type Column = (&'static str, fn(&AuditEvent) -> String);
 
-const COLUMNS: [Column; 41] = [
+const COLUMNS: [Column; 42] = [
     ("position", |e| number(e.position)),
     ("index", |e| number(e.index)),
     ("leaf_hash", |e| show::hex(&e.leaf_hash)),
@@ -45,6 +45,8 @@ const COLUMNS: [Column; 41] = [
     ("outcome", |e| enum_word("keyledger.entry.v1.Outcome", e.outcome)),
     ("severity", |e| enum_word("keyledger.entry.v1.Severity", e.severity)),
     ("occur_time", |e| time(&e.occur_time)),
+    // Of a use that a service answered by itself: `holds`, or what is doubtful.
+    ("reported", reported),
     ("attributes", attributes),
     ("count", |e| number((e.count > 1).then_some(e.count))),
     ("returned", |e| number(e.returned)),
@@ -131,6 +133,15 @@ fn named(actor: Option<&Actor>, user: bool) -> String {
         Some(actor::Actor::Service(name)) if !user => name.clone(),
         _ => String::new(),
     }
+}
+
+fn reported(event: &AuditEvent) -> String {
+    let Some(reported) = &event.reported else { return String::new() };
+    if reported.doubts.is_empty() {
+        return "holds".into();
+    }
+    let word = |doubt: &i32| enum_word("keyledger.entry.v1.ReportDoubt", *doubt);
+    reported.doubts.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
 fn actor_json(actor: &Actor) -> Value {

@@ -282,7 +282,7 @@ mod tests {
         for u in &uses {
             page.add(u, [3; 16], vec![vec![]]);
         }
-        let page = page.finish(0, Time(5), 0, vec![], vec![]).0;
+        let page = page.finish(0, Time(5), 0, vec![], vec![], vec![]).0;
         let role = Kind::RoleCreated(RoleCreated { name: "ops".into(), ..RoleCreated::default() });
         let signed = |kind, texts| {
             let event = Event { time_us: 5, texts, kind: Some(kind), ..Event::default() };

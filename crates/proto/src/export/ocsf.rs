@@ -116,7 +116,13 @@ fn authorize_session(event: &AuditEvent) -> Map<String, Value> {
         "status_code",
         enum_word("keyledger.entry.v1.DecisionReason", event.decision_reason),
     );
-    put(&mut object, "time", millis(event.time));
+    // What a service answered by itself is its word, and no verdict.
+    let reported = event.reported.as_ref().map(|reported| match reported.doubts.is_empty() {
+        true => "reported by the actor",
+        false => "reported by the actor, doubtful",
+    });
+    put(&mut object, "status_detail", reported);
+    put(&mut object, "time", millis(event.occur_time.or(event.time)));
     let user = match event.key_id.as_str() {
         "" => json!({ "name": "Unknown", "type_id": 0, "type": "Unknown" }),
         id => key_user(id),

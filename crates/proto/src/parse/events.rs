@@ -234,7 +234,11 @@ fn check_category(category: &str) -> Result<(), String> {
 }
 
 /// Both or none: a span without its trace says nothing.
-fn parse_trace(v: &mut Violations, trace: &str, span: &str) -> Option<([u8; 16], [u8; 8])> {
+pub(super) fn parse_trace(
+    v: &mut Violations,
+    trace: &str,
+    span: &str,
+) -> Option<([u8; 16], [u8; 8])> {
     if trace.is_empty() && span.is_empty() {
         return None;
     }

@@ -92,6 +92,8 @@ CREATE TABLE projections (
     next_event bigint NOT NULL CHECK (next_event >= 0),
     -- Replicas that answer from memory: 32 bytes each.
     servings bytea NOT NULL,
+    -- Services that report uses which they answered by themselves: 49 bytes each, at most 1,024.
+    sessions bytea NOT NULL,
     -- How many events of each category there are: at most 500 categories.
     counts bytea NOT NULL,
     mac bytea NOT NULL CHECK (octet_length(mac) = 32)
@@ -258,7 +260,7 @@ GRANT SELECT, INSERT ON entries, tiles, checkpoints, key_secrets, requests, even
 GRANT SELECT, INSERT, DELETE ON imported_secrets TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (lock_only) ON ledgers TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (position, state, mac) ON keys TO keyledger_app;
-GRANT SELECT, INSERT, UPDATE (position, next_page, next_start, next_event, servings, counts, mac) ON projections TO keyledger_app;
+GRANT SELECT, INSERT, UPDATE (position, next_page, next_start, next_event, servings, sessions, counts, mac) ON projections TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (next_position, holder, lease_until, monitor) ON event_index_progress TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (counts) ON usage_counts TO keyledger_app;
 GRANT SELECT, INSERT, UPDATE (events) ON event_counts TO keyledger_app;

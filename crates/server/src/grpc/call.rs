@@ -13,6 +13,7 @@ use keyledger_ledger::grant::Grant;
 use keyledger_ledger::id::{KeyId, LedgerNumber, Time, Trace};
 use keyledger_ledger::imported::Digest as ImportedDigest;
 use keyledger_ledger::judge::{self, Credential, Identity, SystemCaller};
+use keyledger_ledger::reports::Report;
 use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::text::Sealed;
 use keyledger_ledger::verify::Opening;
@@ -294,6 +295,15 @@ impl CallContext {
                 Answer::Refused { refusal } => Err(refusal.into()),
                 _ => Err(Failure::Internal("a check was answered otherwise")),
             }
+        }
+    }
+
+    /// Records uses that the caller answered by itself. Returns the number of the next one.
+    pub(crate) async fn report(&self, report: Report) -> Result<u64, Failure> {
+        match self.submit(Action::Report(Box::new(report))).await? {
+            Answer::Reported { recorded } => Ok(recorded),
+            Answer::Refused { refusal } => Err(refusal.into()),
+            _ => Err(Failure::Internal("a report was answered otherwise")),
         }
     }
 

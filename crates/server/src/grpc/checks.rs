@@ -15,6 +15,7 @@ use keyledger_proto::{
 use super::call::CallContext;
 use super::keys::{find, show_key};
 use super::memory;
+use super::reports::ToKeep;
 use super::status::Failure;
 
 /// How often a question may be asked again because keys were made through other replicas in between. A key of ours is seen
@@ -30,32 +31,37 @@ pub(super) async fn verify_key(
     let own = credential.key_id().is_none_or(|id| id.ledger().0 == call.ledger.number);
     let call = if own { call } else { Box::pin(in_ledger_of(call, &credential)).await? };
     // What leads up to the question is gone while the answer is awaited.
-    let (answer, mut again) = match Box::pin(ask(call, credential, r)).await? {
+    let (answer, keep, mut again) = match Box::pin(ask(call, credential, r)).await? {
         Asked::Answered(answer) => return Ok(*answer),
-        Asked::Waits(answer, again) => (answer, again),
+        Asked::Waits(answer, keep, again) => (answer, keep, again),
     };
     if let Some(answer) = answer.await? {
-        return Ok(show::verdict(&answer));
+        return Ok(verdict(&answer, keep));
     }
     for _ in 0..MOST_SEEN {
         let (call, r) = *again.ok_or(Failure::Internal("a key that was known wasn't"))?;
         let credential = parse::credential(&r.token);
-        let (answer, next) = match Box::pin(ask(call, credential, r)).await? {
+        let (answer, keep, next) = match Box::pin(ask(call, credential, r)).await? {
             Asked::Answered(answer) => return Ok(*answer),
-            Asked::Waits(answer, next) => (answer, next),
+            Asked::Waits(answer, keep, next) => (answer, keep, next),
         };
         if let Some(answer) = answer.await? {
-            return Ok(show::verdict(&answer));
+            return Ok(verdict(&answer, keep));
         }
         again = next;
     }
     Err(Failure::Internal("keys were seen too often"))
 }
 
+fn verdict(answer: &CheckAnswer, keep: Option<Box<ToKeep>>) -> VerifyKeyResponse {
+    let kept = keep.and_then(|keep| keep.kept(answer));
+    VerifyKeyResponse { kept, ..show::verdict(answer) }
+}
+
 /// A question of VerifyKey: answered from memory, or waiting for the ledger.
 enum Asked<F> {
     Answered(Box<VerifyKeyResponse>),
-    Waits(F, Option<Box<(CallContext, VerifyKeyRequest)>>),
+    Waits(F, Option<Box<ToKeep>>, Option<Box<(CallContext, VerifyKeyRequest)>>),
 }
 
 /// A gateway checks tokens of every tenant with one key of the system ledger, as far as that key holds the permission on
@@ -77,7 +83,7 @@ async fn ask(
     credential: Credential,
     r: VerifyKeyRequest,
 ) -> Result<Asked<impl Future<Output = Result<Option<Box<CheckAnswer>>, Failure>>>, Failure> {
-    let max_staleness = parse::max_staleness(&r);
+    let (max_staleness, keep) = (parse::max_staleness(&r), parse::keep(&r));
     // Digests are computed before the lock; only if none matches anything here they are computed again under it.
     let credential = call.recognise(credential, &r.token).await?;
     let subject = credential.about().and_then(|key_id| find(&call, key_id));
@@ -102,6 +108,7 @@ async fn ask(
         resource: r.resource,
         audience: r.audience,
         address,
+        keep,
         texts: sealed,
     };
     if max_staleness > 0
@@ -109,7 +116,8 @@ async fn ask(
     {
         return Ok(Asked::Answered(Box::new(answer)));
     }
-    Ok(Asked::Waits(call.verify(check, unseen), again))
+    let keep = ToKeep::of(&call, &check);
+    Ok(Asked::Waits(call.verify(check, unseen), keep, again))
 }
 
 /// All questions are put at once; each is answered when it is durable.

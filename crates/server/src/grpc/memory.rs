@@ -90,5 +90,5 @@ pub(super) fn answer(call: &CallContext, check: &Check, asked: i64) -> Option<Ve
         let place = Place::of(&call.ledger);
         noted.touched(place, &head.state, &touched, names::EVENT_KEY_USED);
     }
-    Some(show::remembered(key_id, key.and_then(|k| k.expires), &matched, now))
+    Some(show::remembered((key_id, version), key.and_then(|k| k.expires), &matched, now))
 }

@@ -46,6 +46,7 @@ mod permissions;
 mod producers;
 mod record;
 mod replies;
+mod reports;
 mod reviews;
 mod roles;
 mod routes;

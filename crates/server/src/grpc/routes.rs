@@ -12,7 +12,7 @@ use super::gate::{Route, collecting, exchanging, opening, reading, streaming, un
 use super::{
     access_review, anomalies, audit, checks, count_events, counts, describe, export, findings,
     forwarders, import, keys, ledgers, list_events, lists, logs, permissions, producers, record,
-    reviews, roles, stream, traces, usage, watch,
+    reports, reviews, roles, stream, traces, usage, watch,
 };
 
 type Checked<T> = Result<T, Vec<Violation>>;
@@ -50,6 +50,7 @@ fn table() -> Vec<(&'static str, Route)> {
             "KeyService/BatchVerifyKeys",
             unary(Verdict, parse::batch_verify_keys, checks::batch_verify_keys),
         ),
+        ("KeyService/ReportUses", unary(Verdict, parse::report_uses, reports::report_uses)),
         (
             "KeyService/TestPermissions",
             unary(Before, parse::test_permissions, checks::test_permissions),

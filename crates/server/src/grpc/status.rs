@@ -362,6 +362,24 @@ fn refused(refusal: Refusal) -> Status {
             [],
         ),
         Refusal::OneOfAll { refusal, .. } => refused(*refusal),
+        Refusal::ReportGap { recorded } => status(
+            Code::FailedPrecondition,
+            R::ReportGap,
+            &format!("the next use of this session has number {recorded}"),
+            [("recorded", recorded.to_string())],
+        ),
+        Refusal::ReportSessionOver => status(
+            Code::FailedPrecondition,
+            R::ReportSessionOver,
+            "the session is over, or its id too old or too new: begin one with a new id",
+            [],
+        ),
+        Refusal::ReportSessions { most } => status(
+            Code::ResourceExhausted,
+            R::ReportSessions,
+            &format!("there are {most} sessions of reports already: end those that are done"),
+            [("most", most.to_string())],
+        ),
         Refusal::AlreadyDone | Refusal::Earlier | Refusal::Internal => {
             Failure::Internal("a refusal without a cause").into()
         }

@@ -13,6 +13,7 @@ use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::merkle::TileWriter;
 use keyledger_ledger::note::{self, NoteKey};
 use keyledger_ledger::record::{RowSum, decode_key, decode_servings, same_mac};
+use keyledger_ledger::reports;
 use keyledger_ledger::state::{Key, State};
 use uuid::Uuid;
 
@@ -108,8 +109,9 @@ async fn from_projection(
         return Ok(None);
     }
     let Some(servings) = decode_servings(&at.servings) else { return Ok(None) };
+    let Some(sessions) = reports::decode(&at.sessions) else { return Ok(None) };
     let Some(counts) = CategoryCounts::decode(&at.counts) else { return Ok(None) };
-    (state.servings, state.counts) = (servings, counts);
+    (state.servings, state.sessions, state.counts) = (servings, sessions, counts);
     state.next_position = at.position;
     state.next_page = at.next_page;
     state.next_event = at.next_event;

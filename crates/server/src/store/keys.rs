@@ -80,15 +80,17 @@ pub(crate) async fn bind(
     mac: &[u8; 32],
 ) -> Result<(), StoreError> {
     let sql =
-        "/* keys::bind */ INSERT INTO projections (ledger_id, position, next_page, next_start, next_event, servings, counts, mac)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (ledger_id) DO UPDATE
+        "/* keys::bind */ INSERT INTO projections (ledger_id, position, next_page, next_start, next_event, servings, sessions,
+                                         counts, mac)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (ledger_id) DO UPDATE
                SET position = excluded.position, next_page = excluded.next_page,
                    next_start = excluded.next_start, next_event = excluded.next_event,
-                   servings = excluded.servings, counts = excluded.counts, mac = excluded.mac";
+                   servings = excluded.servings, sessions = excluded.sessions, counts = excluded.counts, mac = excluded.mac";
     let (position, page, start) = (at.position as i64, at.next_page as i64, at.next_start as i64);
     let event = at.next_event as i64;
-    let params: [&(dyn ToSql + Sync); 8] =
-        [&ledger_id, &position, &page, &start, &event, &at.servings, &at.counts, &mac.as_slice()];
+    let (servings, sessions, mac) = (&at.servings, &at.sessions, mac.as_slice());
+    let params: [&(dyn ToSql + Sync); 9] =
+        [&ledger_id, &position, &page, &start, &event, servings, sessions, &at.counts, &mac];
     client.execute(&client.prepare_cached(sql).await?, &params).await?;
     Ok(())
 }
@@ -99,7 +101,7 @@ pub(crate) async fn binding(
     ledger_id: Uuid,
 ) -> Result<Option<(ProjectionAt, Vec<u8>)>, StoreError> {
     let sql =
-        "/* keys::binding */ SELECT position, next_page, next_start, next_event, servings, counts, mac FROM projections
+        "/* keys::binding */ SELECT position, next_page, next_start, next_event, servings, sessions, counts, mac FROM projections
                WHERE ledger_id = $1";
     let row = client.query_opt(sql, &[&ledger_id]).await?;
     Ok(row.map(|r| {
@@ -110,9 +112,10 @@ pub(crate) async fn binding(
             next_start: number(2),
             next_event: number(3),
             servings: r.get(4),
-            counts: r.get(5),
+            sessions: r.get(5),
+            counts: r.get(6),
         };
-        (at, r.get(6))
+        (at, r.get(7))
     }))
 }
 
