@@ -84,10 +84,23 @@ impl Deployment {
 
     /// Starts a server with one more variable in its environment.
     pub(crate) async fn replica_with(&self, name: &str, value: &str) -> Arc<Replica> {
-        let mut serve = self.program();
-        serve.env(name, value);
-        let started = self.start(serve, self.databases(), &self.key_dir()).await;
+        self.replica_with_all(&[(name, value)]).await
+    }
+
+    /// Starts a server with more variables in its environment.
+    pub(crate) async fn replica_with_all(&self, variables: &[(&str, &str)]) -> Arc<Replica> {
+        let started = self.try_replica_with_all(variables).await;
         started.unwrap_or_else(|why| panic!("the server didn't start: {why}"))
+    }
+
+    /// Starts a server with more variables in its environment, because of which it may refuse to.
+    pub(crate) async fn try_replica_with_all(
+        &self,
+        variables: &[(&str, &str)],
+    ) -> Result<Arc<Replica>, String> {
+        let mut serve = self.program();
+        serve.envs(variables.iter().copied());
+        self.start(serve, self.databases(), &self.key_dir()).await
     }
 
     async fn start(

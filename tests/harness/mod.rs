@@ -25,6 +25,8 @@
 //! - `d.superuser()` and `d.sealing_superuser()` may do everything; who damages a ledger says `d.expect_damage("default")`,
 //!   and then that ledger must *not* verify at the end.
 //! - `d.run(["verify", …])` runs any command of the program under test; `d.try_replica(…)` starts a server that may refuse.
+//! - [`Collector`] receives spans, metrics and log records by OTLP, and can refuse or stall.
+//! - [`Spans`] are what it got from servers that have stopped.
 //! - [`Link`] stands between one replica and Postgres, and can be frozen or cut.
 //!
 //! No retries, no sleeps to wait for something, no assertion about time: wait for what must happen, however long it takes.
@@ -33,6 +35,7 @@
 mod aged;
 mod browser;
 mod caller;
+mod collector;
 mod deployment;
 mod finish;
 mod link;
@@ -42,6 +45,7 @@ mod replica;
 mod requests;
 mod rpc;
 mod secrets;
+mod spans;
 mod statements;
 mod trail;
 
@@ -53,12 +57,14 @@ use tokio::sync::Semaphore;
 
 pub(crate) use browser::Browser;
 pub(crate) use caller::Caller;
+pub(crate) use collector::Collector;
 pub(crate) use deployment::Deployment;
 pub(crate) use link::Link;
 pub(crate) use refused::{Refused, refused};
 pub(crate) use replica::Replica;
 pub(crate) use requests::*;
 pub(crate) use rpc::Rpc;
+pub(crate) use spans::{Spans, number, text};
 pub(crate) use trail::{Mark, Record, verdict};
 
 /// The program under test, built by cargo before the tests.

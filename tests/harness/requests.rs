@@ -10,6 +10,11 @@ use keyledger_proto::{
     SuspendKeyRequest, TestPermissionsRequest, UpdateKeyRequest, UpdateLedgerPolicyRequest,
     UpdateRoleRequest, VerifyKeyRequest, actor, create_key_request, key_to_import, owner,
 };
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost_types::Duration;
 use sha2::{Digest, Sha256};
 
@@ -257,4 +262,34 @@ pub(crate) fn login(person: &str, category: &str) -> NewEvent {
         client: Some(EventClient { address: "203.0.113.9".into(), ..EventClient::default() }),
         ..NewEvent::default()
     }
+}
+
+/// A log record as another service sends it, with a name and attributes that are texts.
+pub(crate) fn log_record(name: &str, attributes: &[(&str, &str)]) -> LogRecord {
+    LogRecord {
+        time_unix_nano: 1_790_000_000_000_005_000,
+        event_name: name.into(),
+        attributes: texts(attributes),
+        ..LogRecord::default()
+    }
+}
+
+/// Log records of one resource.
+pub(crate) fn export_of(
+    resource: &[(&str, &str)],
+    log_records: Vec<LogRecord>,
+) -> ExportLogsServiceRequest {
+    let resource = Some(Resource { attributes: texts(resource), ..Resource::default() });
+    let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+    let resource_logs = vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }];
+    ExportLogsServiceRequest { resource_logs }
+}
+
+fn texts(attributes: &[(&str, &str)]) -> Vec<KeyValue> {
+    let text = |(name, text): &(&str, &str)| KeyValue {
+        key: name.to_string(),
+        value: Some(AnyValue { value: Some(Value::StringValue(text.to_string())) }),
+        ..KeyValue::default()
+    };
+    attributes.iter().map(text).collect()
 }

@@ -28,11 +28,16 @@ pub(crate) struct Configured {
 impl Configured {
     pub(crate) fn new(forwarders: &[String]) -> Configured {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        fs::write(folder.path().join("secret"), SECRET).unwrap();
-        let private = fs::Permissions::from_mode(0o600);
-        fs::set_permissions(folder.path().join("secret"), private).unwrap();
         fs::write(folder.path().join("forwarders.toml"), forwarders.concat()).unwrap();
-        Configured { folder }
+        let configured = Configured { folder };
+        configured.private_file("secret", SECRET);
+        configured
+    }
+
+    /// A file beside it that nobody else can read.
+    pub(crate) fn private_file(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     fn path(&self, name: &str) -> String {
@@ -47,7 +52,7 @@ impl Configured {
 }
 
 /// A forwarder of the first ledger, from its beginning.
-fn forwarder(name: &str, lines: &str) -> String {
+pub(crate) fn forwarder(name: &str, lines: &str) -> String {
     format!(
         "[[forwarder]]\nname = \"{name}\"\nledger = \"default\"\nstart = \"beginning\"\n{QUICK}{lines}\n"
     )
@@ -66,7 +71,11 @@ pub(crate) fn only(category: &str) -> String {
 }
 
 /// Records events of a category: their resources end with their numbers. Tells these in the order in which they were recorded.
-async fn record(caller: &Caller, category: &str, numbers: std::ops::Range<usize>) -> Vec<String> {
+pub(crate) async fn record(
+    caller: &Caller,
+    category: &str,
+    numbers: std::ops::Range<usize>,
+) -> Vec<String> {
     let mut recorded = vec![];
     for chunk in numbers.collect::<Vec<_>>().chunks(50) {
         let resources: Vec<String> = chunk.iter().map(|n| format!("{category}/{n}")).collect();
@@ -94,7 +103,11 @@ fn position(event: &Value) -> (u64, u64) {
 }
 
 /// Asks until a forwarder is as it is expected to be.
-async fn until(caller: &Caller, name: &str, expected: impl Fn(&Forwarder) -> bool) -> Forwarder {
+pub(crate) async fn until(
+    caller: &Caller,
+    name: &str,
+    expected: impl Fn(&Forwarder) -> bool,
+) -> Forwarder {
     let mut last = None;
     for _ in 0..3_000 {
         let listed = caller.call(ListForwardersRequest {}).await.unwrap().forwarders;

@@ -94,6 +94,7 @@ impl World {
             shed: std::mem::take(&mut self.shed),
             seed: Sha256::digest(self.drawn.to_be_bytes()).into(),
             refusals: self.refusals.clone(),
+            touched: false,
         };
         let Batch { head, entries, secrets, requests, answers, shed_left, refusals, .. } =
             batch::run(&self.head, means, commands);

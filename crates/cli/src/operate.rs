@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use keyledger_ledger::restrict::Network;
 use keyledger_server::config::{Databases, MAX_FOLDED, Serve, Tls};
 use keyledger_server::dev::{Dev, dev};
 use keyledger_server::embedded::{GuardCommand, guard_main};
@@ -14,7 +15,8 @@ use keyledger_server::init::{Init, admin_token_file, init, system_token_file};
 use keyledger_server::inspect::doctor;
 use keyledger_server::serve::{migrate_databases, serve};
 use keyledger_server::streams::PATIENCE;
-use keyledger_server::telemetry;
+use keyledger_server::telemetry::config::Settings;
+use keyledger_server::telemetry::{self, CallerContext, ContextPolicy};
 
 use crate::{Ending, place};
 
@@ -64,6 +66,8 @@ pub(crate) struct DevArgs {
     pg_bin_dir: Option<PathBuf>,
     #[command(flatten)]
     forwarders: ForwardersArg,
+    #[command(flatten)]
+    caller_context: CallerContextArgs,
 }
 
 #[derive(Args)]
@@ -125,6 +129,8 @@ pub(crate) struct ServeArgs {
     reader_patience_ms: Option<u64>,
     #[command(flatten)]
     forwarders: ForwardersArg,
+    #[command(flatten)]
+    caller_context: CallerContextArgs,
 }
 
 #[derive(Args)]
@@ -132,6 +138,41 @@ struct ForwardersArg {
     /// What is sent on to other systems, and where: a TOML file. `keyledger audit forwarders` shows how far each has come.
     #[arg(long, value_name = "FILE", env = "KEYLEDGER_FORWARDERS")]
     forwarders: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct CallerContextArgs {
+    /// What becomes of the traces of callers: `trust` continues them, `link` begins a trace that links to the caller's span,
+    /// `ignore` begins one and keeps nothing of theirs.
+    #[arg(long, value_name = "POLICY", env = "KEYLEDGER_TRACE_CONTEXT", default_value = "trust")]
+    trace_context: ContextPolicy,
+    /// Networks whose callers are trusted with traces, whatever the policy is.
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "KEYLEDGER_TRACE_CONTEXT_TRUSTED",
+        value_delimiter = ','
+    )]
+    trace_context_trusted: Vec<Network>,
+    /// Names of baggage whose values become attributes of spans. By default none does.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "KEYLEDGER_BAGGAGE_ATTRIBUTES",
+        value_delimiter = ',',
+        value_parser = CallerContext::baggage_name
+    )]
+    baggage_attributes: Vec<String>,
+}
+
+impl From<CallerContextArgs> for CallerContext {
+    fn from(args: CallerContextArgs) -> CallerContext {
+        CallerContext {
+            policy: args.trace_context,
+            trusted: args.trace_context_trusted,
+            baggage: args.baggage_attributes,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -158,11 +199,14 @@ pub(crate) fn guard(command: &Operate) -> Option<ExitCode> {
 }
 
 pub(crate) async fn run(command: Operate) -> anyhow::Result<Ending> {
-    let _telemetry = telemetry::start();
+    // Only who serves exports anything.
+    let serves = matches!(command, Operate::Dev(_) | Operate::Serve(_));
+    let settings = if serves { Settings::from_environment()? } else { Settings::off() };
+    let _telemetry = telemetry::start(&settings)?;
     match command {
-        Operate::Dev(args) => run_dev(args).await?,
+        Operate::Dev(args) => run_dev(args, settings).await?,
         Operate::Init(args) => run_init(args).await?,
-        Operate::Serve(args) => run_serve(args).await?,
+        Operate::Serve(args) => run_serve(args, settings).await?,
         Operate::Migrate(args) => run_migrate(args).await?,
         Operate::Doctor(args) => return run_doctor(args).await,
         Operate::Guard { .. } => anyhow::bail!("the guard runs before any runtime"),
@@ -170,7 +214,7 @@ pub(crate) async fn run(command: Operate) -> anyhow::Result<Ending> {
     Ok(Ending::Good)
 }
 
-async fn run_dev(args: DevArgs) -> anyhow::Result<()> {
+async fn run_dev(args: DevArgs, telemetry: Settings) -> anyhow::Result<()> {
     let data_dir = args.data_dir.map_or_else(place::default_data_dir, Ok)?;
     create_private(&data_dir)?;
     let data_dir = data_dir.canonicalize()?;
@@ -180,6 +224,8 @@ async fn run_dev(args: DevArgs) -> anyhow::Result<()> {
         pg_bin_dir: args.pg_bin_dir,
         forwarders: args.forwarders.forwarders,
         guard: GuardCommand::this_program(&["guard"])?,
+        telemetry,
+        caller_context: args.caller_context.into(),
     };
     dev(options, |address| print_welcome(address, &data_dir), stop_signal()?).await?;
     Ok(())
@@ -231,7 +277,7 @@ async fn run_init(args: InitArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn run_serve(args: ServeArgs) -> anyhow::Result<()> {
+async fn run_serve(args: ServeArgs, telemetry: Settings) -> anyhow::Result<()> {
     let tls = match (args.tls_cert, args.tls_key) {
         (Some(certificate), Some(key)) => {
             Some(Tls { certificate, key, client_authority: args.client_ca })
@@ -247,6 +293,8 @@ async fn run_serve(args: ServeArgs) -> anyhow::Result<()> {
         max_folded: args.max_folded,
         forwarders: args.forwarders.forwarders,
         reader_patience: args.reader_patience_ms.map_or(PATIENCE, Duration::from_millis),
+        telemetry,
+        caller_context: args.caller_context.into(),
     };
     serve(config, |address| println!("listening on {address}"), stop_signal()?).await?;
     Ok(())

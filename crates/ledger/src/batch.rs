@@ -8,7 +8,10 @@
 mod changes;
 mod migrations;
 mod reports;
+mod touched;
 mod uses;
+
+pub use touched::{Touched, TouchedKey};
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -55,6 +58,8 @@ pub struct Means<'a> {
     pub seed: [u8; 32],
     /// Refusals counted so far; the batch hands on what they are after it.
     pub refusals: Refusals,
+    /// Whether what each command touched is to be told.
+    pub touched: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +82,8 @@ pub struct Batch {
     pub changed_keys: Vec<Arc<Key>>,
     /// One for each command, in the order of the commands.
     pub answers: Vec<Answer>,
+    /// What each command touched, in their order. Empty if nobody asked.
+    pub touched: Vec<Option<Touched>>,
     /// Shed calls that no page of this batch could record.
     pub shed_left: u64,
     /// Refusals as counted after this batch.
@@ -115,6 +122,7 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
             requests: vec![],
             changed_keys: vec![],
             answers: vec![],
+            touched: vec![None; if means.touched { commands.len() } else { 0 }],
             shed_left: 0,
             refusals: Refusals::default(),
         },
@@ -125,11 +133,14 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
         reported: BTreeMap::new(),
         first_uses: BTreeMap::new(),
         first_of_imported: BTreeMap::new(),
+        command: usize::MAX,
+        in_page: vec![],
     };
     run.record_folded();
     let mut answers: Vec<Option<Answer>> = vec![None; commands.len()];
     let mut changes = vec![];
     for (i, command) in commands.into_iter().enumerate() {
+        run.command = i;
         match command.action {
             _ if run.is_seen(&command.call) || run.is_behind(&command.action) => {
                 answers[i] = Some(Answer::Seen)
@@ -147,6 +158,7 @@ pub fn run(head: &Head, means: Means<'_>, commands: Vec<Command>) -> Batch {
     run.close_page();
     run.migrate_imported();
     for (i, change) in changes {
+        run.command = i;
         answers[i] = Some(match change {
             ToChange::One(one) => run.change_one(one.0, one.1),
             ToChange::All(all) => run.record_all(all),
@@ -185,6 +197,10 @@ struct Run<'a> {
     first_uses: FirstUses,
     /// Imported keys that a use of this batch allows for the first time.
     first_of_imported: BTreeMap<KeyId, FirstUse>,
+    /// The command that runs, if one does.
+    command: usize,
+    /// Commands whose uses are in the open page, where what they touched is asked for.
+    in_page: Vec<usize>,
 }
 
 impl Run<'_> {
@@ -243,6 +259,7 @@ impl Run<'_> {
         }
         self.note_first_uses(&r#use);
         r#use.texts = texts.iter().map(Sealed::to_body).collect();
+        self.note_use(&r#use, true);
         let index = self.page.add(&r#use, salt, texts.into_iter().map(|t| t.bytes).collect());
         UseAddress { position: self.batch.head.state.next_position, index }
     }
@@ -295,6 +312,7 @@ impl Run<'_> {
         if self.page.is_empty() {
             return;
         }
+        self.note_page();
         let page = std::mem::take(&mut self.page);
         let (page, uses) = page.finish(
             self.state().next_page,

@@ -3,8 +3,13 @@
 use std::sync::LazyLock;
 
 use keyledger_ledger::grant::check_resource;
+use keyledger_ledger::id::KeyId;
+use keyledger_ledger::token::Token;
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, ReflectMessage, Value};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, Kind, MessageDescriptor, ReflectMessage, Value,
+};
 
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(crate::FILE_DESCRIPTOR_SET)
@@ -44,6 +49,15 @@ pub struct Method {
     pub template: String,
     resource: Vec<Part>,
     input: MessageDescriptor,
+    /// The number of the field that names a key, if there is one.
+    key_field: Option<(u32, Names)>,
+}
+
+/// By what a field names a key.
+#[derive(Clone, Copy, Debug)]
+enum Names {
+    Key,
+    Token,
 }
 
 #[derive(Clone, Debug)]
@@ -87,12 +101,60 @@ pub fn all() -> Vec<Method> {
                 resource: parse_template(&text("resource")),
                 template: text("resource"),
                 input: method.input(),
+                key_field: key_field(&method.input()),
             }
         })
         .collect()
 }
 
+/// All methods that a server guards: ours, and the one by which collectors of OpenTelemetry send log records. That one needs what
+/// RecordEvents needs.
+pub fn guarded() -> Vec<Method> {
+    let mut methods = all();
+    let record = methods.iter().find(|m| m.name == "AuditService/RecordEvents");
+    let export = Method {
+        path: "/opentelemetry.proto.collector.logs.v1.LogsService/Export".into(),
+        name: "LogsService/Export".into(),
+        ..record.expect("our own descriptors declare it").clone()
+    };
+    methods.push(export);
+    methods
+}
+
+fn key_field(input: &MessageDescriptor) -> Option<(u32, Names)> {
+    let text = |name: &str| {
+        let field = input.get_field_by_name(name)?;
+        (field.kind() == Kind::String && !field.is_list()).then(|| field.number())
+    };
+    let by_id = text("key_id").map(|number| (number, Names::Key));
+    by_id.or_else(|| text("token").map(|number| (number, Names::Token)))
+}
+
+/// The text of a field of a serialised message: every call is looked at, so nothing else is decoded.
+fn text_field(mut bytes: &[u8], wanted: u32) -> Option<&str> {
+    while !bytes.is_empty() {
+        let (number, wire_type) = decode_key(&mut bytes).ok()?;
+        if number == wanted && wire_type == WireType::LengthDelimited {
+            let length = decode_varint(&mut bytes).ok()?;
+            return std::str::from_utf8(bytes.get(..length.try_into().ok()?)?).ok();
+        }
+        skip_field(wire_type, number, &mut bytes, DecodeContext::default()).ok()?;
+    }
+    None
+}
+
 impl Method {
+    /// The key that a request names: by its id, or by a token of ours.
+    pub fn key_id(&self, request: &impl Message) -> Option<KeyId> {
+        let (number, names) = self.key_field?;
+        let bytes = request.encode_to_vec();
+        let text = text_field(&bytes, number)?;
+        match names {
+            Names::Key => KeyId::parse(text),
+            Names::Token => Token::parse(text).ok().map(|token| token.key_id),
+        }
+    }
+
     /// The resource of one call: the template with the request's fields filled in. A value that could be taken for more
     /// than one segment, or for a pattern, is replaced by `?`, which no pattern but `*` and `**` matches.
     pub fn resource(&self, request: &impl Message) -> String {
@@ -195,8 +257,8 @@ fn parse_template(template: &str) -> Vec<Part> {
 mod tests {
     use super::*;
     use crate::{
-        Actor, CreateRoleRequest, EventFilter, GetKeyRequest, ListEventsRequest, Owner, actor,
-        owner,
+        Actor, CreateRoleRequest, EventFilter, GetKeyRequest, ListEventsRequest, Owner,
+        VerifyKeyRequest, actor, owner,
     };
 
     fn method(name: &str) -> Method {
@@ -208,6 +270,17 @@ mod tests {
         assert!(all().len() >= 15);
         assert_eq!(method("KeyService/CreateKey").permission, "keys.create");
         assert_eq!(method("KeyService/WhoAmI").permission, "");
+    }
+
+    #[test]
+    fn a_request_names_a_key_by_its_id_or_a_token() {
+        let token = "klk_0ABJ8yZWbaYQpJnCWGnMMM";
+        let id = "018bcfe5-6800-8000-8000-000000000001";
+        let get = GetKeyRequest { key_id: id.into(), ..GetKeyRequest::default() };
+        assert_eq!(method("KeyService/GetKey").key_id(&get), KeyId::parse(id));
+        let verify = VerifyKeyRequest { token: token.into(), ..Default::default() };
+        assert_eq!(method("KeyService/VerifyKey").key_id(&verify), None);
+        assert_eq!(method("KeyService/WhoAmI").key_id(&crate::WhoAmIRequest {}), None);
     }
 
     #[test]

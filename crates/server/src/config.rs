@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::telemetry::CallerContext;
+use crate::telemetry::config::Settings;
+
 /// Where `serve` and `dev` listen by default.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:7420";
 
@@ -43,6 +46,10 @@ pub struct Serve {
     pub forwarders: Option<PathBuf>,
     /// How long the reader of a stream may take nothing before it is disconnected.
     pub reader_patience: Duration,
+    /// What the variables of OpenTelemetry say.
+    pub telemetry: Settings,
+    /// What becomes of the trace context that callers send.
+    pub caller_context: CallerContext,
 }
 
 impl Serve {
@@ -51,14 +58,16 @@ impl Serve {
     pub(crate) fn digest(&self, forwarders: Option<[u8; 32]>) -> [u8; 32] {
         let tls = self.tls.as_ref().map(|t| (&t.certificate, &t.key, &t.client_authority));
         let text = format!(
-            "{:?}\n{:?}\n{:?}\n{}\n{}\n{:?}\n{:?}",
+            "{:?}\n{:?}\n{:?}\n{}\n{}\n{:?}\n{:?}\n{:?}\n{:?}",
             self.key_dir,
             self.listen,
             tls,
             self.allow_plaintext,
             self.max_folded,
             forwarders,
-            self.reader_patience
+            self.reader_patience,
+            self.telemetry,
+            self.caller_context
         );
         Sha256::digest(text).into()
     }

@@ -11,6 +11,8 @@ use crate::serve::{ServeError, migrate_databases, serve};
 use crate::store::connect::Database;
 use crate::store::{StoreError, provision};
 use crate::streams::PATIENCE;
+use crate::telemetry::CallerContext;
+use crate::telemetry::config::Settings;
 
 /// Name of the ledger database in an embedded cluster.
 pub const LEDGER_DATABASE: &str = "keyledger";
@@ -23,6 +25,10 @@ pub struct Dev {
     pub guard: GuardCommand,
     /// The configuration of forwarders, if there is one.
     pub forwarders: Option<PathBuf>,
+    /// What the variables of OpenTelemetry say.
+    pub telemetry: Settings,
+    /// What becomes of the trace context that callers send.
+    pub caller_context: CallerContext,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +97,8 @@ async fn run(
         max_folded: MAX_FOLDED,
         forwarders: options.forwarders.clone(),
         reader_patience: PATIENCE,
+        telemetry: options.telemetry.clone(),
+        caller_context: options.caller_context.clone(),
     };
     let endpoint = endpoint_file(&options.data_dir);
     let written = |address: SocketAddr| {

@@ -14,6 +14,7 @@ pub mod serve;
 pub mod streams;
 pub mod telemetry;
 
+mod event_names;
 mod findings;
 mod grpc;
 mod last_uses;

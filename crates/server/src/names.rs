@@ -7,10 +7,133 @@ pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.40.0";
 
 /// The key a call is about, a UUID.
 pub const KEY_ID: &str = "keyledger.key.id";
+/// The version of its secret.
+pub const KEY_VERSION: &str = "keyledger.key.version";
+/// Whose key it is: a random reference to a person, or the name of a service.
+pub const SUBJECT_REF: &str = "keyledger.subject.ref";
+/// The key of whoever calls.
+pub const CALLER_KEY_ID: &str = "keyledger.caller.key.id";
 /// Position of the entry or page that a call left.
 pub const ENTRY_POSITION: &str = "keyledger.entry.position";
+/// What it says: the name of an event.
+pub const ENTRY_TYPE: &str = "keyledger.entry.type";
+/// `allow` or `deny`.
+pub const DECISION: &str = "keyledger.decision";
+/// Why, such as `WRONG_SECRET`.
+pub const REASON_CODE: &str = "keyledger.reason_code";
+/// The ledger in which it stands, a UUID.
+pub const LEDGER_ID: &str = "keyledger.ledger.id";
+/// How long a call waited for its batch, in seconds.
+pub const SEQUENCER_WAIT: &str = "keyledger.sequencer.wait";
+/// How many commands the batch held.
+pub const BATCH_SIZE: &str = "keyledger.batch.size";
+/// The span of a batch.
+pub const SPAN_BATCH: &str = "keyledger.sequencer.batch";
 
 /// OpenTelemetry RPC: `keyledger.v1.KeyService/CreateKey`.
 pub const RPC_METHOD: &str = "rpc.method";
 /// OpenTelemetry RPC: `grpc`.
 pub const RPC_SYSTEM_NAME: &str = "rpc.system.name";
+/// OpenTelemetry RPC: `OK`, `NOT_FOUND`, …
+pub const RPC_RESPONSE_STATUS_CODE: &str = "rpc.response.status_code";
+/// OpenTelemetry RPC: the method of calls to one that doesn't exist.
+pub const OTHER_METHOD: &str = "_OTHER";
+/// OpenTelemetry: what kind of error it is.
+pub const ERROR_TYPE: &str = "error.type";
+
+/// OpenTelemetry resource: the service that exports.
+pub const SERVICE_NAME: &str = "service.name";
+/// OpenTelemetry resource: its version.
+pub const SERVICE_VERSION: &str = "service.version";
+/// OpenTelemetry resource: one process of it.
+pub const SERVICE_INSTANCE_ID: &str = "service.instance.id";
+
+// Names of events: what an entry, or a use of a page, tells of.
+pub const EVENT_LEDGER_OPENED: &str = "keyledger.ledger.opened";
+pub const EVENT_LEDGER_REGISTERED: &str = "keyledger.ledger.registered";
+pub const EVENT_KEY_CREATED: &str = "keyledger.key.created";
+pub const EVENT_KEY_ROTATED: &str = "keyledger.key.rotated";
+pub const EVENT_KEY_REVOKED: &str = "keyledger.key.revoked";
+pub const EVENT_ROLE_CREATED: &str = "keyledger.role.created";
+pub const EVENT_SERVER_STARTED: &str = "keyledger.server.started";
+pub const EVENT_KEY_USED: &str = "keyledger.key.used";
+pub const EVENT_KEY_UPDATED: &str = "keyledger.key.updated";
+pub const EVENT_KEY_SUSPENDED: &str = "keyledger.key.suspended";
+pub const EVENT_KEY_RESUMED: &str = "keyledger.key.resumed";
+pub const EVENT_ROLE_UPDATED: &str = "keyledger.role.updated";
+pub const EVENT_ROLE_RETIRED: &str = "keyledger.role.retired";
+pub const EVENT_KEY_EXPIRING: &str = "keyledger.key.expiring";
+pub const EVENT_KEY_EXPIRED: &str = "keyledger.key.expired";
+pub const EVENT_LEDGER_POLICY_UPDATED: &str = "keyledger.ledger.policy_updated";
+pub const EVENT_KEY_ROTATION_DUE: &str = "keyledger.key.rotation_due";
+pub const EVENT_KEY_ROTATION_COMPLETED: &str = "keyledger.key.rotation_completed";
+pub const EVENT_PERMISSIONS_REGISTERED: &str = "keyledger.permissions.registered";
+pub const EVENT_KEY_IMPORTED: &str = "keyledger.key.imported";
+pub const EVENT_KEY_VERIFIER_MIGRATED: &str = "keyledger.key.verifier_migrated";
+pub const EVENT_BOUNDED_STARTED: &str = "keyledger.bounded.started";
+pub const EVENT_BOUNDED_ENDED: &str = "keyledger.bounded.ended";
+pub const EVENT_EVENT_RECORDED: &str = "keyledger.event.recorded";
+pub const EVENT_CATEGORY_COUNTED: &str = "keyledger.category.counted";
+pub const EVENT_PRODUCER_KEYS_REGISTERED: &str = "keyledger.producer.keys_registered";
+pub const EVENT_ANOMALY_RAISED: &str = "keyledger.anomaly.raised";
+pub const EVENT_ANOMALY_ENDED: &str = "keyledger.anomaly.ended";
+pub const EVENT_ANOMALY_ACKNOWLEDGED: &str = "keyledger.anomaly.acknowledged";
+pub const EVENT_OWNER_STATUS_SET: &str = "keyledger.owner.status_set";
+pub const EVENT_REVIEW_SIGNED: &str = "keyledger.review.signed";
+pub const EVENT_NOTICE_DELIVERED: &str = "keyledger.notice.delivered";
+pub const EVENT_FINDINGS_DIGESTED: &str = "keyledger.findings.digested";
+
+/// Index of a use in its page.
+pub const ENTRY_INDEX: &str = "keyledger.entry.index";
+/// RFC 6962 leaf hash of an entry, in hexadecimal.
+pub const ENTRY_LEAF_HASH: &str = "keyledger.entry.leaf_hash";
+/// Ed25519 signature of an entry, in standard base64.
+pub const ENTRY_SIGNATURE: &str = "keyledger.entry.signature";
+/// Leaf hash of a use in the tree of its page, in hexadecimal.
+pub const USE_LEAF_HASH: &str = "keyledger.use.leaf_hash";
+/// How many equal uses one record counts, if more than one.
+pub const USE_COUNT: &str = "keyledger.use.count";
+/// Category of an entry or use.
+pub const CATEGORY: &str = "keyledger.category";
+/// The method of a use, such as `KeyService/VerifyKey`.
+pub const METHOD: &str = "keyledger.method";
+/// The permission that a use asked for.
+pub const PERMISSION: &str = "keyledger.permission";
+/// What a use, or what another service recorded, was about.
+pub const RESOURCE: &str = "keyledger.resource";
+/// Who is said to have acted: the reference of a person, or the name of a service.
+pub const ACTOR_REF: &str = "keyledger.actor.ref";
+/// What another service recorded: what was done.
+pub const ACTION: &str = "keyledger.action";
+/// What another service recorded: what came of it.
+pub const OUTCOME: &str = "keyledger.outcome";
+/// The signed note of a checkpoint.
+pub const CHECKPOINT_NOTE: &str = "keyledger.checkpoint.note";
+/// The origin of a checkpoint.
+pub const CHECKPOINT_ORIGIN: &str = "keyledger.checkpoint.origin";
+/// How many entries a checkpoint covers.
+pub const CHECKPOINT_SIZE: &str = "keyledger.checkpoint.size";
+/// The root of the tree of a checkpoint, in hexadecimal.
+pub const CHECKPOINT_ROOT_HASH: &str = "keyledger.checkpoint.root_hash";
+
+/// The name of the log record that closes an export.
+pub const EVENT_CHECKPOINT: &str = "keyledger.checkpoint";
+
+// What is read of log records that others send, besides what is ours.
+/// Why something was done, in words: kept sealed.
+pub const REASON: &str = "keyledger.reason";
+/// OpenTelemetry log: what a record is known by.
+pub const LOG_RECORD_UID: &str = "log.record.uid";
+/// OpenTelemetry, before log records had a name of their own.
+pub const EVENT_NAME: &str = "event.name";
+/// Elastic Common Schema: `success`, `failure` or something else.
+pub const EVENT_OUTCOME: &str = "event.outcome";
+/// OpenTelemetry: the person for whom something was done, by two names.
+pub const ENDUSER_ID: &str = "enduser.id";
+pub const USER_ID: &str = "user.id";
+/// OpenTelemetry: the client from which something was done.
+pub const CLIENT_ADDRESS: &str = "client.address";
+pub const USER_AGENT: &str = "user_agent.original";
+pub const DEVICE_ID: &str = "device.id";
+/// OpenTelemetry: the name of a scope, where a format has no scopes.
+pub const SCOPE_NAME: &str = "otel.scope.name";

@@ -22,7 +22,9 @@ use crate::sequencer::{Connections, RECORDED_WITHIN, SequencerError};
 use crate::store::connect::Database;
 use crate::store::{StoreError, migrate, settings};
 use crate::streams::Streams;
-use crate::{forward, observer, scrubber, sequencer};
+use crate::telemetry::ContextReader;
+use crate::telemetry::config::SettingsError;
+use crate::{forward, observer, scrubber, sequencer, telemetry};
 
 /// How often the database is asked whether it is there, and how long it may take to say so.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
@@ -50,6 +52,8 @@ pub enum ServeError {
     TlsFile(String, std::io::Error),
     #[error("the configuration of forwarders: {0}")]
     Forwarders(#[from] ConfigError),
+    #[error(transparent)]
+    Telemetry(#[from] SettingsError),
     #[error("the server ended: {0}")]
     Transport(#[from] tonic::transport::Error),
 }
@@ -70,13 +74,15 @@ pub async fn serve(
         return Err(ServeError::Plaintext);
     }
     let forwarders = config.forwarders.as_deref().map(forward::config::read).transpose()?;
+    // What can't be used is said now, and not by each export.
+    config.telemetry.logs.as_ref().map(|to| to.channel()).transpose()?;
     let keys = Arc::new(KeyDirectory::open(&config.key_dir)?);
     let (ledger, sealing) = connect(&config.databases).await?;
     let streams = Streams::new(config.reader_patience);
     let replica =
         Arc::new(Replica::start(ledger, sealing, keys, config.max_folded, streams).await?);
     if let Some(forwarders) = &forwarders {
-        Forwarders::check(forwarders, &replica)?;
+        Forwarders::check(forwarders, &config.telemetry, &replica)?;
     }
     let started = ChangeKind::StartServer {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -93,7 +99,9 @@ pub async fn serve(
     tokio::spawn(observe(replica.clone()));
     tokio::spawn(scrubber::run(replica.clone()));
 
-    let services = Services::new(replica.clone());
+    let callers = config.caller_context.clone();
+    let propagators = config.telemetry.propagators;
+    let services = Services::new(replica.clone(), ContextReader { callers, propagators });
     let mut server = Server::builder();
     if let Some(tls) = &config.tls {
         server = server.tls_config(tls_config(tls)?)?;
@@ -114,18 +122,18 @@ pub async fn serve(
         .add_service(reflection().build_v1alpha().expect("our own descriptors are complete"))
         .add_service(services.key_service())
         .add_service(services.audit_service())
+        .add_service(services.logs_service())
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop);
-    let forwarders = forwarders.map(|configured| Forwarders::start(configured, &replica));
+    let forwarders = Forwarders::start(forwarders, &config.telemetry, &replica);
     ready(address);
     let result = tokio::select! {
         result = serving => Ok(result?),
         () = drained(stopped) => Ok(()),
     };
-    if let Some(forwarders) = forwarders {
-        forwarders.stop().await;
-    }
+    forwarders.stop().await;
     end_streams(&replica).await;
     end_memory(&replica).await;
+    telemetry::flush().await;
     result
 }
 

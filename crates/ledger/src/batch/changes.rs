@@ -165,6 +165,7 @@ impl Run<'_> {
         }
         let (event, Beside { secret, imported, counts }) =
             self.decide_event(call, caller, change)?;
+        self.note_change(&event, caller);
         let texts = change.texts.iter().chain(&call.texts);
         let sealed = sealed_column(texts.map(|t| t.bytes.clone()).collect());
         let position = self.append(event, sealed, counts)?;
@@ -243,6 +244,7 @@ impl Mark {
         run.batch.head = self.head;
         run.means.shed = self.shed;
         run.page = PageWriter::default();
+        run.in_page.clear();
         run.spent.clear();
         run.batch.entries.truncate(self.entries);
         run.batch.full_tiles.truncate(self.full_tiles);

@@ -178,7 +178,10 @@ impl Run<'_> {
         let reason = DecisionReason::try_from(r#use.reason).expect("we wrote it");
         let group = Group { method: call.method, who, reason };
         let admitted = self.means.refusals.admit(group, self.means.now, call.trace, call.texts);
-        let Some(texts) = admitted else { return Answer::Folded { refusal } };
+        let Some(texts) = admitted else {
+            self.note_use(&r#use, false);
+            return Answer::Folded { refusal };
+        };
         self.add_use(r#use, call.salt, texts);
         Answer::Refused { refusal }
     }
@@ -303,12 +306,7 @@ fn asked_of(check: &Check) -> Asked<'_> {
 }
 
 fn call_use(call: &Call, reason: DecisionReason) -> Use {
-    let decision = match reason {
-        DecisionReason::Granted | DecisionReason::Replayed | DecisionReason::Validated => {
-            Decision::Allow
-        }
-        _ => Decision::Deny,
-    };
+    let decision = if reason.allows() { Decision::Allow } else { Decision::Deny };
     Use {
         method: call.method.into(),
         permission: call.permission.into(),

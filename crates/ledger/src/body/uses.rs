@@ -130,6 +130,14 @@ pub enum DecisionReason {
 }
 
 impl DecisionReason {
+    /// Whether what was asked is allowed, or was before.
+    pub fn allows(self) -> bool {
+        matches!(
+            self,
+            DecisionReason::Granted | DecisionReason::Replayed | DecisionReason::Validated
+        )
+    }
+
     pub fn as_str_name(&self) -> &'static str {
         match self {
             DecisionReason::Unspecified => "DECISION_REASON_UNSPECIFIED",

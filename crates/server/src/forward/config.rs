@@ -12,12 +12,14 @@
 //! A `[[notice]]` has `kinds`, `owner` and `labels` in place of a filter, and only a webhook: what whoever is responsible for some
 //! keys should hear of.
 //!
-//! One of three says where events go: `webhook` (`url`, `secret_file`, `ca_file`, `allow_private`), `syslog` (`address`, `tls`,
-//! `ca_file`, `hostname`, `allow_private`) or `file` (`path`). Relative paths begin at the folder of the configuration. Secrets
+//! One of four says where events go: `webhook` (`url`, `secret_file`, `ca_file`, `allow_private`), `syslog` (`address`, `tls`,
+//! `ca_file`, `hostname`, `allow_private`), `file` (`path`) or `otlp` (`endpoint`, `headers_file`, `ca_file`, `compression`,
+//! `allow_private`). Relative paths begin at the folder of the configuration. Secrets
 //! lie in files of their own that nobody else can read.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
@@ -32,6 +34,7 @@ pub use super::fields::ConfigError;
 use super::fields::Fields;
 use super::file::Lines;
 use super::notice::Notice;
+use super::otlp::Otlp;
 use super::syslog::Syslog;
 use super::webhook::{Webhook, read_secrets};
 
@@ -78,6 +81,7 @@ pub(super) enum Target {
     Webhook(Box<Webhook>),
     Syslog(Box<Syslog>),
     File(Lines),
+    Otlp(Arc<Otlp>),
 }
 
 impl Target {
@@ -86,6 +90,7 @@ impl Target {
             Target::Webhook(_) => ForwarderKind::Webhook,
             Target::Syslog(_) => ForwarderKind::Syslog,
             Target::File(_) => ForwarderKind::File,
+            Target::Otlp(_) => ForwarderKind::Otlp,
         }
     }
 }
@@ -237,12 +242,19 @@ fn one_of(fields: &mut Fields, field: &str, names: Vec<(String, i32)>) -> Result
 }
 
 fn target(fields: &mut Fields, folder: &Path) -> Result<Target, ConfigError> {
-    let tables = (fields.table("webhook")?, fields.table("syslog")?, fields.table("file")?);
+    const ONE: &str = "exactly one of them must be given";
+    let tables = (
+        fields.table("webhook")?,
+        fields.table("syslog")?,
+        fields.table("file")?,
+        fields.table("otlp")?,
+    );
     match tables {
-        (Some(table), None, None) => webhook(table, folder),
-        (None, Some(table), None) => syslog(table, folder),
-        (None, None, Some(table)) => lines(table, folder),
-        _ => Err(fields.problem("webhook, syslog or file:", "exactly one of them must be given")),
+        (Some(table), None, None, None) => webhook(table, folder),
+        (None, Some(table), None, None) => syslog(table, folder),
+        (None, None, Some(table), None) => lines(table, folder),
+        (None, None, None, Some(table)) => collectors::of(table, folder),
+        _ => Err(fields.problem("webhook, syslog, file or otlp:", ONE)),
     }
 }
 
@@ -321,7 +333,7 @@ fn tls_of(
     fields: &Fields,
     encrypted: bool,
     ca_file: Option<&Path>,
-) -> Result<Option<std::sync::Arc<rustls::ClientConfig>>, ConfigError> {
+) -> Result<Option<Arc<rustls::ClientConfig>>, ConfigError> {
     match (encrypted, ca_file) {
         (true, file) => tls(file).map(Some).map_err(|why| fields.problem("ca_file:", &why)),
         (false, None) => Ok(None),
@@ -359,6 +371,7 @@ fn read_private(file: &Path) -> Result<Zeroizing<String>, String> {
     read_small(file)
 }
 
+mod collectors;
 mod notices;
 #[cfg(test)]
 mod tests;

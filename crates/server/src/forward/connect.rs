@@ -96,3 +96,10 @@ pub(super) fn tls(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     }
     Ok(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
 }
+
+/// The same, for HTTP/2.
+pub(super) fn for_http2(tls: &ClientConfig) -> Arc<ClientConfig> {
+    let mut tls = tls.clone();
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(tls)
+}

@@ -1,11 +1,12 @@
 //! Forwarders: the server sends events on, as its operator has configured.
 //!
 //! - [`config`], `fields`: what is configured, checked as a whole at start.
+//! - `every_ledger`: those to the collector that the operator's own variables name.
 //! - `run`: one forwarder on one replica: it waits for its turn, reads, sends, and moves its cursor.
 //! - `lease`: one replica at a time.
 //! - `notice`: what whoever is responsible for keys should hear of, and the record that they did.
 //! - `reader`: the next events that its filter means.
-//! - `webhook`, `syslog`, `file`: where they go.
+//! - `webhook`, `syslog`, `file`, `otlp`: where they go.
 //! - `connect`, `address`: to which addresses, and by which TLS.
 //! - `retry`: when it tries again.
 //!
@@ -17,10 +18,12 @@ pub mod config;
 
 mod address;
 mod connect;
+mod every_ledger;
 mod fields;
 mod file;
 mod lease;
 mod notice;
+mod otlp;
 mod reader;
 mod retry;
 mod run;
@@ -35,9 +38,11 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::replica::Replica;
+use crate::telemetry;
+use crate::telemetry::config::Settings;
 use config::{ConfigError, Configuration};
 use reader::Batch;
-use run::Running;
+use run::{Running, Shared};
 
 /// How many forwarders read at once. A replica has eight connections for readers; most are for callers.
 const READING: usize = 2;
@@ -45,7 +50,8 @@ const READING: usize = 2;
 const RELEASED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why a batch was not sent. The text is shown to whoever may list forwarders: it names no address and no secret.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
 struct Failed {
     text: String,
     /// What the receiver asks for.
@@ -65,39 +71,50 @@ pub(crate) struct Forwarders {
 }
 
 impl Forwarders {
-    /// Each forwarder needs a ledger that there is.
+    /// Each forwarder needs a ledger that there is, and a name of its own.
     pub(crate) fn check(
         configuration: &Configuration,
+        settings: &Settings,
         replica: &Replica,
     ) -> Result<(), ConfigError> {
-        let missing = configuration.forwarders.iter().find(|f| replica.named(&f.ledger).is_none());
-        match missing {
-            None => Ok(()),
-            Some(f) => Err(ConfigError(format!(
-                "forwarder {}: ledger names {:?}, and there is no such ledger",
-                f.name, f.ledger
-            ))),
+        for f in &configuration.forwarders {
+            let wrong = |what: &str| Err(ConfigError(format!("forwarder {}: {what}", f.name)));
+            if replica.named(&f.ledger).is_none() {
+                return wrong(&format!("ledger names {:?}, and there is no such ledger", f.ledger));
+            }
+            if settings.logs.is_some() && f.name == every_ledger::NAME {
+                return wrong("name is that of the forwarder to OTEL_EXPORTER_OTLP_ENDPOINT");
+            }
         }
+        Ok(())
     }
 
-    /// Starts all of them.
-    pub(crate) fn start(configuration: Configuration, replica: &Arc<Replica>) -> Forwarders {
+    /// Starts those that are configured and, if the settings name a collector for log records, one of each ledger.
+    pub(crate) fn start(
+        configuration: Option<Configuration>,
+        settings: &Settings,
+        replica: &Arc<Replica>,
+    ) -> Forwarders {
         let (stop, stopped) = watch::channel(false);
-        let (me, places) = (Uuid::new_v4(), Arc::new(Semaphore::new(READING)));
+        let shared = Shared {
+            replica: replica.clone(),
+            me: Uuid::new_v4(),
+            places: Arc::new(Semaphore::new(READING)),
+            resource: Arc::new(otlp::resource(telemetry::resource_attributes(settings))),
+        };
         let mut tasks = JoinSet::new();
-        if !configuration.forwarders.is_empty() {
-            tracing::info!(replica = %me, count = configuration.forwarders.len(), "forwarders run");
+        let configured = configuration.map(|c| c.forwarders).unwrap_or_default();
+        if !configured.is_empty() || settings.logs.is_some() {
+            tracing::info!(replica = %shared.me, count = configured.len(), "forwarders run");
         }
-        for forwarder in configuration.forwarders {
+        for forwarder in configured {
             let Some(ledger) = replica.named(&forwarder.ledger) else { continue };
-            let running = Running {
-                replica: replica.clone(),
-                ledger,
-                forwarder: Arc::new(forwarder),
-                me,
-                places: places.clone(),
-            };
+            let forwarder = Arc::new(forwarder);
+            let running = Running { shared: shared.clone(), ledger, forwarder };
             tasks.spawn(running.run(stopped.clone()));
+        }
+        if let Some(to) = &settings.logs {
+            tasks.spawn(every_ledger::run(shared, to.clone(), stopped));
         }
         Forwarders { tasks, stop }
     }

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use keyledger_ledger::body::Event;
 use keyledger_ledger::category::{ACCESS, USE};
+use keyledger_proto::parse::EventFilter;
 use keyledger_proto::{AuditEvent, json};
 use tokio::sync::Semaphore;
 
 use super::config::{Forwarder, Target};
 use super::notice::{Notice, is_about_all};
+use super::otlp;
 use crate::grpc::{Failure, Selection, Viewer, events_of};
 use crate::replica::Replica;
-use crate::sequencer::Ledger;
+use crate::sequencer::{Ledger, SignedCheckpoint};
 use crate::store::entries::{self, FullEntry};
 use crate::store::forwarders::Cursor;
 
@@ -30,6 +32,8 @@ pub(super) struct Batch {
     pub(super) positions: Vec<u64>,
     pub(super) first: Cursor,
     pub(super) last: Cursor,
+    /// Covers all of them, where the receiver is told of it.
+    pub(super) checkpoint: Option<Arc<SignedCheckpoint>>,
     /// Where the cursor stands when they were sent.
     pub(super) next: Cursor,
 }
@@ -47,6 +51,8 @@ pub(super) struct Reader {
     read: VecDeque<(Cursor, Vec<u8>)>,
     /// Everything before this position was read.
     read_to: u64,
+    /// The checkpoint up to which is read, where only what one covers is sent.
+    checkpoint: Option<Arc<SignedCheckpoint>>,
 }
 
 impl Reader {
@@ -58,7 +64,8 @@ impl Reader {
         cursor: Cursor,
     ) -> Reader {
         let (read, read_to) = (VecDeque::new(), cursor.position);
-        Reader { replica, ledger, forwarder, places, cursor, read, read_to }
+        let checkpoint = None;
+        Reader { replica, ledger, forwarder, places, cursor, read, read_to, checkpoint }
     }
 
     /// Whether there is nothing that it has not looked at.
@@ -76,7 +83,7 @@ impl Reader {
         let mut bytes = 0;
         while let Some((at, event)) = self.read.front() {
             let full = batch.len() >= self.most_events()
-                || (!batch.is_empty() && bytes + event.len() > MAX_BATCH_BYTES);
+                || (!batch.is_empty() && bytes + event.len() > self.most_bytes());
             if full || end.is_some_and(|end| *at >= end) {
                 break;
             }
@@ -96,7 +103,8 @@ impl Reader {
         let mut positions: Vec<u64> = batch.iter().map(|(at, _)| at.position).collect();
         positions.dedup();
         let events = batch.into_iter().map(|(_, event)| event).collect();
-        Ok(Some(Batch { events, positions, first, last, next }))
+        let checkpoint = self.checkpoint.clone();
+        Ok(Some(Batch { events, positions, first, last, checkpoint, next }))
     }
 
     /// Reads some entries that it has not looked at, and keeps the events in them that are meant.
@@ -105,34 +113,52 @@ impl Reader {
         if self.read_to >= head {
             return Ok(());
         }
+        if self.is_of_records() {
+            self.checkpoint = self.ledger.newest_checkpoint();
+        }
         let _place = self.places.clone().acquire_owned().await;
         let chunk = self.read_entries().await?;
         // What this replica has not applied yet is read later.
         let chunk: Vec<FullEntry> = chunk.into_iter().filter(|e| e.position < head).collect();
-        let forwarder = &self.forwarder;
-        let categories = &forwarder.categories;
-        let viewer = Viewer::Server { replica: &self.replica, ledger: &self.ledger, categories };
-        let selection = Selection { filter: forwarder.filter.clone(), ..Selection::default() };
         let mut read = VecDeque::new();
         for entry in &chunk {
-            let selection = match &forwarder.notice {
-                None => &selection,
-                Some(notice) => match self.noticed(notice, entry) {
-                    None => continue,
-                    Some(true) => &Selection::default(),
-                    Some(false) => &selection,
-                },
-            };
-            for event in events_of(&viewer, entry, selection).await? {
-                let at = Cursor { position: entry.position, index: event.index.unwrap_or(0) };
-                if at >= self.cursor {
-                    read.push_back((at, rendered(&forwarder.target, &event)));
+            let forwarder = &self.forwarder;
+            let events = match self.is_of_records() {
+                true => {
+                    let (categories, filter) = (&forwarder.categories, &forwarder.filter);
+                    otlp::records_of(&self.ledger, categories, filter, entry)?
                 }
-            }
+                false => self.events_of(entry).await?,
+            };
+            let at = |index| Cursor { position: entry.position, index };
+            let events = events.into_iter().map(|(index, event)| (at(index), event));
+            read.extend(events.filter(|(at, _)| *at >= self.cursor));
+            // A page has many.
+            tokio::task::yield_now().await;
         }
         self.read = read;
         self.read_to = chunk.last().map_or(head, |entry| entry.position + 1);
         Ok(())
+    }
+
+    /// The events of an entry that are meant, each with its index in the page and as its receiver wants it.
+    async fn events_of(&self, entry: &FullEntry) -> Result<Vec<(u32, Vec<u8>)>, Failure> {
+        let forwarder = &self.forwarder;
+        let categories = &forwarder.categories;
+        let viewer = Viewer::Server { replica: &self.replica, ledger: &self.ledger, categories };
+        let about_all = match &forwarder.notice {
+            None => false,
+            Some(notice) => match self.noticed(notice, entry) {
+                None => return Ok(vec![]),
+                Some(about_all) => about_all,
+            },
+        };
+        let filter = if about_all { EventFilter::default() } else { forwarder.filter.clone() };
+        let selection = Selection { filter, ..Selection::default() };
+        let events = events_of(&viewer, entry, &selection).await?;
+        let rendered =
+            |event: &AuditEvent| (event.index.unwrap_or(0), rendered(&forwarder.target, event));
+        Ok(events.iter().map(rendered).collect())
     }
 
     /// Whether a notice is about an entry, and whether that is about all owners. What can't be read is left to verification.
@@ -165,17 +191,33 @@ impl Reader {
         match self.forwarder.target {
             Target::Webhook(_) => 100,
             Target::Syslog(_) | Target::File(_) => 1_000,
+            Target::Otlp(_) => otlp::MAX_RECORDS,
         }
     }
 
+    fn most_bytes(&self) -> usize {
+        if self.is_of_records() { otlp::MAX_BYTES } else { MAX_BATCH_BYTES }
+    }
+
+    /// Whether log records are sent: they are made of signed bytes alone, and closed by a checkpoint.
+    pub(super) fn is_of_records(&self) -> bool {
+        matches!(self.forwarder.target, Target::Otlp(_))
+    }
+
+    /// Everything before this position may be sent.
     fn head(&self) -> u64 {
-        self.ledger.snapshot().state.next_position
+        match self.is_of_records() {
+            true => self.ledger.newest_checkpoint().map_or(0, |c| c.checkpoint.size),
+            false => self.ledger.snapshot().state.next_position,
+        }
     }
 }
 
 fn rendered(target: &Target, event: &AuditEvent) -> Vec<u8> {
     match target {
         Target::Syslog(syslog) => syslog.frame(event),
-        Target::Webhook(_) | Target::File(_) => json::line("AuditEvent", event).into_bytes(),
+        Target::Webhook(_) | Target::File(_) | Target::Otlp(_) => {
+            json::line("AuditEvent", event).into_bytes()
+        }
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use uuid::Uuid;
@@ -27,13 +28,21 @@ const QUIET: Duration = Duration::from_secs(1);
 /// How long new entries gather before they are read: a busy ledger isn't asked at each of its batches.
 const GATHER: Duration = Duration::from_millis(20);
 
-pub(super) struct Running {
+/// What all forwarders of a server have.
+#[derive(Clone)]
+pub(super) struct Shared {
     pub(super) replica: Arc<Replica>,
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) forwarder: Arc<Forwarder>,
-    /// This replica, among those that could have the forwarder.
+    /// This replica, among those that could have a forwarder.
     pub(super) me: Uuid,
     pub(super) places: Arc<Semaphore>,
+    /// Who sends, in the words of OpenTelemetry.
+    pub(super) resource: Arc<Resource>,
+}
+
+pub(super) struct Running {
+    pub(super) shared: Shared,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) forwarder: Arc<Forwarder>,
 }
 
 impl Running {
@@ -43,7 +52,7 @@ impl Running {
         loop {
             // What doesn't verify is not sent on: another replica may see it otherwise.
             if self.ledger.stopped().is_none() {
-                match Lease::take(&self.ledger, &self.forwarder, self.me).await {
+                match Lease::take(&self.ledger, &self.forwarder, self.shared.me).await {
                     Ok(Some((lease, taken))) => self.hold(lease, taken, &mut stop).await,
                     Ok(None) => {}
                     Err(error) => tracing::warn!(%error, name, "a forwarder could not be taken"),
@@ -108,6 +117,7 @@ impl Running {
                 }
                 Target::Syslog(syslog) => syslog.send(&batch.events).await,
                 Target::File(lines) => lines.append(&batch.events).await,
+                Target::Otlp(otlp) => otlp.send(self.ledger.id, &self.shared.resource, batch).await,
             }
         };
         let sent = timeout(self.forwarder.pace.timeout, sent).await;
@@ -142,10 +152,10 @@ impl Work {
     fn new(running: &Running, taken: Taken) -> Work {
         let (saved, begun) = (taken.next, taken.batch_end);
         let reader = Reader::new(
-            running.replica.clone(),
+            running.shared.replica.clone(),
             running.ledger.clone(),
             running.forwarder.clone(),
-            running.places.clone(),
+            running.shared.places.clone(),
             saved,
         );
         Work { reader, batch: None, begun, saved, saved_at: Instant::now() }
@@ -186,11 +196,14 @@ impl Work {
             return self.save(lease, self.reader.cursor, false).await;
         }
         let mut size = running.ledger.watch_size();
+        let mut checkpoint = running.ledger.watch_checkpoint();
         if !self.reader.is_at_head() {
             return Ok(());
         }
+        let of_records = self.reader.is_of_records();
         tokio::select! {
-            _ = size.changed() => sleep(GATHER).await,
+            _ = checkpoint.changed(), if of_records => {}
+            _ = size.changed(), if !of_records => sleep(GATHER).await,
             () = sleep_until(self.saved_at + QUIET), if moved => {}
         }
         Ok(())

@@ -178,6 +178,7 @@ mod tests {
             positions: vec![1, 2],
             first,
             last,
+            checkpoint: None,
             next: at(9, 0),
         };
         let one = batch(at(1, 0), at(2, 3));

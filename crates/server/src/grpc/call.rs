@@ -24,13 +24,11 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::status::Failure;
-use crate::names;
 use crate::replica::{Replica, own_clock};
 use crate::sealing::{About, random};
 use crate::sequencer::{Ledger, SequencerError};
 use crate::slow_hash::SlowHashes;
 use crate::store::entries::{self, FullEntry};
-use crate::telemetry::record;
 
 pub(crate) struct CallContext {
     pub(crate) replica: Arc<Replica>,
@@ -292,13 +290,7 @@ impl CallContext {
         let answer = self.ledger.submit(command);
         async move {
             match answer.await? {
-                Answer::Verdict(answer) => {
-                    record(names::ENTRY_POSITION, answer.at.position as i64);
-                    if let Some(key) = &answer.key {
-                        record(names::KEY_ID, key.id.to_string());
-                    }
-                    Ok(Some(answer))
-                }
+                Answer::Verdict(answer) => Ok(Some(answer)),
                 Answer::Seen => Ok(None),
                 Answer::Refused { refusal } => Err(refusal.into()),
                 _ => Err(Failure::Internal("a check was answered otherwise")),
@@ -463,13 +455,7 @@ impl CallContext {
 
 fn outcome_of(answer: Answer) -> Result<Outcome, Failure> {
     match answer {
-        Answer::Changed { position, result } => {
-            record(names::ENTRY_POSITION, position as i64);
-            if let Changed::Key(key) = &result {
-                record(names::KEY_ID, key.id.to_string());
-            }
-            Ok(Outcome::Done { position, result })
-        }
+        Answer::Changed { position, result } => Ok(Outcome::Done { position, result }),
         Answer::Seen => Ok(Outcome::Seen),
         Answer::Validated { result } => Ok(Outcome::Validated { result }),
         Answer::Replayed { position } => Ok(Outcome::Replayed { position }),

@@ -313,7 +313,7 @@ fn decode(entry: &FullEntry) -> Result<Event, Failure> {
     Event::from_signed(&entry.entry.body).map_err(|_| damaged(entry.position))
 }
 
-pub(super) fn damaged(position: u64) -> Failure {
+pub(crate) fn damaged(position: u64) -> Failure {
     tracing::error!(position, "a stored entry can't be read: run `keyledger verify`");
     Failure::Internal("a stored entry can't be read")
 }

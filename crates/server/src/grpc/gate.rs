@@ -8,17 +8,20 @@
 //!    and before the answer); a change is authorised where it is decided, under
 //!    the ledger's lock, and leaves its entry.
 
+mod collecting;
+
+pub(crate) use collecting::collecting;
+
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::BoxFuture;
-use http::HeaderMap;
 use http::request::Parts;
 use keyledger_ledger::body::{DecisionReason, Texts};
 use keyledger_ledger::command::{Action, Answer, Call, Command, Refusal};
-use keyledger_ledger::id::{LedgerNumber, Trace};
+use keyledger_ledger::id::LedgerNumber;
 use keyledger_ledger::judge::{self, Credential, Identity};
 use keyledger_ledger::state::{Key, Owner};
 use keyledger_ledger::text::Sealed;
@@ -27,17 +30,18 @@ use keyledger_proto::parse::Violation;
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 
 use super::call::CallContext;
 use super::deadline::deadline;
+use super::ending::{Answers, Running};
+use super::headers::{bearer, peer};
 use super::status::Failure;
 use crate::replica::{Replica, own_clock};
 use crate::sealing::{About, random};
 use crate::sequencer::{Ledger, SequencerError};
-use crate::telemetry::{self, CallSpan};
+use crate::telemetry::{CallSpan, ContextReader, Known, Place};
 
 pub(crate) type HttpRequest = http::Request<tonic::body::Body>;
 pub(crate) type HttpResponse = http::Response<tonic::body::Body>;
@@ -48,12 +52,11 @@ const MAX_MESSAGE: usize = 1 << 20;
 const MAX_IN_FLIGHT: usize = 4_096;
 /// Most calls at once of callers that it doesn't: they can't take the places of those it does.
 const MAX_STRANGERS: usize = 512;
-/// Longest token text that is looked at.
-const MAX_BEARER: usize = 512;
 
 /// Guards all methods of this server.
 pub(crate) struct Gate {
     pub(crate) replica: Arc<Replica>,
+    reader: ContextReader,
     in_flight: Arc<Semaphore>,
     strangers: Arc<Semaphore>,
 }
@@ -63,7 +66,7 @@ struct Arrival {
     ledger: Arc<Ledger>,
     credential: Credential,
     caller: Option<Arc<Key>>,
-    trace: Trace,
+    span: CallSpan,
     peer: Option<IpAddr>,
     _in_flight: OwnedSemaphorePermit,
 }
@@ -108,7 +111,7 @@ where
     Run: Fn(CallContext, Checked) -> Fut + Clone + Send + Sync + 'static,
     Fut: Future<Output = Result<Resp, Failure>> + Send + 'static,
 {
-    route(recorded, move |gate, method, arrival, request| {
+    route(recorded, Answers::One, move |gate, method, arrival, request| {
         let decoded = Arc::new(AtomicBool::new(false));
         let service =
             decoding(gate, method, arrival, recorded, check, run.clone(), decoded.clone());
@@ -188,7 +191,7 @@ where
     Fut: Future<Output = Result<Replies, Failure>> + Send + 'static,
     Replies: tokio_stream::Stream<Item = Result<Resp, Status>> + Send + 'static,
 {
-    route(recorded, move |gate, method, arrival, request| {
+    route(recorded, Answers::Many, move |gate, method, arrival, request| {
         let decoded = Arc::new(AtomicBool::new(false));
         let service =
             decoding(gate, method, arrival, recorded, check, run.clone(), decoded.clone());
@@ -210,7 +213,7 @@ where
     Fut: Future<Output = Result<Replies, Failure>> + Send + 'static,
     Replies: tokio_stream::Stream<Item = Result<Resp, Status>> + Send + 'static,
 {
-    route(Recorded::Verdict, move |gate, method, arrival, request| {
+    route(Recorded::Verdict, Answers::Many, move |gate, method, arrival, request| {
         let run = run.clone();
         let service = tower::service_fn(move |messages: Request<Streaming<Req>>| {
             let (gate, arrival, run) = (gate.clone(), arrival.clone(), run.clone());
@@ -231,9 +234,10 @@ where
 /// Response, and whether the message could be decoded.
 type Served = BoxFuture<'static, (HttpResponse, bool)>;
 
-/// Steps 1 and 2, then what `serve` does, in the span of the call.
+/// Steps 1 and 2, then what `serve` does; and the call's end, however it comes.
 fn route(
     recorded: Recorded,
+    answers: Answers,
     serve: impl Fn(Arc<Gate>, &'static Method, Arc<Arrival>, HttpRequest) -> Served
     + Clone
     + Send
@@ -242,11 +246,12 @@ fn route(
 ) -> Route {
     Arc::new(move |gate, method, request| {
         let serve = serve.clone();
-        let span = CallSpan::arrived(method, request.headers());
+        let running = gate.running(&method.path[1..], &request);
+        let span = running.span().clone();
         let end = Instant::now() + deadline(request.headers());
         let work = async move {
             let (head, body) = request.into_parts();
-            let arrival = match gate.admit(method, &head).await {
+            let arrival = match gate.admit(method, &head, span).await {
                 Ok(arrival) => Arc::new(arrival),
                 Err(failure) => return Status::from(failure).into_http(),
             };
@@ -264,9 +269,10 @@ fn route(
         let limited = async move {
             let late = Failure::Deadline { changing: recorded == Recorded::Change };
             let response = tokio::time::timeout_at(end, work).await;
-            Ok(response.unwrap_or_else(|_| Status::from(late).into_http()))
+            let response = response.unwrap_or_else(|_| Status::from(late).into_http());
+            Ok(running.answered(response, answers))
         };
-        Box::pin(span.around(limited))
+        Box::pin(limited)
     })
 }
 
@@ -299,18 +305,29 @@ where
 }
 
 impl Gate {
-    pub(crate) fn new(replica: Arc<Replica>) -> Gate {
+    pub(crate) fn new(replica: Arc<Replica>, reader: ContextReader) -> Gate {
         Gate {
             replica,
+            reader,
             in_flight: Arc::new(Semaphore::new(MAX_IN_FLIGHT)),
             strangers: Arc::new(Semaphore::new(MAX_STRANGERS)),
         }
     }
 
+    /// A call begins. `name` is `_OTHER` if there is no such method.
+    pub(super) fn running(&self, name: &'static str, request: &HttpRequest) -> Running {
+        Running::begin(name, request.headers(), peer(request.extensions()), &self.reader)
+    }
+
     /// Bounds what is in flight and finds out who calls, from the headers alone.
-    async fn admit(&self, method: &'static Method, request: &Parts) -> Result<Arrival, Failure> {
+    async fn admit(
+        &self,
+        method: &'static Method,
+        request: &Parts,
+        span: CallSpan,
+    ) -> Result<Arrival, Failure> {
         if method.open {
-            return self.admit_stranger(request);
+            return self.admit_stranger(request, span);
         }
         let mut credential = bearer(&request.headers);
         let number = credential.key_id().map_or(LedgerNumber::SYSTEM, |id| id.ledger());
@@ -326,23 +343,25 @@ impl Gate {
                 found.unwrap_or_else(|| self.replica.system.clone())
             }
         };
-        let trace = telemetry::trace_of_call(&request.headers);
-        let mut arrival =
-            Arrival { ledger, credential, caller, trace, peer: peer(request), _in_flight: permit };
+        let peer = peer(&request.extensions);
+        let mut arrival = Arrival { ledger, credential, caller, span, peer, _in_flight: permit };
         if arrival.caller.is_none() {
-            Box::pin(self.authenticate_under_lock(method, &mut arrival)).await?;
+            let span = arrival.span.clone();
+            span.make(Known { caller: arrival.credential.key_id(), key: None });
+            let work = Box::pin(self.authenticate_under_lock(method, &mut arrival));
+            span.around(work).await?;
         }
         Ok(arrival)
     }
 
     /// A caller that needs no token. What is wrong with its message is recorded by ledger 0.
-    fn admit_stranger(&self, request: &Parts) -> Result<Arrival, Failure> {
+    fn admit_stranger(&self, request: &Parts, span: CallSpan) -> Result<Arrival, Failure> {
         Ok(Arrival {
             ledger: self.replica.system.clone(),
             credential: Credential::Internal,
             caller: None,
-            trace: telemetry::trace_of_call(&request.headers),
-            peer: peer(request),
+            span,
+            peer: peer(&request.extensions),
             _in_flight: self.permit(&self.strangers)?,
         })
     }
@@ -401,6 +420,7 @@ impl Gate {
         Run: FnOnce(CallContext, Checked) -> Fut,
         Fut: Future<Output = Result<Resp, Failure>>,
     {
+        self.make_span(method, arrival, &message);
         // Whatever leads up to a handler has its own place, and is gone when the handler waits: thousands of calls may.
         let ready = Box::pin(async move {
             let (mut context, checked) =
@@ -412,7 +432,22 @@ impl Gate {
             }
             Ok::<_, Failure>(Box::pin(run(context, checked)))
         });
-        ready.await?.await
+        let work = async move { ready.await?.await };
+        arrival.span.around(work).await
+    }
+
+    /// Now it is known what the call is about.
+    fn make_span<Req: Message>(&self, method: &Method, arrival: &Arrival, message: &Req) {
+        if !arrival.span.is_wanted() {
+            return;
+        }
+        let key = method.key_id(message);
+        arrival.span.make(Known { caller: arrival.credential.key_id(), key });
+        if let (Some(noted), Some(id)) = (arrival.span.noted(), key)
+            && let Some(key) = arrival.ledger.snapshot().state.keys.get(&id)
+        {
+            noted.named(Place::of(&arrival.ledger), key);
+        }
     }
 
     /// The message as the handler takes it. One that doesn't hold is recorded as refused.
@@ -466,7 +501,9 @@ impl Gate {
             );
             context.refuse(DecisionReason::InvalidRequest).await
         };
-        Status::from(recorded.await.err().unwrap_or(failure)).into_http()
+        arrival.span.make(Known { caller: arrival.credential.key_id(), key: None });
+        let recorded = arrival.span.around(recorded).await;
+        Status::from(recorded.err().unwrap_or(failure)).into_http()
     }
 
     async fn call(
@@ -480,7 +517,7 @@ impl Gate {
             method: &method.name,
             permission: &method.permission,
             resource,
-            trace: arrival.trace,
+            trace: arrival.span.trace(),
             peer: arrival.peer,
             request: None,
             unseen: None,
@@ -506,40 +543,5 @@ impl Gate {
         let key = self.replica.sealing.data_key(arrival.ledger.id, about, own_clock()).await?;
         let texts = Texts { peer_address: peer.to_string(), ..Texts::default() };
         Ok(vec![key.seal(arrival.ledger.id, &texts)])
-    }
-}
-
-fn bearer(headers: &HeaderMap) -> Credential {
-    let Some(value) = headers.get(http::header::AUTHORIZATION) else { return Credential::Missing };
-    let text = value.to_str().ok().filter(|t| t.len() <= MAX_BEARER).and_then(|t| {
-        let (scheme, token) = t.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token)
-    });
-    text.map_or(Credential::Malformed, Credential::from_text)
-}
-
-fn peer(request: &Parts) -> Option<IpAddr> {
-    let plain = request.extensions.get::<TcpConnectInfo>().and_then(|i| i.remote_addr());
-    let tls = || {
-        request
-            .extensions
-            .get::<TlsConnectInfo<TcpConnectInfo>>()
-            .and_then(|i| i.get_ref().remote_addr())
-    };
-    plain.or_else(tls).map(|address| address.ip())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_header_that_is_no_bearer_token_is_malformed_and_none_is_missing() {
-        let mut headers = HeaderMap::new();
-        assert!(matches!(bearer(&headers), Credential::Missing));
-        for bad in ["", "Basic abc", "Bearer", "Bearer klk_x", "klk_x"] {
-            headers.insert("authorization", bad.parse().unwrap());
-            assert!(matches!(bearer(&headers), Credential::Malformed), "{bad}");
-        }
     }
 }

@@ -22,12 +22,10 @@ use super::call::{CallContext, Outcome, recognise};
 use super::moment::Moment;
 use super::status::Failure;
 use super::traces;
-use crate::names;
 use crate::replica::{new_secret, own_clock};
 use crate::sealing::{About, random};
 use crate::sequencer::{Ledger, key_as_of};
 use crate::store::entries;
-use crate::telemetry;
 
 pub(super) async fn create_key(
     mut call: CallContext,
@@ -305,7 +303,6 @@ pub(super) async fn get_key(
 }
 
 pub(super) fn find(call: &CallContext, key_id: KeyId) -> Option<Arc<Key>> {
-    telemetry::record(names::KEY_ID, key_id.to_string());
     call.head().state.keys.get(&key_id).cloned()
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use keyledger_ledger::batch::{Touched, TouchedKey};
 use keyledger_ledger::body::{Caller, Decision, DecisionReason, Use};
 use keyledger_ledger::bounded::{MayAnswer, Parties, may_answer};
 use keyledger_ledger::command::Check;
@@ -11,6 +12,8 @@ use keyledger_ledger::restrict::{Circumstances, OWN_AUDIENCE, Source};
 use keyledger_proto::{VerifyKeyResponse, show};
 
 use super::call::CallContext;
+use crate::names;
+use crate::telemetry::{self, Place};
 
 /// The answer, if memory may give it. `asked` is how old it may be, in microseconds.
 pub(super) fn answer(call: &CallContext, check: &Check, asked: i64) -> Option<VerifyKeyResponse> {
@@ -72,5 +75,20 @@ pub(super) fn answer(call: &CallContext, check: &Check, asked: i64) -> Option<Ve
         return None;
     }
     let key = head.state.keys.get(&key_id);
+    if let Some(noted) = telemetry::noted() {
+        let touched = |id, version| {
+            let entry = head.state.keys.get(&id).map(|key| key.position);
+            Some(TouchedKey { id, version, entry })
+        };
+        let touched = Touched {
+            key: touched(key_id, version),
+            caller: touched(caller_id, caller_version),
+            reason: DecisionReason::Granted,
+            // Its page is yet to come.
+            position: None,
+        };
+        let place = Place::of(&call.ledger);
+        noted.touched(place, &head.state, &touched, names::EVENT_KEY_USED);
+    }
     Some(show::remembered((key_id, version), key.and_then(|k| k.expires), &matched, now))
 }

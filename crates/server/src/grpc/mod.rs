@@ -2,10 +2,13 @@
 //!
 //! - `gate`: the one place through which every call goes.
 //! - `deadline`: how long a call may take.
+//! - `ending`: when a call has really ended, and how.
+//! - `headers`: whose token a request brings, and where it comes from.
 //! - `routes`: which handler answers which method.
 //! - `call`: what a handler can ask of the ledger.
 //! - `keys`, `lists`, `checks`, `roles`, `permissions`, `audit`, `list_events`, `count_events`, `stream`, `export`, `watch`: the
 //!   handlers.
+//! - `logs`: log records of other services, as collectors of OpenTelemetry send them.
 //! - `events`: what of the log a reader sees.
 //! - `candidates`: where in the log what is asked for may stand.
 //! - `follow`: what streams share; `replies`: what they give on its way to the reader.
@@ -22,17 +25,20 @@ mod count_events;
 mod counts;
 mod deadline;
 mod describe;
+mod ending;
 mod events;
 mod export;
 mod findings;
 mod follow;
 mod forwarders;
 mod gate;
+mod headers;
 mod import;
 mod keys;
 mod ledgers;
 mod list_events;
 mod lists;
+mod logs;
 mod memory;
 mod moment;
 mod page_token;
@@ -59,8 +65,11 @@ use futures_util::future::{BoxFuture, Either};
 use tonic::Status;
 use tonic::server::NamedService;
 
+use crate::names;
 use crate::replica::Replica;
-pub(crate) use events::{Selection, Viewer, events_of};
+use crate::telemetry::ContextReader;
+use ending::Answers;
+pub(crate) use events::{Selection, Viewer, damaged, events_of};
 use gate::{Gate, HttpRequest, HttpResponse};
 use routes::Routes;
 pub(crate) use status::Failure;
@@ -73,8 +82,8 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    pub(crate) fn new(replica: Arc<Replica>) -> Services {
-        Services { gate: Arc::new(Gate::new(replica)), routes: Arc::new(routes::routes()) }
+    pub(crate) fn new(replica: Arc<Replica>, reader: ContextReader) -> Services {
+        Services { gate: Arc::new(Gate::new(replica, reader)), routes: Arc::new(routes::routes()) }
     }
 
     pub(crate) fn key_service(&self) -> KeyService {
@@ -85,11 +94,17 @@ impl Services {
         AuditService(self.clone())
     }
 
+    pub(crate) fn logs_service(&self) -> LogsService {
+        LogsService(self.clone())
+    }
+
     fn answer(&self, request: HttpRequest) -> Answered {
         match self.routes.get(request.uri().path()) {
-            None => Either::Left(std::future::ready(Ok(
-                Status::from(Failure::NoSuchMethod).into_http()
-            ))),
+            None => {
+                let answer = Status::from(Failure::NoSuchMethod).into_http();
+                let running = self.gate.running(names::OTHER_METHOD, &request);
+                Either::Left(std::future::ready(Ok(running.answered(answer, Answers::One))))
+            }
             Some((method, route)) => Either::Right(route(self.gate.clone(), method, request)),
         }
     }
@@ -106,12 +121,20 @@ pub(crate) struct KeyService(Services);
 #[derive(Clone)]
 pub(crate) struct AuditService(Services);
 
+/// `opentelemetry.proto.collector.logs.v1.LogsService`, by its path.
+#[derive(Clone)]
+pub(crate) struct LogsService(Services);
+
 impl NamedService for KeyService {
     const NAME: &'static str = "keyledger.v1.KeyService";
 }
 
 impl NamedService for AuditService {
     const NAME: &'static str = "keyledger.v1.AuditService";
+}
+
+impl NamedService for LogsService {
+    const NAME: &'static str = "opentelemetry.proto.collector.logs.v1.LogsService";
 }
 
 impl tower::Service<HttpRequest> for KeyService {
@@ -129,6 +152,20 @@ impl tower::Service<HttpRequest> for KeyService {
 }
 
 impl tower::Service<HttpRequest> for AuditService {
+    type Response = HttpResponse;
+    type Error = Infallible;
+    type Future = Answered;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: HttpRequest) -> Answered {
+        self.0.answer(request)
+    }
+}
+
+impl tower::Service<HttpRequest> for LogsService {
     type Response = HttpResponse;
     type Error = Infallible;
     type Future = Answered;

@@ -33,6 +33,9 @@ const BUFFER: usize = 4;
 /// How long a producer that takes no answers is waited for when its stream has ended.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// What became of one event, or why it alone could not be recorded.
+pub(super) type Attempt = Result<EventOutcome, Failure>;
+
 /// An event that is ready to be recorded.
 struct Ready {
     call: CallContext,
@@ -133,12 +136,21 @@ async fn record_each(
     call: &CallContext,
     events: Vec<CheckedEvent>,
 ) -> Result<Vec<EventOutcome>, Failure> {
+    let attempts = attempt_each(call, events).await?;
+    Ok(attempts.into_iter().map(|done| done.unwrap_or_else(refused)).collect())
+}
+
+/// The same; why one alone could not be recorded is left as it is.
+pub(super) async fn attempt_each(
+    call: &CallContext,
+    events: Vec<CheckedEvent>,
+) -> Result<Vec<Attempt>, Failure> {
     let ready = join_all(events.into_iter().map(|event| prepare(call, event))).await;
     let recorded = ready.into_iter().map(async |ready| match ready? {
         Ok(ready) => record(ready).await,
         Err(violations) => {
             call.again().refuse(body::DecisionReason::InvalidRequest).await?;
-            Ok(refused(Failure::Invalid(violations)))
+            Ok(Err(Failure::Invalid(violations)))
         }
     });
     join_all(recorded).await.into_iter().collect()
@@ -219,7 +231,7 @@ async fn is_signed(call: &CallContext, signed: &Signed) -> Result<bool, Failure>
     Ok(known.is_some_and(|key| has_signed(&key, &signed.payload, &signed.signature)))
 }
 
-async fn record(ready: Ready) -> Result<EventOutcome, Failure> {
+async fn record(ready: Ready) -> Result<Attempt, Failure> {
     let Ready { mut call, kind, texts, request_id } = ready;
     let common = Common {
         reason: String::new(),
@@ -228,8 +240,8 @@ async fn record(ready: Ready) -> Result<EventOutcome, Failure> {
         approval_ref: String::new(),
     };
     match call.change(kind, texts, &common).await {
-        Ok(done) => outcome(done),
-        Err(failure @ Failure::Refused(_)) => Ok(refused(failure)),
+        Ok(done) => outcome(done).map(Ok),
+        Err(failure @ Failure::Refused(_)) => Ok(Err(failure)),
         Err(failure) => Err(failure),
     }
 }

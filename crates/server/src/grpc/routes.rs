@@ -8,11 +8,11 @@ use keyledger_proto::parse::{self, Violation};
 use keyledger_proto::{GetEventRequest, VerifyKeyRequest, WatchKeysRequest};
 
 use super::gate::Recorded::{Before, Change, Verdict};
-use super::gate::{Route, exchanging, opening, reading, streaming, unary};
+use super::gate::{Route, collecting, exchanging, opening, reading, streaming, unary};
 use super::{
     access_review, anomalies, audit, checks, count_events, counts, describe, export, findings,
-    forwarders, import, keys, ledgers, list_events, lists, permissions, producers, record, reports,
-    reviews, roles, stream, traces, usage, watch,
+    forwarders, import, keys, ledgers, list_events, lists, logs, permissions, producers, record,
+    reports, reviews, roles, stream, traces, usage, watch,
 };
 
 type Checked<T> = Result<T, Vec<Violation>>;
@@ -124,6 +124,7 @@ fn table() -> Vec<(&'static str, Route)> {
         ),
         ("AuditService/RecordEvents", unary(Verdict, parse::record_events, record::record_events)),
         ("AuditService/RecordEventStream", exchanging(record::record_event_stream)),
+        ("LogsService/Export", collecting(logs::check, logs::export)),
         (
             "AuditService/RegisterProducerKeys",
             unary(Change, parse::register_producer_keys, producers::register_producer_keys),
@@ -168,7 +169,7 @@ fn table() -> Vec<(&'static str, Route)> {
 /// Panics if a method has no handler, or a handler no method: that is a bug of ours, and every start would show it.
 pub(crate) fn routes() -> Routes {
     let mut handlers: HashMap<&str, Route> = table().into_iter().collect();
-    let routes = methods::all()
+    let routes = methods::guarded()
         .into_iter()
         .map(|method| {
             let route = handlers

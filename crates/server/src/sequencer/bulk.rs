@@ -128,6 +128,7 @@ impl Signing {
                 shed: 0,
                 seed: random(),
                 refusals: Refusals::default(),
+                touched: false,
             };
             let mut batch = batch::run(&self.head, means, commands);
             let recorded = batch.answers.iter().all(|a| matches!(a, Answer::Changed { .. }));

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use keyledger_ledger::note::{self, Checkpoint};
+use tokio::sync::watch;
 
 use super::Ledger;
 use super::intervals::at_intervals;
@@ -30,7 +31,12 @@ pub(super) async fn run(ledger: Weak<Ledger>) {
 impl Ledger {
     /// The newest checkpoint that this replica has signed.
     pub(crate) fn newest_checkpoint(&self) -> Option<Arc<SignedCheckpoint>> {
-        self.checkpoint.load_full()
+        self.checkpoint.borrow().clone()
+    }
+
+    /// Tells when a checkpoint was signed that covers more.
+    pub(crate) fn watch_checkpoint(&self) -> watch::Receiver<Option<Arc<SignedCheckpoint>>> {
+        self.checkpoint.subscribe()
     }
 
     /// Signs what is durable now, unless that was signed already. `None` for a ledger without entries.
@@ -54,7 +60,14 @@ impl Ledger {
             tracing::warn!(%error, "the checkpoint could not be written to the key directory");
         }
         let signed = Arc::new(SignedCheckpoint { checkpoint, note });
-        self.checkpoint.store(Some(signed.clone()));
+        // Whoever signs more at the same time may be faster.
+        self.checkpoint.send_if_modified(|newest| {
+            let covers_more = newest.as_ref().is_none_or(|c| c.checkpoint.size < size);
+            if covers_more {
+                *newest = Some(signed.clone());
+            }
+            covers_more
+        });
         Ok(Some(signed))
     }
 }

@@ -39,7 +39,7 @@ pub(crate) use memory::RECORDED_WITHIN;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use keyledger_ledger::batch::Head;
 use keyledger_ledger::command::{Answer, Command};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -52,6 +52,7 @@ use crate::recent::Recent;
 use crate::sealing::Sealing;
 use crate::store::StoreError;
 use crate::store::connect::Database;
+use crate::telemetry;
 
 /// Most commands that wait for a batch. Beyond this, callers are told to come back.
 const MAX_WAITING: usize = 8_192;
@@ -73,7 +74,7 @@ pub(crate) struct Ledger {
     shed: AtomicU64,
     quota: quota::Quota,
     memory: memory::Memory,
-    checkpoint: ArcSwapOption<SignedCheckpoint>,
+    checkpoint: watch::Sender<Option<Arc<SignedCheckpoint>>>,
     /// How far the scrubber has come on its present walk.
     pub(crate) scrubbed: AtomicU64,
     pub(crate) newest_uses: NewestUses,
@@ -92,7 +93,7 @@ pub(crate) struct Connections {
 
 /// What waits for the sequencer.
 enum Waiting {
-    Command(Box<Command>, oneshot::Sender<Result<Answer, SequencerError>>),
+    Command(Box<Command>, AnswerTo, Option<telemetry::Request>),
     /// Somebody needs what other replicas have appended.
     CatchUp(oneshot::Sender<Result<(), SequencerError>>),
 }
@@ -112,6 +113,20 @@ pub(crate) enum SequencerError {
     Stopped(String),
     #[error("this replica's clock and the database's differ by {0} ms")]
     ClockSkew(i64),
+}
+
+impl SequencerError {
+    /// In a word, for telemetry.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            SequencerError::Unavailable(_) => "unavailable",
+            SequencerError::OutcomeUnknown(_) => "outcome_unknown",
+            SequencerError::Overloaded => "overloaded",
+            SequencerError::LedgerLimit { .. } => "ledger_limit",
+            SequencerError::Stopped(_) => "stopped",
+            SequencerError::ClockSkew(_) => "clock_skew",
+        }
+    }
 }
 
 impl From<StoreError> for SequencerError {
@@ -150,7 +165,7 @@ impl Ledger {
             shed: AtomicU64::new(0),
             quota: quota::Quota::default(),
             memory: memory::Memory::default(),
-            checkpoint: ArcSwapOption::empty(),
+            checkpoint: watch::Sender::new(None),
             scrubbed: AtomicU64::new(0),
             newest_uses: NewestUses::default(),
             observer: Observer::default(),
@@ -183,9 +198,10 @@ impl Ledger {
         command: Command,
     ) -> impl Future<Output = Result<Answer, SequencerError>> + Send + use<> {
         let (sender, answer) = oneshot::channel();
+        let request = telemetry::request();
         let admitted = self.take_bytes(&command);
-        let queued =
-            admitted.and_then(|()| self.enqueue(Waiting::Command(Box::new(command), sender)));
+        let queued = admitted
+            .and_then(|()| self.enqueue(Waiting::Command(Box::new(command), sender, request)));
         async move {
             queued?;
             answer

@@ -17,7 +17,8 @@ use super::folding::Folding;
 use super::{AnswerTo, Ledger, SequencerError, Waiting, catch_up};
 use crate::sealing::random;
 use crate::store::ledgers::Locked;
-use crate::store::{imported, keys, requests, tiles};
+use crate::store::{imported, keys, requests as stored_requests, tiles};
+use crate::telemetry::{self, Requests};
 
 /// Most bytes that one batch writes, about.
 const MAX_BATCH_BYTES: usize = 2 << 20;
@@ -44,8 +45,11 @@ pub(super) async fn run(ledger: Weak<Ledger>, mut queue: mpsc::Receiver<Waiting>
             _ = follow.tick() => None,
         };
         let Some(ledger) = ledger.upgrade() else { return };
-        let Work { commands, answers, catch_ups } = take_waiting(first, &mut queue);
-        let result = serve(&ledger, commands, &mut folding).await;
+        let Work { commands, answers, catch_ups, mut requests } = take_waiting(first, &mut queue);
+        requests.begin(&ledger, commands.len());
+        let work = serve(&ledger, commands, &requests, &mut folding);
+        let result = requests.around(work).await;
+        requests.end(result.as_ref().err());
         if let Err(SequencerError::Stopped(why)) = &result {
             ledger.stop(why);
         }
@@ -69,6 +73,7 @@ struct Work {
     commands: Vec<Command>,
     answers: Vec<AnswerTo>,
     catch_ups: Vec<oneshot::Sender<Result<(), SequencerError>>>,
+    requests: Requests,
 }
 
 /// Natural batching: whatever has come while the last batch was written. No timer; bounded by count and bytes.
@@ -78,8 +83,9 @@ fn take_waiting(first: Option<Waiting>, queue: &mut mpsc::Receiver<Waiting>) -> 
     while let Some(waiting) = next {
         match waiting {
             Waiting::CatchUp(done) => work.catch_ups.push(done),
-            Waiting::Command(command, answer) => {
+            Waiting::Command(command, answer, request) => {
                 bytes += command.weight();
+                work.requests.add(work.commands.len(), request);
                 work.commands.push(*command);
                 work.answers.push(answer);
             }
@@ -97,6 +103,7 @@ fn take_waiting(first: Option<Waiting>, queue: &mut mpsc::Receiver<Waiting>) -> 
 async fn serve(
     ledger: &Ledger,
     commands: Vec<Command>,
+    requests: &Requests,
     folding: &mut Folding,
 ) -> Result<Vec<Answer>, SequencerError> {
     // COMMIT may have been sent when the time runs out, so then nothing is known. The batch is dropped; should it have
@@ -106,7 +113,7 @@ async fn serve(
     let attempt = async {
         match commands.is_empty() && !folding.is_due() {
             true => catch_up::without_lock(ledger).await.map(|()| vec![]),
-            false => write(ledger, commands, folding, &mut committing).await,
+            false => write(ledger, commands, requests, folding, &mut committing).await,
         }
     };
     match tokio::time::timeout(BATCH_TIMEOUT, attempt).await {
@@ -126,12 +133,13 @@ async fn serve(
 async fn write(
     ledger: &Ledger,
     commands: Vec<Command>,
+    requests: &Requests,
     folding: &mut Folding,
     committing: &mut bool,
 ) -> Result<Vec<Answer>, SequencerError> {
     // Only the lock: a crash here leaves nothing.
     let (head, locked) = lock_at_head(ledger).await?;
-    let known = requests::known(locked.client(), ledger.id, &request_ids(&commands)).await?;
+    let known = stored_requests::known(locked.client(), ledger.id, &request_ids(&commands)).await?;
     let now = batch_time(&head, locked.clock_us)?;
     ledger.note_clock(locked.clock_us);
     let shed = ledger.shed.swap(0, Ordering::Relaxed);
@@ -145,6 +153,7 @@ async fn write(
         shed,
         seed: random(),
         refusals: folding.counted(),
+        touched: !requests.is_empty(),
     };
     let mut batch = batch::run(&head, means, commands);
     batch.head.rows = ledger.keys.row_mac.advance(head.rows, &head.state, &batch.head.state);
@@ -156,6 +165,8 @@ async fn write(
     *committing = true;
     locked.append_and_commit(&ledger.writer, ledger.id, &batch.entries).await?;
     // Durable. A crash here loses only the answers; callers find out with their request ids.
+    telemetry::remember(ledger, &batch.entries);
+    requests.tell(ledger, &batch);
     ledger.publish(Arc::new(batch.head));
     put_back_shed(ledger, batch.shed_left);
     folding.recorded(batch.refusals);
@@ -217,7 +228,7 @@ async fn store_beside(
         imported::delete(client, id, &batch.migrated).await?;
     }
     if !batch.requests.is_empty() {
-        requests::append(client, id, &batch.requests).await?;
+        stored_requests::append(client, id, &batch.requests).await?;
     }
     Ok(())
 }

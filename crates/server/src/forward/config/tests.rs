@@ -17,9 +17,12 @@ impl Folder {
             std::env::temp_dir().join(format!("keyledger-config-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir(&folder).unwrap();
-        for (file, text, mode) in
-            [("good", SECRET, 0o600), ("open", SECRET, 0o644), ("bad", "secret", 0o600)]
-        {
+        for (file, text, mode) in [
+            ("good", SECRET, 0o600),
+            ("open", SECRET, 0o644),
+            ("bad", "secret", 0o600),
+            ("headers", "authorization: Bearer x\n", 0o600),
+        ] {
             fs::write(folder.join(file), text).unwrap();
             fs::set_permissions(folder.join(file), fs::Permissions::from_mode(mode)).unwrap();
         }
@@ -86,8 +89,17 @@ fn a_configuration_is_read_with_all_that_may_stand_in_it() {
         ledger = "default"
         start = "now"
         syslog = { address = "[::1]:6514", tls = false, allow_private = true, hostname = "keys-1" }
+
+        [[forwarder]]
+        name = "otel"
+        ledger = "default"
+        start = "now"
+        otlp = { endpoint = "https://[::1]:4317", headers_file = "headers", compression = "gzip", allow_private = true }
     "#;
-    let [siem, copy, logs] = &folder.parse(text).unwrap()[..] else { panic!("three are expected") };
+    let [siem, copy, logs, otel] = &folder.parse(text).unwrap()[..] else {
+        panic!("four are expected")
+    };
+    assert_eq!(otel.target.kind(), ForwarderKind::Otlp);
     assert!(siem.from_beginning && !copy.from_beginning);
     assert_eq!(siem.categories, ["keyledger/use", "security/login"]);
     assert_eq!(siem.filter.min_severity, Some(keyledger_ledger::body::Severity::Medium));
@@ -121,6 +133,8 @@ fn what_is_wrong_is_said_with_the_names_of_forwarder_and_field() {
     let folder = Folder::new("bad");
     let webhook = |rest: &str| siem(&format!("webhook = {{ {rest} }}"));
     let syslog = |rest: &str| siem(&format!("syslog = {{ {rest} }}"));
+    let otlp = |rest: &str| siem(&format!("otlp = {{ {rest} }}"));
+    let collector = "endpoint = \"https://otel.example.com\"";
     let good_url = "url = \"https://siem.example.com/\"";
     let twice = siem(TO_FILE) + &siem(TO_FILE);
     let same_file = siem(TO_FILE) + &siem(TO_FILE).replace("siem", "other");
@@ -147,10 +161,10 @@ fn what_is_wrong_is_said_with_the_names_of_forwarder_and_field() {
         (twice, "forwarder siem: name is that of an earlier forwarder too"),
         (same_file, "forwarder other: file.path is that of an earlier forwarder too"),
         (siem(&format!("{TO_FILE}\nkind = \"file\"")), "forwarder siem: kind is no field"),
-        (siem(""), "forwarder siem: webhook, syslog or file: exactly one"),
+        (siem(""), "forwarder siem: webhook, syslog, file or otlp: exactly one"),
         (
             siem(&format!("{TO_FILE}\nsyslog = {{ address = \"a:1\" }}")),
-            "forwarder siem: webhook, syslog or file: exactly one",
+            "forwarder siem: webhook, syslog, file or otlp: exactly one",
         ),
         (siem("file = \"x\""), "forwarder siem: file must be a table"),
         (siem("file = { path = \"a/b\" }"), "forwarder siem: file.path must be a file in a folder"),
@@ -215,6 +229,25 @@ fn what_is_wrong_is_said_with_the_names_of_forwarder_and_field() {
             webhook("url = \"https://a/#b\", secret_file = \"good\""),
             "forwarder siem: webhook.url must have no fragment",
         ),
+        (otlp(""), "forwarder siem: otlp.endpoint is missing"),
+        (
+            otlp("endpoint = \"http://127.0.0.1:4317\""),
+            "forwarder siem: otlp.endpoint must begin with https:// without allow_private",
+        ),
+        (
+            otlp("endpoint = \"https://otel.example.com/v1/logs\""),
+            "forwarder siem: otlp.endpoint must have no path: this is OTLP over gRPC",
+        ),
+        (
+            otlp(&format!("{collector}, compression = \"zstd\"")),
+            "forwarder siem: otlp.compression must be \"gzip\" or \"none\"",
+        ),
+        (
+            otlp(&format!("{collector}, headers_file = \"bad\"")),
+            "must hold headers of the form `name: value`",
+        ),
+        (otlp(&format!("{collector}, headers_file = \"open\"")), "is open to everybody"),
+        (otlp(&format!("{collector}, ca = \"x\"")), "forwarder siem: otlp.ca is no field"),
         (
             syslog("address = \"logs.example.com\""),
             "forwarder siem: syslog.address must be a host and a port",
@@ -243,9 +276,10 @@ fn the_example_of_the_readme_is_good() {
     let authority = include_str!("../../../../../tests/fixtures/tls/authority.pem");
     fs::write(folder.0.join("siem-ca.pem"), authority).unwrap();
     fs::rename(folder.0.join("good"), folder.0.join("siem.secret")).unwrap();
+    fs::rename(folder.0.join("headers"), folder.0.join("otel.headers")).unwrap();
     let readme = include_str!("../../../../../README.md");
     let example = readme.split("```toml").nth(1).expect("the README has an example");
     let example = example.split("```").next().unwrap_or_default();
     let here = example.replace("/etc/keyledger/", "").replace("/var/log/keyledger/", "");
-    assert_eq!(folder.parse(&here).unwrap().len(), 3);
+    assert_eq!(folder.parse(&here).unwrap().len(), 4);
 }
