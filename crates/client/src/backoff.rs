@@ -40,8 +40,7 @@ mod tests {
     #[test]
     fn waits_double_up_to_a_bound_and_the_server_is_believed() {
         let mut backoff = Backoff::default();
-        let waits: Vec<u128> =
-            (0..12).map(|_| backoff.next(None, u32::MAX).as_millis()).collect();
+        let waits: Vec<u128> = (0..12).map(|_| backoff.next(None, u32::MAX).as_millis()).collect();
         assert_eq!(waits[..4], [50, 100, 200, 400]);
         assert_eq!(waits[11], 30_000);
         assert_eq!(Backoff::default().next(None, 0), Duration::from_millis(25));

@@ -72,7 +72,10 @@ impl Config {
     }
 
     /// Sends these entries of the current baggage with each call. Without this none is sent.
-    pub fn sending_baggage<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Config {
+    pub fn sending_baggage<N: Into<String>>(
+        mut self,
+        names: impl IntoIterator<Item = N>,
+    ) -> Config {
         self.baggage = names.into_iter().map(Into::into).collect();
         self
     }
@@ -87,9 +90,7 @@ impl Config {
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .tcp_nodelay(true);
         match is_https(&address) {
-            true => {
-                endpoint.tls_config(self.tls()).map_err(|e| ConnectError::Tls(innermost(&e)))
-            }
+            true => endpoint.tls_config(self.tls()).map_err(|e| ConnectError::Tls(innermost(&e))),
             false => Ok(endpoint),
         }
     }
