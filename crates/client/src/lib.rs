@@ -54,7 +54,7 @@ mod call;
 mod config;
 mod error;
 mod guard;
-mod names;
+pub mod names;
 mod propagate;
 mod recorder;
 

@@ -9,7 +9,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
 use opentelemetry::Context;
-use opentelemetry::baggage::BaggageExt;
+use opentelemetry::baggage::{BaggageExt, KeyValueMetadata};
 use opentelemetry::trace::FutureExt;
 use tonic::server::NamedService;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
@@ -176,9 +176,11 @@ where
 }
 
 fn with_key_id(context: &Context, key_id: &str) -> Context {
-    let mut baggage = context.baggage().clone();
-    baggage.insert(names::KEY_ID, key_id.to_string());
-    context.with_baggage(baggage)
+    let there = context.baggage().iter().map(|(name, (value, metadata))| {
+        KeyValueMetadata::new(name.clone(), value.clone(), metadata.as_str())
+    });
+    let ours = KeyValueMetadata::new(names::KEY_ID, key_id.to_string(), "");
+    context.with_baggage(there.chain([ours]).collect::<Vec<_>>())
 }
 
 /// Whoever prints the headers behind us doesn't print the token.
@@ -237,7 +239,8 @@ mod tests {
     #[test]
     fn the_key_id_joins_the_baggage_that_is_there() {
         let context = Context::new().with_baggage([KeyValue::new("tenant", "a")]);
-        let baggage = with_key_id(&context, "77").baggage().clone();
+        let context = with_key_id(&context, "77");
+        let baggage = context.baggage();
         assert_eq!(baggage.get("tenant").map(|v| v.as_str()), Some("a"));
         assert_eq!(baggage.get(names::KEY_ID).map(|v| v.as_str()), Some("77"));
     }

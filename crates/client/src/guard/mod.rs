@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyledger_proto::entry::{Decision, DecisionReason, Grant};
-use keyledger_proto::{Client as From, VerifyKeyRequest, VerifyKeyResponse};
+use keyledger_proto::{Client as Asker, VerifyKeyRequest, VerifyKeyResponse};
 use opentelemetry::trace::get_active_span;
 use opentelemetry::{KeyValue, Value};
 use tokio::sync::Semaphore;
@@ -180,7 +180,10 @@ impl Guard {
             permission: ask.permission.clone(),
             resource: ask.resource.clone(),
             audience: ask.audience.clone(),
-            client: Some(From { address: from.address_text(), user_agent: from.user_agent_text() }),
+            client: Some(Asker {
+                address: from.address_text(),
+                user_agent: from.user_agent_text(),
+            }),
             keep: keep.as_ref().map(|(kept, _)| kept.longest()),
             ..VerifyKeyRequest::default()
         });

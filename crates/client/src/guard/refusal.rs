@@ -137,9 +137,9 @@ mod tests {
             (invalid.1, invalid.2.as_deref()),
             (401, Some(r#"Bearer error="invalid_token""#))
         );
-        for reason in ["EXPIRED", "SUSPENDED", "NOT_VALID", "UNKNOWN_KEY", "MALFORMED"] {
-            let reason = DecisionReason::from_str_name(&format!("DECISION_REASON_{reason}"));
-            assert_eq!(verdict(reason.unwrap()), invalid);
+        use DecisionReason::{Expired, Malformed, NotValid, Suspended, UnknownKey};
+        for reason in [Expired, Suspended, NotValid, UnknownKey, Malformed] {
+            assert_eq!(verdict(reason), invalid);
         }
         assert_eq!(told(Refusal::NoToken), (Code::Unauthenticated, 401, Some("Bearer".into())));
         assert_eq!(verdict(DecisionReason::NoGrant).0, Code::PermissionDenied);
