@@ -10,6 +10,7 @@ mod anomaly_steps;
 mod append_only;
 mod bad_input;
 mod batches;
+mod client;
 mod crash;
 mod crash_streams;
 mod describe;

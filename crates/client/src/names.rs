@@ -8,5 +8,5 @@ pub const KEY_VERSION: &str = "keyledger.key.version";
 pub const ENTRY_POSITION: &str = "keyledger.entry.position";
 /// `allow` or `deny`.
 pub const DECISION: &str = "keyledger.decision";
-/// Why: the name of a `DecisionReason` in lower case, without its prefix.
+/// Why: the name of a `DecisionReason` without its prefix, such as `NO_GRANT`.
 pub const REASON_CODE: &str = "keyledger.reason_code";

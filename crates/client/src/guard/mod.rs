@@ -240,9 +240,10 @@ fn note(key_id: &str, version: u32, reason: DecisionReason, position: Option<u64
         DecisionReason::Granted => "allow",
         _ => "deny",
     };
-    let reason = reason.as_str_name().trim_start_matches("DECISION_REASON_").to_ascii_lowercase();
+    let name = reason.as_str_name();
+    let reason = name.strip_prefix("DECISION_REASON_").unwrap_or(name);
     let span = tracing::Span::current();
-    span.record(names::DECISION, decision).record(names::REASON_CODE, reason.as_str());
+    span.record(names::DECISION, decision).record(names::REASON_CODE, reason);
     let mut attributes: Vec<(&'static str, Value)> =
         vec![(names::DECISION, decision.into()), (names::REASON_CODE, reason.into())];
     if !key_id.is_empty() {
