@@ -1,10 +1,9 @@
 //! The client crate before services of others: who passes, what the others are told, nobody while Keyledger is away; and a
 //! recorder whose events are each recorded once, whatever is killed meanwhile.
 
-pub(crate) mod road;
+mod kept;
+mod road;
 pub(crate) mod services;
-
-use std::sync::Arc;
 
 use axum::body::Body;
 use futures_util::future::join_all;
@@ -221,7 +220,7 @@ fn events_are_each_recorded_once_though_servers_are_killed_in_the_middle() {
         let client = Client::lazy(Config::new(&road.endpoint, &writer.token)).unwrap();
         let recorder = Recorder::start(client, RecorderConfig::default());
         let mark = d.mark().await;
-        let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let (told, mut heard) = tokio::sync::mpsc::channel(EVENTS);
         let recording = join_all((0..EVENTS).map(|number| {
             let (recorder, told) = (recorder.clone(), told.clone());
             async move {
@@ -230,7 +229,7 @@ fn events_are_each_recorded_once_though_servers_are_killed_in_the_middle() {
                     ..login("alice@example.com", "security/login")
                 };
                 let recorded = recorder.record(event).await.unwrap();
-                told.send(()).expect("somebody listens");
+                told.send(()).await.expect("somebody listens");
                 (recorded.position, format!("events/{number}"))
             }
         }));
@@ -327,6 +326,5 @@ fn a_recorder_that_can_reach_nobody_says_how_many_events_it_has_lost() {
         for receipt in receipts {
             assert_eq!(receipt.await, Err(RecordError::Unsent));
         }
-        let _ = Arc::new(road);
     });
 }

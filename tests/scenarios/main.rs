@@ -71,6 +71,7 @@ mod tidy;
 mod together;
 mod traces;
 mod usage;
+mod walk;
 mod watch_keys;
 mod watched;
 mod world;

@@ -146,10 +146,10 @@ impl Kept {
 }
 
 /// Ids of the current span, if it is sampled: a trace that nobody keeps is not named.
-fn current_trace() -> (Vec<u8>, Vec<u8>) {
+fn current_trace() -> (String, String) {
     let span = get_active_span(|span| span.span_context().clone());
     match span.is_valid() && span.is_sampled() {
-        true => (span.trace_id().to_bytes().to_vec(), span.span_id().to_bytes().to_vec()),
-        false => (vec![], vec![]),
+        true => (span.trace_id().to_string(), span.span_id().to_string()),
+        false => (String::new(), String::new()),
     }
 }

@@ -81,10 +81,10 @@ impl Source {
         self.address.map(|address| address.to_canonical().to_string()).unwrap_or_default()
     }
 
-    /// Cut at the end of a character.
+    /// One line, cut at the end of a character.
     fn user_agent_text(&self) -> String {
         let end = self.user_agent.floor_char_boundary(MAX_USER_AGENT);
-        self.user_agent[..end].into()
+        self.user_agent[..end].replace(char::is_control, " ")
     }
 }
 
