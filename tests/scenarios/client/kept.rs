@@ -7,6 +7,10 @@ use keyledger_client::{Ask, Guard, GuardConfig, Keeping, Refusal, Source, Verifi
 use keyledger_ledger::body::Use;
 use keyledger_proto::entry::DecisionReason;
 use keyledger_proto::*;
+use opentelemetry::Context;
+use opentelemetry::trace::{
+    FutureExt, SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState,
+};
 
 use super::guard;
 use super::road::Road;
@@ -87,8 +91,14 @@ fn each_use_of_an_answer_that_was_kept_is_in_the_ledger_once() {
         let answer = kept(&guard, &made.token).await;
         let key_id = made.key.unwrap().key_id;
         assert_eq!((answer.key_id.as_str(), answer.matched_role.as_str()), (&*key_id, "readers"));
-        // The first that was kept, and of all addresses: the key isn't restricted to networks.
-        let mut given = 1;
+        let (trace, span) = (TraceId::from(7), SpanId::from(8));
+        let here = SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::default());
+        let here = Context::new().with_remote_span_context(here);
+        let (question, source) = (ask(), from(7));
+        let traced = guard.check(&made.token, &question, &source).with_context(here).await;
+        assert!(traced.unwrap().kept);
+        // The two that were kept, and of all addresses: the key isn't restricted to networks.
+        let mut given = 2;
         for call in 0..1_500 {
             given +=
                 u64::from(guard.check(&made.token, &ask(), &from(call as u8)).await.unwrap().kept);
@@ -108,6 +118,8 @@ fn each_use_of_an_answer_that_was_kept_is_in_the_ledger_once() {
             assert!(reported.doubts.is_empty(), "{u:?}");
             assert_eq!(verdict(u).1, DecisionReason::Granted);
         }
+        assert_eq!(reported[1].trace_id, 7_u128.to_be_bytes());
+        assert_eq!(reported[1].span_id, 8_u64.to_be_bytes());
     });
 }
 
