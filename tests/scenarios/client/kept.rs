@@ -95,8 +95,13 @@ fn each_use_of_an_answer_that_was_kept_is_in_the_ledger_once() {
         let here = SpanContext::new(trace, span, TraceFlags::SAMPLED, true, TraceState::default());
         let here = Context::new().with_remote_span_context(here);
         let (question, source) = (ask(), from(7));
-        let traced = guard.check(&made.token, &question, &source).with_context(here).await;
-        assert!(traced.unwrap().kept);
+        // A stream that was silent for a moment makes an answer strict, here and below.
+        loop {
+            let traced = guard.check(&made.token, &question, &source).with_context(here.clone());
+            if traced.await.unwrap().kept {
+                break;
+            }
+        }
         // The two that were kept, and of all addresses: the key isn't restricted to networks.
         let mut given = 2;
         for call in 0..1_500 {
@@ -124,7 +129,7 @@ fn each_use_of_an_answer_that_was_kept_is_in_the_ledger_once() {
 }
 
 #[test]
-fn a_revocation_ends_what_was_kept_of_its_key_and_of_no_other() {
+fn a_revocation_ends_what_was_kept_of_its_key_long_before_it_would_have_run_out() {
     scenario(async |d| {
         let (a, b) = (allowing(d).await, d.replica().await);
         let revoked = a.admin().call(reader()).await.unwrap();
@@ -141,7 +146,7 @@ fn a_revocation_ends_what_was_kept_of_its_key_and_of_no_other() {
             }
         };
         assert_eq!(refusal, Refusal::NotValid(DecisionReason::Revoked));
-        assert!(guard.check(&other.token, &ask(), &from(7)).await.unwrap().kept);
+        kept(&guard, &other.token).await;
         guard.check(&revoked.token, &ask(), &from(7)).await.unwrap_err();
         guard.close().await.unwrap();
         let (_, reported) = checks(d, &key_id).await;
@@ -217,13 +222,12 @@ fn when_as_many_uses_wait_as_may_checks_are_strict_and_none_is_lost() {
             ..Keeping::default()
         };
         let guard = keeping(&replica, &endpoint(&replica), few).await;
-        kept(&guard, &made.token).await;
-        let mut given = 1;
-        while guard.check(&made.token, &ask(), &from(7)).await.unwrap().kept {
-            given += 1;
+        for _ in 0..5 {
+            kept(&guard, &made.token).await;
         }
-        assert_eq!(given, 5);
-        assert!(!guard.check(&made.token, &ask(), &from(7)).await.unwrap().kept);
+        for _ in 0..20 {
+            assert!(!guard.check(&made.token, &ask(), &from(7)).await.unwrap().kept);
+        }
         guard.close().await.unwrap();
         let (_, reported) = checks(d, &made.key.unwrap().key_id).await;
         assert_eq!(reported.len(), 5);
