@@ -47,6 +47,7 @@ fn arrows_between_crates_point_downwards_only() {
     assert_eq!(ours("proto"), ["keyledger-ledger"]);
     assert_eq!(ours("server"), ["keyledger-ledger", "keyledger-proto"]);
     assert_eq!(ours("cli"), ["keyledger-ledger", "keyledger-proto", "keyledger-server"]);
+    assert_eq!(ours("client"), ["keyledger-proto"]);
 }
 
 #[test]
@@ -146,6 +147,20 @@ fn names_of_telemetry_stand_in_one_file_and_each_is_used() {
         let name = line.split(':').next().unwrap_or_default();
         let used = files.iter().any(|(file, code)| !is_list(file) && code.contains(name));
         assert!(used, "names.rs lists {name}, which nothing uses");
+    }
+}
+
+#[test]
+fn what_the_client_says_on_spans_has_the_names_of_the_server() {
+    let names = |krate: &str| {
+        let file = root().join("crates").join(krate).join("src/names.rs");
+        let text = fs::read_to_string(file).unwrap();
+        let names = text.lines().filter_map(|line| line.strip_prefix("pub const "));
+        names.map(|name| name.to_string()).collect::<Vec<_>>()
+    };
+    let of_server = names("server");
+    for name in names("client") {
+        assert!(of_server.contains(&name), "the server doesn't say {name}");
     }
 }
 

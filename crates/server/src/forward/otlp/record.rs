@@ -366,7 +366,7 @@ mod tests {
         let allowed = Use { decision: Decision::Allow as i32, ..Use::default() };
         writer.add(&allowed, [1; 16], vec![]);
         let time = keyledger_ledger::id::Time(5);
-        let (page, column) = writer.finish(0, time, 0, vec![], vec![]);
+        let (page, column) = writer.finish(0, time, 0, vec![], vec![], vec![]);
         let uses = uses_of(&page, &column).unwrap();
         assert_eq!(uses[0].1.as_slice(), page.root, "the only leaf is the root");
         let mut other = UseColumn::decode(column.as_slice()).unwrap();
