@@ -61,6 +61,7 @@ impl Place {
         }
         command.envs(PORTS.iter().zip(self.ports.iter().map(SocketAddr::to_string)));
         command.env("KEYLEDGER_ENDPOINT", format!("http://{keyledger}"));
+        command.env("KEYLEDGER_INSECURE", "true");
         command.env("KEYLEDGER_TOKEN", token);
         command.env("TELEMETRY_DIR", self.files());
         command.env("STORAGE_DIR", self.folder.join("storage"));

@@ -25,6 +25,7 @@ impl DevServer {
         let mut command = Command::new(keyledger);
         command.args(["dev", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data_dir);
         command.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector);
+        command.env("OTEL_METRIC_EXPORT_INTERVAL", "2000");
         let mut process = Background::start("keyledger dev", &mut command)?;
         let address = process.wait_for("listening on ADDRESS", START_LIMIT, address_in)?;
         Ok(DevServer { process, data_dir, address })

@@ -7,6 +7,12 @@ use std::process::{Command, Stdio};
 use crate::process::{Result, announce, cannot_start, run, workspace_root};
 use crate::tools;
 
+/// Of the environment that is made for the examples in Python.
+const PYTHON: &str = "venv/bin/python";
+
+/// Folders that whoever ran an example in place has made, and that aren't copied.
+const MADE: [&str; 4] = ["gen", "venv", "node_modules", "dist"];
+
 /// One program, ready to run.
 pub(crate) struct Example {
     /// `go`, `python` or `typescript`: its folder, and the end of its service's name.
@@ -38,14 +44,24 @@ pub(crate) fn require_languages() -> Result {
     }
 }
 
-/// All three; each fetches what its manifest names, in the first run.
-pub(crate) fn prepare() -> Result<Vec<Example>> {
-    Ok(vec![go()?, python("main.py")?, typescript()?])
+/// The programs of all three languages.
+pub(crate) struct Examples {
+    /// A key's life, once in each language.
+    pub(crate) lives: Vec<Example>,
+    /// A service that writes its audit log by OpenTelemetry, and knows nothing of Keyledger.
+    pub(crate) audit_log: Example,
 }
 
-/// A service that writes its audit log by OpenTelemetry, and knows nothing of Keyledger.
-pub(crate) fn audit_log() -> Result<Example> {
-    python("audit_log.py")
+/// All of them; each language fetches what its manifest names, in the first run.
+pub(crate) fn prepare() -> Result<Examples> {
+    let python = python()?;
+    let with_python = |program: &str| Example {
+        language: "python",
+        folder: python.clone(),
+        words: vec![python.join(PYTHON), program.into()],
+    };
+    let lives = vec![go()?, with_python("main.py"), typescript()?];
+    Ok(Examples { lives, audit_log: with_python("audit_log.py") })
 }
 
 impl Example {
@@ -91,9 +107,9 @@ fn go() -> Result<Example> {
     Ok(Example { language: "go", folder, words })
 }
 
-fn python(program: &str) -> Result<Example> {
+fn python() -> Result<PathBuf> {
     let folder = copy_of("python")?;
-    let python = folder.join("venv/bin/python");
+    let python = folder.join(PYTHON);
     once_for(&folder, "requirements.txt", || {
         run(Command::new("python3").args(["-m", "venv", "--clear", "venv"]).current_dir(&folder))?;
         let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
@@ -106,7 +122,7 @@ fn python(program: &str) -> Result<Example> {
     generate.args(["-m", "grpc_tools.protoc", "--python_out=gen", "--grpc_python_out=gen"]);
     generate.arg("--proto_path").arg(&protos).args(proto_files(&protos)?);
     run(generate.current_dir(&folder))?;
-    Ok(Example { language: "python", words: vec![python, program.into()], folder })
+    Ok(folder)
 }
 
 fn typescript() -> Result<Example> {
@@ -145,6 +161,9 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let (entry, target) = entry.map(|entry| (entry.path(), to.join(entry.file_name())))?;
+        if MADE.iter().any(|made| entry.ends_with(made)) {
+            continue;
+        }
         match entry.is_dir() {
             true => copy(&entry, &target)?,
             false => fs::copy(&entry, &target).map(drop)?,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::collector::Place;
 use crate::dev_server::DevServer;
-use crate::examples::{self, Example, Surroundings};
+use crate::examples::{self, Examples, Surroundings};
 use crate::grpcurl::Grpcurl;
 use crate::key_story::{
     life_of_a_key, the_checkpoint_covers_it, the_stream_has_no_gaps, the_trail_tells_it,
@@ -21,7 +21,7 @@ use crate::key_story::{
 use crate::process::{Result, build_keyledger, run};
 use crate::replies::{ensure, expect, passed, text_at};
 use crate::traces::events_of_trace;
-use crate::{example_story, joined, postgres, telemetry, tools};
+use crate::{example_story, joined, log_records, metrics, postgres, telemetry, tools, walk};
 
 pub(crate) const KEY_SERVICE: &str = "keyledger.v1.KeyService";
 pub(crate) const AUDIT_SERVICE: &str = "keyledger.v1.AuditService";
@@ -87,7 +87,7 @@ struct Prepared {
     keyledger: PathBuf,
     grpcurl: PathBuf,
     collector: PathBuf,
-    examples: Vec<Example>,
+    examples: Examples,
 }
 
 fn session(prepared: &Prepared, server: &mut DevServer, place: &Place) -> Result {
@@ -114,9 +114,14 @@ fn session(prepared: &Prepared, server: &mut DevServer, place: &Place) -> Result
         collector: &place.telemetry(),
     };
     let mut stories = vec![];
-    for example in &prepared.examples {
+    for example in &prepared.examples.lives {
         stories.push(example_story::told_by(example, &around, &client)?);
     }
+
+    let (logged_trace, logged) =
+        log_records::come_in(&prepared.examples.audit_log, &place.audit(), &client)?;
+    let newest = logged.iter().map(|event| event.position).max().unwrap_or_default();
+    log_records::wait_until_covered(&place.files(), newest)?;
 
     verify(&prepared.keyledger, server, "while the server runs")?;
     server.process.stop()?;
@@ -133,10 +138,18 @@ fn session(prepared: &Prepared, server: &mut DevServer, place: &Place) -> Result
     passed("no token and nothing personal in what the collector wrote");
     let spans = telemetry::spans_in(&place.files())?;
     joined::spans_join_the_session(&spans, TRACE, SPAN, &issued.key_id, &happened)?;
+    walk::leads_back(&spans, TRACE, &issued.key_id, &happened)?;
+    let records = telemetry::records_in(&place.files())?;
+    log_records::tell_of(&records, TRACE, &happened)?;
+    log_records::tell_of(&records, &logged_trace, &logged)?;
     for story in &stories {
         joined::spans_join_those_of(story, &spans)?;
+        walk::leads_back(&spans, &story.trace_id, &story.key_id, &story.events)?;
+        log_records::tell_of(&records, &story.trace_id, &story.events)?;
     }
-    Ok(())
+    let metrics = telemetry::metrics_in(&place.files())?;
+    metrics::count_what_was_done(&metrics, &stories)?;
+    metrics::name_nobody(&metrics, &stories)
 }
 
 /// The key by which the collector records audit logs of services.

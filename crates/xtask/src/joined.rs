@@ -9,7 +9,7 @@ use crate::traces::Event;
 const SERVICE: &str = "keyledger";
 
 /// The span of ours in which something happened; there must be exactly one.
-fn span_of<'a>(spans: &'a [Span], trace_id: &str, event: &Event) -> Result<&'a Span> {
+pub(crate) fn span_of<'a>(spans: &'a [Span], trace_id: &str, event: &Event) -> Result<&'a Span> {
     let ours = |span: &&Span| {
         span.service == SERVICE && span.trace_id == trace_id && span.span_id == event.span_id
     };

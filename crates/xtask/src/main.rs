@@ -14,6 +14,8 @@ mod interop;
 mod joined;
 mod json;
 mod key_story;
+mod log_records;
+mod metrics;
 mod packages;
 mod postgres;
 mod process;
@@ -21,6 +23,7 @@ mod replies;
 mod telemetry;
 mod tools;
 mod traces;
+mod walk;
 
 use std::env;
 use std::process::ExitCode;

@@ -19,6 +19,32 @@ pub(crate) struct Span {
     pub(crate) span_id: String,
     pub(crate) parent_id: String,
     pub(crate) attributes: Attributes,
+    /// Trace and span that it links to.
+    links: Vec<(String, String)>,
+}
+
+impl Span {
+    pub(crate) fn links_to(&self, other: &Span) -> bool {
+        self.links.iter().any(|link| *link == (other.trace_id.clone(), other.span_id.clone()))
+    }
+}
+
+/// A log record.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) service: String,
+    pub(crate) event_name: String,
+    pub(crate) trace_id: String,
+    pub(crate) span_id: String,
+    pub(crate) attributes: Attributes,
+}
+
+/// A metric as one export tells it.
+#[derive(Debug)]
+pub(crate) struct Metric {
+    pub(crate) name: String,
+    /// Each with its count or sum.
+    pub(crate) points: Vec<(Attributes, u64)>,
 }
 
 pub(crate) const SERVER: u64 = 2;
@@ -31,6 +57,10 @@ pub(crate) struct Attributes(Vec<(String, String)>);
 impl Attributes {
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn hold(&self, wanted: &str) -> bool {
+        self.0.iter().any(|(_, value)| value == wanted)
     }
 
     fn of(holder: &Json) -> Attributes {
@@ -47,16 +77,36 @@ impl Attributes {
 
 /// All spans in a folder that the collector wrote to.
 pub(crate) fn spans_in(folder: &Path) -> Result<Vec<Span>> {
-    let mut spans = vec![];
-    for export in exports(&folder.join("traces.jsonl"))? {
-        for of_resource in items(&export, "resourceSpans") {
-            for of_scope in items(of_resource, "scopeSpans") {
-                let made = |span| span_of(of_resource, of_scope, span);
-                spans.extend(items(of_scope, "spans").iter().map(made));
+    read_all(&folder.join("traces.jsonl"), ["resourceSpans", "scopeSpans", "spans"], span_of)
+}
+
+/// All log records.
+pub(crate) fn records_in(folder: &Path) -> Result<Vec<Record>> {
+    read_all(&folder.join("logs.jsonl"), ["resourceLogs", "scopeLogs", "logRecords"], record_of)
+}
+
+/// All metrics of Keyledger, in the order in which they came.
+pub(crate) fn metrics_in(folder: &Path) -> Result<Vec<Metric>> {
+    let names = ["resourceMetrics", "scopeMetrics", "metrics"];
+    read_all(&folder.join("metrics.jsonl"), names, |_, _, metric| metric_of(metric))
+}
+
+/// Signals lie in scopes, which lie in resources.
+fn read_all<T>(
+    file: &Path,
+    [resources, scopes, signals]: [&str; 3],
+    made: impl Fn(&Json, &Json, &Json) -> T,
+) -> Result<Vec<T>> {
+    let mut all = vec![];
+    for export in exports(file)? {
+        for of_resource in items(&export, resources) {
+            for of_scope in items(of_resource, scopes) {
+                let signals = items(of_scope, signals).iter();
+                all.extend(signals.map(|signal| made(of_resource, of_scope, signal)));
             }
         }
     }
-    Ok(spans)
+    Ok(all)
 }
 
 /// Fails if one of these stands in a file that the collector wrote.
@@ -81,7 +131,31 @@ fn span_of(of_resource: &Json, of_scope: &Json, span: &Json) -> Span {
         span_id: text(span, "spanId"),
         parent_id: text(span, "parentSpanId"),
         attributes: Attributes::of(span),
+        links: items(span, "links")
+            .iter()
+            .map(|l| (text(l, "traceId"), text(l, "spanId")))
+            .collect(),
     }
+}
+
+fn record_of(of_resource: &Json, _: &Json, record: &Json) -> Record {
+    Record {
+        service: service_of(of_resource),
+        event_name: text(record, "eventName"),
+        trace_id: text(record, "traceId"),
+        span_id: text(record, "spanId"),
+        attributes: Attributes::of(record),
+    }
+}
+
+fn metric_of(metric: &Json) -> Metric {
+    let kinds = ["sum", "gauge", "histogram"];
+    let points = kinds.iter().flat_map(|kind| items(metric, &format!("{kind}.dataPoints")));
+    let number = |point: &Json| {
+        point.at("asInt").or_else(|| point.at("count")).and_then(Json::number).unwrap_or_default()
+    };
+    let points = points.map(|point| (Attributes::of(point), number(point))).collect();
+    Metric { name: text(metric, "name"), points }
 }
 
 fn service_of(of_resource: &Json) -> String {
@@ -89,9 +163,12 @@ fn service_of(of_resource: &Json) -> String {
     attributes.and_then(|a| a.get("service.name").map(str::to_owned)).unwrap_or_default()
 }
 
+/// A line that has no end yet is being written.
 fn exports(file: &Path) -> Result<Vec<Json>> {
     let fault = |reason| format!("{}: {reason}", file.display());
-    read(file)?.lines().map(|line| Json::parse(line).map_err(fault)).collect()
+    let text = read(file)?;
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(|line| Json::parse(line).map_err(fault)).collect()
 }
 
 fn read(file: &Path) -> Result<String> {
@@ -126,11 +203,11 @@ mod tests {
         let export = r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"service.name",
             "value":{"stringValue":"keyledger"}}]},"scopeSpans":[{"scope":{"name":"s"},
             "schemaUrl":"u","spans":[{"traceId":"a1","spanId":"b2","parentSpanId":"c3","name":"n",
-            "kind":2,"attributes":[{"key":"x","value":{"intValue":"12"}},
+            "kind":2,"links":[{"traceId":"a1","spanId":"b2"}],"attributes":[{"key":"x","value":{"intValue":"12"}},
             {"key":"y","value":{"boolValue":true}}]}]}]}]}"#;
         let folder = std::env::temp_dir().join(format!("keyledger-spans-{}", std::process::id()));
         fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("traces.jsonl"), export.replace('\n', "")).unwrap();
+        fs::write(folder.join("traces.jsonl"), export.replace('\n', "") + "\n{").unwrap();
         let spans = spans_in(&folder).unwrap();
         fs::remove_dir_all(&folder).unwrap();
         let [span] = &spans[..] else { panic!("{spans:?}") };
@@ -143,5 +220,6 @@ mod tests {
             (Some("12"), Some("true"))
         );
         assert_eq!(span.attributes.get("z"), None);
+        assert!(span.links_to(span));
     }
 }

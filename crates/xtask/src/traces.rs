@@ -19,6 +19,10 @@ pub(crate) struct Event {
     pub(crate) key_id: String,
     /// Empty if it is no use of a key.
     pub(crate) decision: String,
+    pub(crate) reason_code: String,
+    /// What a service recorded: what was done, and by which person.
+    pub(crate) action: String,
+    pub(crate) user: String,
     pub(crate) span_id: String,
 }
 
@@ -54,6 +58,9 @@ fn event_of(event: &Json, trace_id: &str) -> Result<Event> {
         category: text("category"),
         key_id: text("keyId"),
         decision: text("decision"),
+        reason_code: text("decisionReason").replace("DECISION_REASON_", ""),
+        action: text("action"),
+        user: text("actor.user"),
         span_id: text("spanId"),
     })
 }
