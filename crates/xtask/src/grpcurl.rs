@@ -17,6 +17,8 @@ pub(crate) struct Grpcurl {
     program: PathBuf,
     address: String,
     token: Option<String>,
+    /// Headers that are no secret.
+    headers: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -33,7 +35,14 @@ impl Grpcurl {
             program: program.into(),
             address: address.to_owned(),
             token: token.map(str::to_owned),
+            headers: Vec::new(),
         }
+    }
+
+    /// Calls as part of a trace, as a span of it would.
+    pub(crate) fn in_trace(mut self, trace_id: &str, span_id: &str) -> Grpcurl {
+        self.headers = vec![format!("traceparent: 00-{trace_id}-{span_id}-01")];
+        self
     }
 
     /// The names of all services, one a line.
@@ -104,6 +113,9 @@ impl Grpcurl {
                 "-H",
                 &format!("authorization: Bearer ${{{TOKEN_VARIABLE}}}"),
             ]);
+        }
+        for header in &self.headers {
+            command.args(["-H", header]);
         }
         command.arg(&self.address).args(words);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

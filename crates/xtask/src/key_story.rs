@@ -17,7 +17,7 @@ const STREAM_SECONDS: u32 = 5;
 
 /// What the later steps must find again.
 pub(crate) struct Issued {
-    key_id: String,
+    pub(crate) key_id: String,
     pub(crate) token: String,
     pub(crate) rotated_token: String,
     /// Positions of the three changes: created, rotated, revoked.

@@ -2,18 +2,28 @@
 //!
 //! Standard library only, so that the first command of a newcomer compiles it in seconds.
 
+mod background;
 mod browser;
 mod check;
+mod collector;
 mod dev_server;
+mod example_story;
+mod examples;
 mod grpcurl;
 mod interop;
+mod joined;
 mod json;
 mod key_story;
+mod log_records;
+mod metrics;
 mod packages;
 mod postgres;
 mod process;
 mod replies;
+mod telemetry;
 mod tools;
+mod traces;
+mod walk;
 
 use std::env;
 use std::process::ExitCode;
@@ -25,7 +35,8 @@ Usage: cargo xtask COMMAND
 
   dev [ARGS]      start Keyledger with a Postgres of its own (ARGS go to `keyledger dev`)
   test [ARGS]     run all tests (ARGS go to `cargo test`: a filter, or `-- --nocapture`)
-  interop         run a whole session with grpcurl against a fresh server (needs Go)
+  interop         run grpcurl and clients in Go, Python and TypeScript against a fresh server whose telemetry
+                  goes to a real OpenTelemetry Collector (needs Go, Python and Node.js)
   bench [ARGS]    run the load generator, optimised (ARGS go to it; `bench traces`: what telemetry costs)
   check           rustfmt, clippy, buf lint (where npm is), cargo deny (where it is installed)
   setup           only set up: a C compiler, the Postgres server programs, and Chromium for the tests
