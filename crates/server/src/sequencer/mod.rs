@@ -183,7 +183,10 @@ impl Ledger {
         let sequencer = tokio::spawn(run::run(Arc::downgrade(&ledger), waiting));
         let watched = Arc::downgrade(&ledger);
         tokio::spawn(async move {
-            if let (Err(error), Some(ledger)) = (sequencer.await, watched.upgrade()) {
+            // It is cancelled only when the whole process ends.
+            if let (Err(error), Some(ledger)) = (sequencer.await, watched.upgrade())
+                && error.is_panic()
+            {
                 ledger.stop(&format!("its sequencer has ended, which is a bug of ours: {error}"));
             }
         });
