@@ -2,7 +2,7 @@
 //! and must verify for ever; a later version of the program freezes another one beside it.
 //!
 //! ```text
-//! cargo run -p keyledger-tests --example freeze -- tests/fixtures/golden/5
+//! cargo run -p keyledger-tests --example freeze -- tests/fixtures/golden/6
 //! ```
 
 #[path = "freeze/anomalies.rs"]
