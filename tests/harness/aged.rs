@@ -131,12 +131,22 @@ async fn project(client: &Client, ledger_id: Uuid, state: &State, mac: &RowMac) 
     let at = ProjectionAt::of(state);
     let bound = mac.of_sum(id, &at, mac.sum(state)).to_vec();
     let numbers = [at.position, at.next_page, at.next_start, at.next_event].map(|n| n as i64);
-    let insert = "INSERT INTO projections VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    let insert = "INSERT INTO projections VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     let [position, page, start, event] = &numbers;
     client
         .execute(
             insert,
-            &[&ledger_id, position, page, start, event, &at.servings, &at.counts, &bound],
+            &[
+                &ledger_id,
+                position,
+                page,
+                start,
+                event,
+                &at.servings,
+                &at.sessions,
+                &at.counts,
+                &bound,
+            ],
         )
         .await
         .expect("a superuser may");

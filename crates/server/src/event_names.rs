@@ -1,6 +1,6 @@
 //! Entries and verdicts as telemetry names them: the same in spans and in the log records that leave.
 
-use keyledger_ledger::body::{DecisionReason, Kind};
+use keyledger_ledger::body::{DecisionReason, Kind, MonitoringRule, RevocationKind};
 use keyledger_ledger::state::Owner;
 
 use crate::names;
@@ -48,6 +48,25 @@ pub(crate) fn event_name(kind: &Kind) -> &'static str {
 pub(crate) fn reason_code(reason: DecisionReason) -> &'static str {
     let name = reason.as_str_name();
     name.strip_prefix("DECISION_REASON_").unwrap_or(name)
+}
+
+/// A rule of monitoring, such as `SPIKE`.
+pub(crate) fn rule_name(rule: MonitoringRule) -> &'static str {
+    let name = rule.as_str_name();
+    name.strip_prefix("MONITORING_RULE_").unwrap_or(name)
+}
+
+/// For what kind of reason a key was revoked, such as `COMPROMISED`.
+pub(crate) fn revocation_kind(kind: RevocationKind) -> &'static str {
+    match kind {
+        RevocationKind::Unspecified => "UNSPECIFIED",
+        RevocationKind::Compromised => "COMPROMISED",
+        RevocationKind::OwnerLeft => "OWNER_LEFT",
+        RevocationKind::Unused => "UNUSED",
+        RevocationKind::Policy => "POLICY",
+        RevocationKind::Admin => "ADMIN",
+        RevocationKind::Superseded => "SUPERSEDED",
+    }
 }
 
 /// `allow` or `deny`.

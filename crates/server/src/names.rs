@@ -206,3 +206,7 @@ pub const LEDGERS_STOPPED: &str = "keyledger.ledgers.stopped";
 pub const FORWARDER_NAME: &str = "keyledger.forwarder.name";
 /// A rule of monitoring: `SPIKE`.
 pub const ANOMALY_RULE: &str = "keyledger.anomaly.rule";
+/// How often what an anomaly is about had happened when it was raised.
+pub const ANOMALY_OCCURRENCES: &str = "keyledger.anomaly.occurrences";
+/// For what kind of reason a key was revoked: `COMPROMISED`.
+pub const REVOCATION_KIND: &str = "keyledger.revocation.kind";

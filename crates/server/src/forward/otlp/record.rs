@@ -10,8 +10,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use keyledger_ledger::body::{
-    ActorKind, Decision, Event, Kind, Outcome, OwnerKind, Severity, Use, UseColumn, UsePage,
-    decode_canonical,
+    ActorKind, Decision, Event, Kind, Outcome, OwnerKind, RevocationKind, Severity, Use, UseColumn,
+    UsePage, decode_canonical,
 };
 use keyledger_ledger::category;
 use keyledger_ledger::facets::outcome_name;
@@ -25,7 +25,9 @@ use opentelemetry_proto::tonic::logs::v1::{LogRecord, SeverityNumber};
 use prost::Message;
 use uuid::Uuid;
 
-use crate::event_names::{decision, event_name, reason_code, subject_ref};
+use crate::event_names::{
+    decision, event_name, reason_code, revocation_kind, rule_name, subject_ref,
+};
 use crate::names;
 use crate::replica::own_clock;
 use crate::sequencer::SignedCheckpoint;
@@ -101,12 +103,23 @@ impl Mapping<'_> {
                     attributes.text(names::OUTCOME, outcome);
                 }
             }
-            Some(Kind::AnomalyRaised(_)) => severity = SeverityNumber::Warn,
+            Some(Kind::AnomalyRaised(raised)) => {
+                severity = SeverityNumber::Warn;
+                attributes.text(names::ANOMALY_RULE, rule_name(raised.rule()));
+                attributes.number(names::ANOMALY_OCCURRENCES, raised.occurrences);
+            }
+            Some(Kind::KeyRevoked(revoked)) => {
+                if revoked.kind() == RevocationKind::Compromised {
+                    severity = SeverityNumber::Warn;
+                }
+                attributes.text(names::REVOCATION_KIND, revocation_kind(revoked.kind()));
+            }
             _ => {}
         }
         LogRecord {
             time_unix_nano: nanos(event.time_us),
             severity_number: severity as i32,
+            severity_text: severity_text(severity),
             body: Some(text(kind.map_or("", Kind::name))),
             attributes: attributes.0,
             trace_id: event.trace_id.clone(),
@@ -148,6 +161,7 @@ impl Mapping<'_> {
         LogRecord {
             time_unix_nano: nanos(time_of(u, read.event)),
             severity_number: severity as i32,
+            severity_text: severity_text(severity),
             body: Some(text(&format!("{} {decision} {reason}", u.method))),
             attributes: attributes.0,
             trace_id: u.trace_id.clone(),
@@ -191,6 +205,8 @@ pub(super) fn checkpoint(ledger_id: Uuid, signed: &SignedCheckpoint) -> LogRecor
     LogRecord {
         time_unix_nano: record.observed_time_unix_nano,
         severity_number: SeverityNumber::Info as i32,
+        severity_text: severity_text(SeverityNumber::Info),
+        body: Some(text(&format!("checkpoint of size {}", signed.checkpoint.size))),
         attributes: attributes.0,
         event_name: names::EVENT_CHECKPOINT.into(),
         ..record
@@ -245,6 +261,12 @@ fn actor_ref(actor: &ActorKind) -> String {
         ActorKind::UserRef(reference) => hex::encode(reference),
         ActorKind::Service(name) => name.clone(),
     }
+}
+
+/// The short name of a severity: `INFO`, `WARN2`.
+fn severity_text(severity: SeverityNumber) -> String {
+    let name = severity.as_str_name();
+    name.strip_prefix("SEVERITY_NUMBER_").unwrap_or(name).into()
 }
 
 /// As the data model of OpenTelemetry maps those of syslog.

@@ -89,6 +89,12 @@ fn endpoint(v: &Variables<'_>, name: &str, insecure: &str) -> Result<Uri, Settin
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return v.fails_unseen(name, "a name and password belong into OTEL_EXPORTER_OTLP_HEADERS");
     }
+    // What follows the host is a colon and digits, or nothing: a port that is none would silently be another.
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let port = authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+    if port.is_some_and(|(_, port)| port.parse::<u16>().is_err() || port == "0") {
+        return v.fails_unseen(name, "its port must be a number from 1 to 65535");
+    }
     let rest = uri.path_and_query().map_or("", |rest| rest.as_str());
     match (uri.scheme_str(), rest) {
         (Some("http" | "https"), "" | "/") => Ok(uri),

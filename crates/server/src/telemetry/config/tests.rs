@@ -57,6 +57,18 @@ fn what_one_signal_says_goes_before_what_is_said_for_all() {
 }
 
 #[test]
+fn an_endpoint_has_a_port_that_is_one() {
+    let endpoint = |text| read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", text)]);
+    for good in ["http://[::1]:4317", "http://[::1]", "https://collector", "http://10.0.0.1:65535"]
+    {
+        assert!(endpoint(good).is_ok(), "{good}");
+    }
+    for bad in ["http://localhost:4317x", "http://127.0.0.1:99999", "http://127.0.0.1:", "c:0"] {
+        assert!(endpoint(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
 fn an_endpoint_without_a_scheme_is_encrypted_unless_it_is_said_to_be_insecure() {
     let endpoint =
         |variables: &[(&str, &str)]| read(variables).unwrap().traces.unwrap().endpoint.to_string();
