@@ -167,6 +167,8 @@ pub fn observe_use(
     let asker = u.caller.as_ref().filter(|_| u.reported.is_none());
     let asker = asker.and_then(|c| Some((KeyId::from_slice(&c.key_id)?, c.version)));
     let network = |address: Option<_>| address.map(|a| crate::refusals::network_of(Some(a)));
+    // What can't be true of a report is no use of a key: nobody teaches with it what is usual.
+    let holds = u.reported.as_ref().is_none_or(|reported| reported.doubts.is_empty());
     let own = Observation {
         position,
         time,
@@ -190,7 +192,7 @@ pub fn observe_use(
         network: network(addresses.peer),
         ..own.clone()
     });
-    [Some(own), asked].into_iter().flatten()
+    [holds.then_some(own), asked].into_iter().flatten()
 }
 
 /// What a change says of the key it was made with. Its permission is what it did: `key.created`.
