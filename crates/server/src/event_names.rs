@@ -1,6 +1,6 @@
 //! Entries and verdicts as telemetry names them: the same in spans and in the log records that leave.
 
-use keyledger_ledger::body::{DecisionReason, Kind};
+use keyledger_ledger::body::{DecisionReason, Kind, ReportDoubt};
 use keyledger_ledger::state::Owner;
 
 use crate::names;
@@ -48,6 +48,12 @@ pub(crate) fn event_name(kind: &Kind) -> &'static str {
 pub(crate) fn reason_code(reason: DecisionReason) -> &'static str {
     let name = reason.as_str_name();
     name.strip_prefix("DECISION_REASON_").unwrap_or(name)
+}
+
+/// Why a use that a service reported is doubtful, such as `STALE`.
+pub(crate) fn doubt(doubt: i32) -> &'static str {
+    let name = ReportDoubt::try_from(doubt).unwrap_or_default().as_str_name();
+    name.strip_prefix("REPORT_DOUBT_").unwrap_or(name)
 }
 
 /// `allow` or `deny`.
