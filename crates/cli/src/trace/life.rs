@@ -114,7 +114,7 @@ fn remarks(traces: &KeyTraces) -> Vec<&'static str> {
     let all = [
         (
             nothing && !withheld,
-            "No trace is known of it: of a trace that nobody sampled nothing is recorded.",
+            "No trace is known of it: its calls were neither sampled by Keyledger nor came with a trace that it continued.",
         ),
         (
             traces.changes_withheld,
