@@ -228,3 +228,21 @@ impl From<&Owner> for OwnerKind {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubtful_report_is_observed_of_nobody() {
+        let observed = |doubts: Vec<i32>| {
+            let key_id = vec![7; 16];
+            let caller = Some(body::Caller { key_id: vec![8; 16], version: 1 });
+            let reported = Some(body::Reported { doubts, ..body::Reported::default() });
+            let r#use = body::Use { key_id, caller, reported, ..body::Use::default() };
+            observe_use(1, Time(5), &r#use, Addresses::default()).count()
+        };
+        assert_eq!(observed(vec![]), 1, "of the key, and not of who reports");
+        assert_eq!(observed(vec![body::ReportDoubt::Stale as i32]), 0);
+    }
+}
