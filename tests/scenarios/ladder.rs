@@ -161,7 +161,7 @@ fn everything() -> Arc<[Grant]> {
 }
 
 fn wrong(field: &'static str, problem: &str) -> Refusal {
-    Refusal::Field { field, problem: problem.into() }
+    Refusal::Field { field: field.into(), problem: problem.into() }
 }
 
 fn exceeds(what: &str) -> Refusal {

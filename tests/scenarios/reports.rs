@@ -307,6 +307,9 @@ fn a_receipt_proves_something_only_in_the_hands_of_who_got_it() {
         let short = ReportedUse { receipt: vec![7; 31], ..used(&open, 0) };
         bad(&gateway, vec![short], "uses[0].receipt").await;
         bad(&admin, vec![used(&open, 0)], "uses[0].receipt").await;
+        let both = vec![spoilt(0), used(&open, 0), spoilt(last)];
+        let refusal = refused(gateway.call(report(&session, 0, both)).await);
+        assert_eq!(refusal.fields, ["uses[0].receipt", "uses[2].receipt"]);
         // A key of the system ledger reports there alone.
         let elsewhere = replica.system_admin();
         bad(&elsewhere, vec![used(&open, 0)], "uses[0].receipt").await;
@@ -324,6 +327,39 @@ fn a_receipt_proves_something_only_in_the_hands_of_who_got_it() {
         assert!(reported(d).await.is_empty(), "nothing of such a call is recorded");
         gateway.call(report(&session, 0, vec![used(&here, 0), used(&open, 0)])).await.unwrap();
         assert_eq!(reported(d).await.len(), 2);
+    });
+}
+
+#[test]
+fn uses_of_an_answer_that_stands_there_no_more_are_refused_each_by_its_index() {
+    scenario(async |d| {
+        let replica = allow(d, 60).await;
+        let (_, gateway) = gateway(&replica).await;
+        let token = replica.admin().call(reader("readers")).await.unwrap().token;
+        let (answer, gone) = kept(&gateway, &token, 60).await;
+        let (_, there) = kept(&gateway, &token, 60).await;
+        // As after a restore, when another page has come to stand at that position.
+        let superuser = d.superuser().await;
+        let moved = async |by: &str| {
+            let position = answer.position.unwrap();
+            let sql = format!(
+                "SET session_replication_role = replica;
+                 ALTER TABLE entries DISABLE TRIGGER append_only;
+                 UPDATE entries SET time_us = time_us {by} WHERE position = {position}
+                     AND ledger_id = (SELECT ledger_id FROM ledgers WHERE number = 1);
+                 ALTER TABLE entries ENABLE ALWAYS TRIGGER append_only"
+            );
+            superuser.batch_execute(&sql).await.unwrap();
+        };
+        let session = new_session_id();
+        let uses = || vec![used(&there, 0), used(&gone, 0), used(&there, 1), used(&gone, 1)];
+        moved("+ 1").await;
+        let refusal = refused(gateway.call(report(&session, 0, uses())).await);
+        assert_eq!(refusal.fields, ["uses[1].receipt", "uses[3].receipt"]);
+        assert!(reported(d).await.is_empty(), "nothing of such a call is recorded");
+        moved("- 1").await;
+        let all = gateway.call(report(&session, 0, uses())).await.unwrap();
+        assert_eq!(all.recorded, Some(4));
     });
 }
 
@@ -380,6 +416,7 @@ fn a_session_that_is_over_stays_over_and_there_are_not_too_many() {
         let refusal = refused(gateway.call(report(&new_session_id(), 0, use_of(0))).await);
         let refusal = refusal.with(Code::ResourceExhausted, ErrorReason::ReportSessions);
         assert_eq!(refusal.metadata["most"], "64");
+        assert!(refusal.retry);
         assert_eq!(reported(d).await.len(), 2 + 63);
     });
 }

@@ -25,8 +25,9 @@ const PAGES: usize = 10;
 /// Draw what happened in a trace, and with which keys; or in which traces a key was changed and used.
 ///
 /// A trace is drawn as a timeline: when, how long after its first event, where in the ledger, what, with which key, why allowed
-/// or denied, and in which span. All of it stands in signed entries; it is there if whoever called has sampled the trace, and as
-/// far as the token may read the log.
+/// or denied, and in which span. The column AT is the position of the entry, and for a use its index in the page (`17.0`). What is
+/// signed of a call is Keyledger's own span if that is sampled, else the span that the caller sent and Keyledger continued; of other
+/// calls no trace is known. It is told as far as the token may read the log. With -o json nothing is drawn, and no links are printed.
 #[derive(clap::Args)]
 #[command(after_help = links::EXAMPLE, after_long_help = links::TEMPLATES)]
 pub(crate) struct Trace {

@@ -167,6 +167,8 @@ pub fn observe_use(
     let asker = u.caller.as_ref().filter(|_| u.reported.is_none());
     let asker = asker.and_then(|c| Some((KeyId::from_slice(&c.key_id)?, c.version)));
     let network = |address: Option<_>| address.map(|a| crate::refusals::network_of(Some(a)));
+    // What can't be true of a report is no use of a key: nobody teaches with it what is usual.
+    let holds = u.reported.as_ref().is_none_or(|reported| reported.doubts.is_empty());
     let own = Observation {
         position,
         time,
@@ -190,7 +192,7 @@ pub fn observe_use(
         network: network(addresses.peer),
         ..own.clone()
     });
-    [Some(own), asked].into_iter().flatten()
+    [holds.then_some(own), asked].into_iter().flatten()
 }
 
 /// What a change says of the key it was made with. Its permission is what it did: `key.created`.
@@ -224,5 +226,23 @@ impl From<&Owner> for OwnerKind {
             Owner::User(reference) => OwnerKind::UserRef(reference.to_vec()),
             Owner::Service(name) => OwnerKind::Service(name.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubtful_report_is_observed_of_nobody() {
+        let observed = |doubts: Vec<i32>| {
+            let key_id = vec![7; 16];
+            let caller = Some(body::Caller { key_id: vec![8; 16], version: 1 });
+            let reported = Some(body::Reported { doubts, ..body::Reported::default() });
+            let r#use = body::Use { key_id, caller, reported, ..body::Use::default() };
+            observe_use(1, Time(5), &r#use, Addresses::default()).count()
+        };
+        assert_eq!(observed(vec![]), 1, "of the key, and not of who reports");
+        assert_eq!(observed(vec![body::ReportDoubt::Stale as i32]), 0);
     }
 }

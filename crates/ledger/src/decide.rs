@@ -379,7 +379,7 @@ fn require_active(key: &Key, now: Time) -> Result<(), Refusal> {
 }
 
 fn wrong(field: &'static str, problem: impl Into<String>) -> Refusal {
-    Refusal::Field { field, problem: problem.into() }
+    Refusal::Field { field: field.into(), problem: problem.into() }
 }
 
 fn new_version(

@@ -9,7 +9,7 @@ use core::net::IpAddr;
 use imbl::OrdMap;
 use uuid::Uuid;
 
-use crate::body::{ReportDoubt, Reported};
+use crate::body::{ReportDoubt, Reported, Use};
 use crate::command::{Refusal, SECOND, UseAddress};
 use crate::id::{KeyId, Time, Trace};
 use crate::page::UseSalt;
@@ -31,6 +31,10 @@ const REMEMBERED: i64 = 2 * FRESH + SECOND;
 pub const LATE: i64 = 3_600 * SECOND;
 /// How far ahead of the page that records it a use may be said to have been.
 pub const AHEAD: i64 = SECOND;
+
+/// What is wrong with a receipt that is good, of an answer that is gone.
+pub const LOST: &str =
+    "is of an answer that this ledger doesn't hold: it has lost its newest entries since";
 
 /// Whose session, and its id: a UUID of version 7.
 pub type SessionId = (KeyId, [u8; 16]);
@@ -100,6 +104,23 @@ pub struct KeptAnswer {
     pub time: Time,
     /// In microseconds.
     pub max_staleness: i64,
+}
+
+impl KeptAnswer {
+    /// Whether a use of a page of this time is this answer, to a question of this key. A receipt names a place; what stands there may
+    /// be something else by now, if the ledger has lost its newest entries.
+    pub fn is(&self, u: &Use, page_time: Time, asker: KeyId) -> bool {
+        let by = u.caller.as_ref().and_then(|caller| KeyId::from_slice(&caller.key_id));
+        let about = (KeyId::from_slice(&u.key_id), u.version);
+        by == Some(asker)
+            && about == (Some(self.key_id), self.version)
+            && u.permission == self.permission
+            && u.resource == self.resource
+            && u.audience == self.audience
+            && page_time == self.time
+            && u.keep_us == self.max_staleness
+            && u.keep_us > 0
+    }
 }
 
 impl Claim {
@@ -193,4 +214,54 @@ pub fn decode(bytes: &[u8]) -> Option<Sessions> {
         ((KeyId::from_bytes(id(0)), id(16)), session)
     };
     Some(all.iter().map(session).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::body::Caller;
+
+    #[test]
+    fn an_answer_is_only_what_was_asked_by_whom_and_answered_when() {
+        let [asker, key_id] = [1, 2].map(|byte| KeyId::from_bytes([byte; 16]));
+        let answer = KeptAnswer {
+            key_id,
+            version: 3,
+            permission: "audit.read".into(),
+            resource: "logs/error".into(),
+            audience: "exports".into(),
+            at: UseAddress { position: 7, index: 0 },
+            time: Time(1_000),
+            max_staleness: 5,
+        };
+        let used = Use {
+            key_id: key_id.as_bytes().to_vec(),
+            version: 3,
+            caller: Some(Caller { key_id: asker.as_bytes().to_vec(), version: 9 }),
+            permission: "audit.read".into(),
+            resource: "logs/error".into(),
+            audience: "exports".into(),
+            keep_us: 5,
+            ..Use::default()
+        };
+        assert!(answer.is(&used, answer.time, asker), "whichever secret the asker had");
+        assert!(!answer.is(&used, Time(1_001), asker));
+        assert!(!answer.is(&used, answer.time, key_id));
+        let others: [fn(&mut Use); 7] = [
+            |u| u.key_id[0] ^= 1,
+            |u| u.version = 2,
+            |u| u.caller = None,
+            |u| u.permission.clear(),
+            |u| u.resource.clear(),
+            |u| u.audience.clear(),
+            |u| u.keep_us = 0,
+        ];
+        for change in others {
+            let mut other = used.clone();
+            change(&mut other);
+            assert!(!answer.is(&other, answer.time, asker), "{other:?}");
+        }
+        let never = KeptAnswer { max_staleness: 0, ..answer };
+        assert!(!never.is(&Use { keep_us: 0, ..used }, never.time, asker));
+    }
 }

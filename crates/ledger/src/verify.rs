@@ -127,6 +127,8 @@ pub enum Problem {
 pub struct Counts {
     pub entries: u64,
     pub uses: u64,
+    /// Reported uses of answers that were forgotten by then: whether there were such answers was not looked at.
+    pub uses_untraced: u64,
     pub texts_opened: u64,
     pub texts_unopened: u64,
     pub texts_erased: u64,
@@ -248,6 +250,7 @@ impl Verifier {
         };
         self.check_texts(position, &event, found.sealed.as_deref(), &uses, opener)?;
         apply(&mut self.state, leaf_hash, &event)?;
+        self.counts.uses_untraced += self.kept.untraced(&uses);
         self.kept.note(position, Time(event.time_us), &uses);
         self.state.find_due();
         self.tiles.append(leaf_hash, &mut self.full_tiles);

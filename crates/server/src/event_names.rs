@@ -1,6 +1,6 @@
 //! Entries and verdicts as telemetry names them: the same in spans and in the log records that leave.
 
-use keyledger_ledger::body::{DecisionReason, Kind, MonitoringRule, RevocationKind};
+use keyledger_ledger::body::{DecisionReason, Kind, MonitoringRule, ReportDoubt, RevocationKind};
 use keyledger_ledger::state::Owner;
 
 use crate::names;
@@ -67,6 +67,12 @@ pub(crate) fn revocation_kind(kind: RevocationKind) -> &'static str {
         RevocationKind::Admin => "ADMIN",
         RevocationKind::Superseded => "SUPERSEDED",
     }
+}
+
+/// Why a use that a service reported is doubtful, such as `STALE`.
+pub(crate) fn doubt(doubt: i32) -> &'static str {
+    let name = ReportDoubt::try_from(doubt).unwrap_or_default().as_str_name();
+    name.strip_prefix("REPORT_DOUBT_").unwrap_or(name)
 }
 
 /// `allow` or `deny`.

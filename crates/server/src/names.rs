@@ -93,6 +93,15 @@ pub const ENTRY_SIGNATURE: &str = "keyledger.entry.signature";
 pub const USE_LEAF_HASH: &str = "keyledger.use.leaf_hash";
 /// How many equal uses one record counts, if more than one.
 pub const USE_COUNT: &str = "keyledger.use.count";
+/// The session in which a service reported a use that it answered by itself, a UUID: not a verdict of Keyledger.
+pub const REPORT_SESSION_ID: &str = "keyledger.report.session.id";
+/// Number of the use in that session.
+pub const REPORT_NUMBER: &str = "keyledger.report.number";
+/// Where the strict answer stands that the service kept.
+pub const REPORT_ANSWER_POSITION: &str = "keyledger.report.answer.position";
+pub const REPORT_ANSWER_INDEX: &str = "keyledger.report.answer.index";
+/// What is doubtful of it, such as `STALE`; absent if nothing is.
+pub const REPORT_DOUBTS: &str = "keyledger.report.doubts";
 /// Category of an entry or use.
 pub const CATEGORY: &str = "keyledger.category";
 /// The method of a use, such as `KeyService/VerifyKey`.

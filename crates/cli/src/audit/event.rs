@@ -1,6 +1,8 @@
 //! Events as people see them: one row in a list, one line in a stream.
 
-use keyledger_proto::entry::{self, Decision, Kind, Outcome};
+use keyledger_ledger::id::Time;
+use keyledger_proto::entry::{self, Decision, Kind, Outcome, Reported};
+use keyledger_proto::show::timestamp;
 use keyledger_proto::{Actor, AuditEvent, actor};
 
 use super::anomalies;
@@ -59,15 +61,23 @@ fn row(event: &AuditEvent) -> Row {
 }
 
 pub(crate) fn what(event: &AuditEvent) -> (String, Tone) {
-    if let Some(reported) = &event.reported {
-        let tone = if reported.doubts.is_empty() { Tone::Good } else { Tone::Bad };
-        return (format!("{} reported", event.r#type), tone);
-    }
-    match Decision::try_from(event.decision) {
-        Ok(Decision::Allow) => (format!("{} allowed", event.r#type), Tone::Good),
-        Ok(Decision::Deny) => (format!("{} denied", event.r#type), Tone::Bad),
-        _ if event.actor.is_some() => (event.category.clone(), Tone::Plain),
-        _ => (event.r#type.clone(), Tone::Plain),
+    let verdict = verdict(&event.r#type, event.decision, event.reported.as_ref());
+    let other = || if event.actor.is_some() { &event.category } else { &event.r#type };
+    verdict.unwrap_or_else(|| (other().clone(), Tone::Plain))
+}
+
+/// What came of a use: the verdict of Keyledger, or that a service reported it. `None`: it is no use.
+pub(crate) fn verdict(
+    what: &str,
+    decision: i32,
+    reported: Option<&Reported>,
+) -> Option<(String, Tone)> {
+    let tone_of = |r: &Reported| if r.doubts.is_empty() { Tone::Good } else { Tone::Bad };
+    match (reported, Decision::try_from(decision)) {
+        (Some(reported), _) => Some((format!("{what} reported"), tone_of(reported))),
+        (None, Ok(Decision::Allow)) => Some((format!("{what} allowed"), Tone::Good)),
+        (None, Ok(Decision::Deny)) => Some((format!("{what} denied"), Tone::Bad)),
+        _ => None,
     }
 }
 
@@ -81,7 +91,7 @@ pub(crate) fn detail(event: &AuditEvent) -> String {
         denied.then(cause),
         named("", &event.method),
         named("", &event.permission).map(|p| format!("{p} on {}", event.resource)),
-        reported(event),
+        event.reported.as_ref().map(|r| reported(r, event.decision_reason)),
         recorded(event),
         searched(event),
         named("asked ", &event.asked),
@@ -100,17 +110,16 @@ pub(crate) fn detail(event: &AuditEvent) -> String {
 }
 
 /// What a service answered by itself: when, from which strict answer, what is doubtful, and what Keyledger says of it.
-fn reported(event: &AuditEvent) -> Option<String> {
-    let r = event.reported.as_ref()?;
-    let when = event.occur_time.as_ref().map(show_time).unwrap_or_default();
+pub(crate) fn reported(r: &Reported, reason_now: i32) -> String {
+    let when = show_time(&timestamp(Time(r.time_us)));
     let answer = format!("answered at {when} from {}.{}", r.answer_position, r.answer_index);
     if r.doubts.is_empty() {
-        return Some(answer);
+        return answer;
     }
     let doubt = |doubt: &i32| words(&enum_value_name("keyledger.entry.v1.ReportDoubt", *doubt));
     let doubts: Vec<String> = r.doubts.iter().map(doubt).collect();
-    let now = words(&enum_value_name("keyledger.entry.v1.DecisionReason", event.decision_reason));
-    Some(format!("{answer}, doubtful: {} ({now} when it was recorded)", doubts.join(" and ")))
+    let now = words(&enum_value_name("keyledger.entry.v1.DecisionReason", reason_now));
+    format!("{answer}, doubtful: {} ({now} when it was recorded)", doubts.join(" and "))
 }
 
 fn is_use(event: &AuditEvent) -> bool {
@@ -309,6 +318,7 @@ mod tests {
         let reported = entry::Reported {
             answer_position: 12,
             answer_index: 3,
+            time_us: 1_000_000,
             doubts: vec![entry::ReportDoubt::Stale as i32, entry::ReportDoubt::Late as i32],
             ..Default::default()
         };

@@ -6,6 +6,7 @@ use keyledger_proto::{Key, KeyTrace, KeyTraces};
 
 use super::links::{of_spans, url};
 use super::{address, micros, show_offset};
+use crate::audit::event::{reported, verdict};
 use crate::json::enum_value_name;
 use crate::keys::{owner, state};
 use crate::screen::{Screen, Tone, inert};
@@ -85,14 +86,11 @@ fn print_trace(
 }
 
 fn what(told: &KeyTrace) -> (String, Tone) {
-    match Decision::try_from(told.decision) {
-        Ok(Decision::Allow) => (format!("{} allowed", told.r#type), Tone::Good),
-        Ok(Decision::Deny) => (format!("{} denied", told.r#type), Tone::Bad),
-        _ => (told.r#type.clone(), Tone::Plain),
-    }
+    let verdict = verdict(&told.r#type, told.decision, told.reported.as_ref());
+    verdict.unwrap_or_else(|| (told.r#type.clone(), Tone::Plain))
 }
 
-/// Why denied, by what method, and which other key took part.
+/// Why denied, by what method, how a service answered it by itself, and which other key took part.
 fn detail(key: &Key, told: &KeyTrace) -> String {
     let denied = told.decision == Decision::Deny as i32;
     let cause =
@@ -103,7 +101,9 @@ fn detail(key: &Key, told: &KeyTrace) -> String {
     });
     let by = Some(&told.caller_key_id).filter(|id| !id.is_empty() && **id != key.key_id);
     let method = Some(told.method.clone()).filter(|method| !method.is_empty());
-    let parts = [denied.then(cause), method, about, by.map(|id| format!("by {id}"))];
+    let reported = told.reported.as_ref().map(|r| reported(r, told.decision_reason));
+    let by = by.map(|id| format!("by {id}"));
+    let parts = [denied.then(cause), method, reported, about, by];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
@@ -114,7 +114,7 @@ fn remarks(traces: &KeyTraces) -> Vec<&'static str> {
     let all = [
         (
             nothing && !withheld,
-            "No trace is known of it: of a trace that nobody sampled nothing is recorded.",
+            "No trace is known of it: its calls were neither sampled by Keyledger nor came with a trace that it continued.",
         ),
         (
             traces.changes_withheld,
@@ -139,7 +139,7 @@ fn remarks(traces: &KeyTraces) -> Vec<&'static str> {
 #[cfg(test)]
 mod tests {
     use keyledger_proto::SpanReference;
-    use keyledger_proto::entry::DecisionReason;
+    use keyledger_proto::entry::{DecisionReason, ReportDoubt, Reported};
 
     use super::*;
 
@@ -176,6 +176,27 @@ mod tests {
         assert_eq!(detail(&key, &refused), "no grant, KeyService/VerifyKey, about the key other");
         let of_it = KeyTrace { key_id: "k".into(), caller_key_id: "c".into(), ..refused };
         assert_eq!(detail(&key, &of_it), "no grant, KeyService/VerifyKey, by c");
+    }
+
+    #[test]
+    fn a_use_that_a_service_reported_does_not_look_like_a_verdict() {
+        let key = Key { key_id: "k".into(), ..Key::default() };
+        let held = Reported { answer_position: 12, answer_index: 3, ..Reported::default() };
+        let told = KeyTrace {
+            key_id: "k".into(),
+            r#type: "key.used".into(),
+            caller_key_id: "c".into(),
+            decision: Decision::Allow as i32,
+            decision_reason: DecisionReason::Granted as i32,
+            reported: Some(held.clone()),
+            ..KeyTrace::default()
+        };
+        assert_eq!(what(&told), ("key.used reported".into(), Tone::Good));
+        assert_eq!(detail(&key, &told), "answered at 1970-01-01T00:00:00.000000Z from 12.3, by c");
+        let doubtful = Reported { doubts: vec![ReportDoubt::Stale as i32], ..held };
+        let told = KeyTrace { reported: Some(doubtful), ..told };
+        assert_eq!(what(&told), ("key.used reported".into(), Tone::Bad));
+        assert!(detail(&key, &told).contains("doubtful: stale (granted when it was recorded)"));
     }
 
     #[test]

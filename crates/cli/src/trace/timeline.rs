@@ -2,6 +2,7 @@
 
 use keyledger_proto::document::trace_links::TraceLinks;
 use keyledger_proto::{AuditEvent, TraceEvent, TraceKey};
+use uuid::{Uuid, Variant};
 
 use super::links::{of_spans, url};
 use super::{address, micros, show_offset};
@@ -23,7 +24,7 @@ pub(super) fn print(
     links: Option<&TraceLinks>,
 ) -> std::io::Result<()> {
     if events.is_empty() {
-        return screen.line("Nothing is known of this trace, or may be read with this token.");
+        return nothing(screen, id);
     }
     let times = || events.iter().filter_map(|e| e.event.as_ref()?.time.as_ref());
     let first = micros(times().next());
@@ -108,6 +109,28 @@ fn first_span_shown_at(links: Option<&TraceLinks>, id: &str, told: &TraceEvent) 
     told.span_ids.first().map_or(String::new(), |span_id| url(links, id, span_id))
 }
 
+/// Nothing is drawn: why that may be.
+fn nothing(screen: &Screen, id: &str) -> std::io::Result<()> {
+    screen
+        .line("Nothing is known of this trace in this ledger, or may be read with this token.")?;
+    screen.line(
+        "It may be in another ledger; or the replica was told by --trace-context not to continue the traces of callers.",
+    )?;
+    match as_key_id(id) {
+        Some(key_id) => {
+            screen.line(&format!("If it is the id of a key: `keyledger trace {key_id}`."))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The same digits as the id of a key, if they have its form: a UUID of version 8.
+fn as_key_id(id: &str) -> Option<String> {
+    let id: Uuid = id.parse().ok()?;
+    let is_of_key = id.get_version_num() == 8 && id.get_variant() == Variant::RFC4122;
+    is_of_key.then(|| id.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,5 +156,12 @@ mod tests {
         assert_eq!(told(&[]), "");
         assert_eq!(told(&["a"]), "a");
         assert_eq!(told(&["a", "b", "c"]), "a and 2 more");
+    }
+
+    #[test]
+    fn a_trace_that_has_the_form_of_a_key_id_is_told_as_one() {
+        let key_id = "0198c5a0-0000-8000-8000-000000000001";
+        assert_eq!(as_key_id(&key_id.replace('-', "")).as_deref(), Some(key_id));
+        assert_eq!(as_key_id("0af7651916cd43dd8448eb211c80319c"), None);
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Report {
     /// Their root hash (RFC 6962), standard base64.
     root: String,
     uses: u64,
+    /// How many uses that services reported were not traced to the answers that they are said to be of.
+    uses_untraced: u64,
     texts_opened: u64,
     texts_unopened: u64,
     texts_erased: u64,
@@ -47,8 +49,15 @@ impl Report {
         let Checked { verifier, trouble } = checked;
         let trouble = pins.check_key(&verifier).err().or(trouble);
         let ledger = verifier.state().ledger.as_ref();
-        let Counts { entries, uses, texts_opened, texts_unopened, texts_erased, checkpoints } =
-            verifier.counts();
+        let Counts {
+            entries,
+            uses,
+            uses_untraced,
+            texts_opened,
+            texts_unopened,
+            texts_erased,
+            checkpoints,
+        } = verifier.counts();
         Report {
             good: trouble.is_none(),
             ledger: ledger.map(|l| l.name.clone()).unwrap_or_default(),
@@ -57,6 +66,7 @@ impl Report {
             size: entries,
             root: BASE64_STANDARD.encode(verifier.root()),
             uses,
+            uses_untraced,
             texts_opened,
             texts_unopened,
             texts_erased,
@@ -95,6 +105,7 @@ impl Report {
                 screen.line(&screen.paint(&verdict, Tone::Bad))?;
             }
         }
+        self.untraced().map_or(Ok(()), |sentence| screen.line(&sentence))?;
         self.unseen().map_or(Ok(()), |sentence| screen.line(&sentence))?;
         screen.line("")
     }
@@ -128,6 +139,15 @@ impl Report {
         }
     }
 
+    /// Uses that were taken on the word of the service that reported them.
+    fn untraced(&self) -> Option<String> {
+        match self.uses_untraced {
+            0 => None,
+            1 => Some("1 reported use was not traced to its answer.".into()),
+            n => Some(format!("{n} reported uses were not traced to their answers.")),
+        }
+    }
+
     /// What even a good result can't say: how much was there before.
     fn unseen(&self) -> Option<String> {
         match (self.good, self.pinned_size) {
@@ -156,6 +176,7 @@ impl Report {
             size: 0,
             root: String::new(),
             uses: 0,
+            uses_untraced: 0,
             texts_opened: 0,
             texts_unopened: 0,
             texts_erased: 0,

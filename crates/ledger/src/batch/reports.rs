@@ -7,7 +7,7 @@ use super::uses::{Authorised, caller_use};
 use crate::body::{Decision, DecisionReason, ReportedUses, Use};
 use crate::command::{Answer, Call, Refusal};
 use crate::judge::{self, Asked};
-use crate::reports::{Claim, Report, Session, SessionId, may_begin};
+use crate::reports::{Claim, LOST, Report, Session, SessionId, may_begin};
 use crate::restrict::{Circumstances, Source};
 
 /// What the open page tells of sessions.
@@ -68,16 +68,17 @@ impl Run<'_> {
         if session.ended && report.next_number() > session.recorded {
             return Err(Refusal::ReportSessionOver);
         }
-        match report.claims.iter().all(|claim| self.may_have_been_kept(claim)) {
-            true => Ok((id, session)),
-            false => Err(Refusal::Field {
-                field: "uses",
-                problem: "have receipts of answers that this ledger doesn't hold".into(),
+        match report.claims.iter().position(|claim| !self.may_have_been_kept(claim)) {
+            None => Ok((id, session)),
+            Some(i) => Err(Refusal::Field {
+                field: format!("uses[{i}].receipt").into(),
+                problem: LOST.into(),
             }),
         }
     }
 
-    /// A receipt may be older than a backup that the ledger was restored from.
+    /// A receipt may be older than a backup that the ledger was restored from. The replica has looked whether there is such an answer;
+    /// here only what is still to come is refused.
     fn may_have_been_kept(&self, claim: &Claim) -> bool {
         let key = self.state().keys.get(&claim.answer.key_id);
         let versions = key.map_or(0, |key| key.newest_version().number);

@@ -240,6 +240,18 @@ pub enum ReportDoubt {
     Late = 4,
 }
 
+impl ReportDoubt {
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            ReportDoubt::Unspecified => "REPORT_DOUBT_UNSPECIFIED",
+            ReportDoubt::BeforeAnswer => "REPORT_DOUBT_BEFORE_ANSWER",
+            ReportDoubt::Stale => "REPORT_DOUBT_STALE",
+            ReportDoubt::Ahead => "REPORT_DOUBT_AHEAD",
+            ReportDoubt::Late => "REPORT_DOUBT_LATE",
+        }
+    }
+}
+
 impl Use {
     /// Trace and span ids of the refusals that it stands for, as far as they are told.
     pub fn folded_spans(&self) -> impl Iterator<Item = (&[u8], &[u8])> {

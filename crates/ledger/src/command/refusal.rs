@@ -1,5 +1,7 @@
 //! Why commands are refused, as values: one match turns them into statuses, another into what their uses say.
 
+use std::borrow::Cow;
+
 use crate::body::DecisionReason;
 use crate::state::KeyStatus;
 
@@ -62,7 +64,7 @@ pub enum Refusal {
     },
     /// What was asked for doesn't fit the key, the ledger's policy or its clock: field and what is wrong.
     Field {
-        field: &'static str,
+        field: Cow<'static, str>,
         problem: String,
     },
     EntryTooLarge,

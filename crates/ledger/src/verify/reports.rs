@@ -16,7 +16,8 @@ use crate::reports::{self, LATE, SessionId};
 use crate::restrict::{Circumstances, OWN_AUDIENCE, Source};
 use crate::state::State;
 
-/// Most answers that are remembered; for uses of older ones it is not looked whether there was such an answer.
+/// Most answers that are remembered; for uses of older ones it is not looked whether there was such an answer,
+/// and they are counted.
 const MOST: usize = 100_000;
 
 /// Answers that were allowed to be kept, as long as uses of them may be reported without a doubt.
@@ -48,13 +49,21 @@ impl KeptAnswers {
         }
     }
 
+    /// How many uses of a page are said to be of answers that were dropped.
+    pub(super) fn untraced(&self, uses: &[ReadUse]) -> u64 {
+        let held = uses.iter().filter_map(|read| read.r#use.reported.as_ref());
+        let held = held.filter(|r| r.doubts.is_empty());
+        held.filter(|r| r.answer_position < self.dropped_before).count() as u64
+    }
+
     /// Whether a use that was reported without a doubt is of such an answer.
     fn hold(&self, u: &Use) -> bool {
         let Some(r) = u.reported.as_ref().filter(|r| r.doubts.is_empty()) else { return true };
         let expected = digest(u, r.max_staleness_us, Time(r.answer_time_us));
         let found = self.answers.get(&(r.answer_position, r.answer_index));
-        r.answer_position < self.dropped_before
-            || found.is_some_and(|(_, digest)| *digest == expected)
+        (1..=LONGEST_STALENESS).contains(&r.max_staleness_us)
+            && (r.answer_position < self.dropped_before
+                || found.is_some_and(|(_, digest)| *digest == expected))
     }
 
     /// What is wrong with the reported uses of a page, and with what it says of them: the index of a use, or the page.

@@ -44,12 +44,23 @@ impl TraceLinks {
         }
     }
 
-    /// The address of a span, unless its ids are none. One that isn't known is left empty.
+    /// The address of a span, unless its ids are none. One that isn't known is left empty; a last parameter for it is left out.
     pub fn url(&self, span: &SpanReference) -> Option<TraceUrl> {
         let id = span.span_id.as_str();
         let is_span = id.is_empty() || (id.len() == 16 && id.bytes().all(is_lower_hex));
         let good = trace_id(&span.trace_id).is_some() && is_span;
-        good.then(|| TraceUrl(self.0.replace(TRACE, &span.trace_id).replace(SPAN, id)))
+        let template = if id.is_empty() { self.without_span() } else { &self.0 };
+        good.then(|| TraceUrl(template.replace(TRACE, &span.trace_id).replace(SPAN, id)))
+    }
+
+    /// The template without the parameter `span={span_id}` at its end.
+    fn without_span(&self) -> &str {
+        let without = self.0.strip_suffix(SPAN).and_then(|rest| rest.strip_suffix('='));
+        let cut = without.and_then(|rest| {
+            let at = rest.rfind(['?', '&'])?;
+            rest[at + 1..].bytes().all(|b| b.is_ascii_alphanumeric()).then(|| &rest[..at])
+        });
+        cut.unwrap_or(&self.0)
     }
 
     /// Whether each span has an address of its own.
@@ -92,8 +103,11 @@ mod tests {
             url("00f067aa0ba902b7"),
             format!("http://localhost:16686/trace/{ID}?uiFind=00f067aa0ba902b7")
         );
-        assert_eq!(url(""), format!("http://localhost:16686/trace/{ID}?uiFind="));
+        assert_eq!(url(""), format!("http://localhost:16686/trace/{ID}"));
         assert!(links.tells_spans_apart());
+        let elsewhere = TraceLinks::parse("https://t.example/?t={trace_id}#s={span_id}").unwrap();
+        let url = elsewhere.url(&span(ID, "")).unwrap().0;
+        assert_eq!(url, format!("https://t.example/?t={ID}#s="));
     }
 
     #[test]

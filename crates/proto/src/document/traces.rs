@@ -1,11 +1,14 @@
 //! In which traces a key was changed and used: names of traces, and links to where they are shown.
 
+use keyledger_ledger::id::Time;
+
 use super::html::Html;
 use super::html::frame::moment_of_time;
 use super::markdown::Markdown;
 use super::trace_links::TraceLinks;
 use super::words::time;
-use crate::entry::{Decision, DecisionReason};
+use crate::entry::{Decision, DecisionReason, ReportDoubt, Reported};
+use crate::show::timestamp;
 use crate::{KeyTrace, KeyTraces, SpanReference};
 
 const NONE: &str = "None is known: a use has a trace if whoever called has sampled one.";
@@ -95,14 +98,12 @@ pub(super) fn markdown(
 
 /// `KeyService/VerifyKey refused: no grant`
 fn what(key_id: &str, of_use: &KeyTrace) -> String {
-    let verdict = match Decision::try_from(of_use.decision) {
-        Ok(Decision::Allow) => " allowed".into(),
-        _ => {
-            let reason = DecisionReason::try_from(of_use.decision_reason).unwrap_or_default();
-            let name = reason.as_str_name();
-            let name = name.strip_prefix("DECISION_REASON_").unwrap_or(name);
-            format!(" refused: {}", name.to_lowercase().replace('_', " "))
-        }
+    let reason = DecisionReason::try_from(of_use.decision_reason).unwrap_or_default();
+    let reason = plain(reason.as_str_name(), "DECISION_REASON_");
+    let verdict = match (&of_use.reported, Decision::try_from(of_use.decision)) {
+        (Some(reported), _) => self::reported(reported, &of_use.caller_key_id, &reason),
+        (None, Ok(Decision::Allow)) => " allowed".into(),
+        _ => format!(" refused: {reason}"),
     };
     let about = match of_use.key_id.as_str() {
         id if id == key_id => String::new(),
@@ -112,8 +113,56 @@ fn what(key_id: &str, of_use: &KeyTrace) -> String {
     format!("{}{verdict}{about}", of_use.method)
 }
 
+/// What a service answered by itself, and what Keyledger says of it where that is doubtful.
+fn reported(r: &Reported, by: &str, reason_now: &str) -> String {
+    let when = time(&timestamp(Time(r.time_us)));
+    let (position, index) = (r.answer_position, r.answer_index);
+    let answer = format!(" reported by {by}, answered at {when} from {position}.{index}");
+    if r.doubts.is_empty() {
+        return answer;
+    }
+    let doubt = |doubt: &i32| {
+        let doubt = ReportDoubt::try_from(*doubt).unwrap_or_default();
+        plain(doubt.as_str_name(), "REPORT_DOUBT_")
+    };
+    let doubts: Vec<String> = r.doubts.iter().map(doubt).collect();
+    format!("{answer}, doubtful: {} ({reason_now} when it was recorded)", doubts.join(" and "))
+}
+
+/// The name of a value, as people read it.
+fn plain(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix).unwrap_or(name).to_lowercase().replace('_', " ")
+}
+
 /// Position, and index in the page.
 fn address(of_use: &KeyTrace) -> String {
     let position = of_use.position.unwrap_or_default();
     of_use.index.map_or(position.to_string(), |index| format!("{position}.{index}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_use_that_a_service_reported_does_not_read_like_a_verdict() {
+        let held = Reported { answer_position: 12, answer_index: 3, ..Reported::default() };
+        let of_use = KeyTrace {
+            key_id: "k".into(),
+            caller_key_id: "c".into(),
+            method: "KeyService/ReportUses".into(),
+            decision: Decision::Allow as i32,
+            decision_reason: DecisionReason::Revoked as i32,
+            reported: Some(held.clone()),
+            ..KeyTrace::default()
+        };
+        let told = what("k", &of_use);
+        assert!(told.starts_with("KeyService/ReportUses reported by c, answered at "), "{told}");
+        assert!(told.ends_with(" from 12.3"), "{told}");
+        let doubts = vec![ReportDoubt::Stale as i32, ReportDoubt::Late as i32];
+        let doubtful = KeyTrace { reported: Some(Reported { doubts, ..held }), ..of_use };
+        let told = what("k", &doubtful);
+        assert!(told.ends_with(", doubtful: stale and late (revoked when it was recorded)"));
+        assert!(!told.contains("allowed"));
+    }
 }

@@ -41,6 +41,7 @@ pub fn use_traces(position: u64, index: u32, time: Time, u: &Use) -> Vec<KeyTrac
         method: u.method.clone(),
         decision: u.decision,
         decision_reason: u.reason,
+        reported: u.reported.clone(),
     };
     own.into_iter().chain(u.folded_spans()).map(of_span).collect()
 }

@@ -1,17 +1,20 @@
 //! Answers that a service may keep, and ReportUses: what it answered with them.
 //!
 //! A kept answer has a receipt: what was asked and answered, with a MAC that only the replicas of this deployment can make, over the
-//! ledger and the caller's key. So nobody can report uses of a token that it never presented, or of an answer that it might not keep,
-//! and nothing has to be looked up to find that out.
+//! ledger and the caller's key. So nobody can report uses of a token that it never presented, or of an answer that it might not keep.
+//!
+//! A receipt outlives its answer where a ledger loses its newest entries: it is restored from a backup, or a database takes over that had
+//! not heard of them. Something else may stand there by then, so each answer is looked up before a use of it is recorded: a ledger
+//! that tells of an answer which it doesn't hold would never verify again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use keyledger_ledger::body::{DecisionReason, Texts};
+use keyledger_ledger::body::{DecisionReason, Texts, Use, UseColumn};
 use keyledger_ledger::command::{Check, CheckAnswer, UseAddress};
 use keyledger_ledger::id::{KeyId, Time};
 use keyledger_ledger::record::same_mac;
-use keyledger_ledger::reports::{Claim, KeptAnswer, Report};
+use keyledger_ledger::reports::{Claim, KeptAnswer, LOST, Report};
 use keyledger_ledger::restrict::Restrictions;
 use keyledger_proto::parse::{CheckedReport, CheckedUse, Violation};
 use keyledger_proto::{Keep, ReportUsesResponse, show};
@@ -22,6 +25,10 @@ use super::keys::find;
 use super::status::Failure;
 use crate::sealing::random;
 use crate::sequencer::Ledger;
+use crate::store::entries::each_page_at;
+
+/// Of so many uses it is said what is wrong with them: an error travels in headers.
+const MAX_WRONG: usize = 10;
 
 /// What a receipt says, behind its MAC.
 #[derive(Clone, PartialEq, Message)]
@@ -131,11 +138,12 @@ pub(super) async fn report_uses(
 ) -> Result<ReportUsesResponse, Failure> {
     let uses = match open_receipts(&call, report.uses) {
         Ok(uses) => uses,
-        Err(violation) => {
-            call.refuse(DecisionReason::InvalidRequest).await?;
-            return Err(vec![violation].into());
-        }
+        Err(violations) => return refuse(&call, violations).await,
     };
+    let lost = lost_answers(&call, &uses).await?;
+    if !lost.is_empty() {
+        return refuse(&call, lost).await;
+    }
     let keys: BTreeSet<KeyId> = uses.iter().map(|(answer, _)| answer.key_id).collect();
     // Texts are sealed under the keys of the owners, which another replica may know already.
     if keys.into_iter().any(|id| find(&call, id).is_none()) {
@@ -150,11 +158,19 @@ pub(super) async fn report_uses(
     Ok(ReportUsesResponse { recorded: Some(call.report(report).await?) })
 }
 
-/// What the uses are of. The first receipt that proves nothing is told.
+async fn refuse(
+    call: &CallContext,
+    violations: Vec<Violation>,
+) -> Result<ReportUsesResponse, Failure> {
+    call.refuse(DecisionReason::InvalidRequest).await?;
+    Err(violations.into())
+}
+
+/// What the uses are of, or which receipts prove nothing.
 fn open_receipts(
     call: &CallContext,
     uses: Vec<CheckedUse>,
-) -> Result<Vec<(KeptAnswer, CheckedUse)>, Violation> {
+) -> Result<Vec<(KeptAnswer, CheckedUse)>, Vec<Violation>> {
     let caller = call.caller().ok().map(|key| key.id);
     let opened = uses.into_iter().enumerate().map(|(i, r#use)| {
         let wrong = |field: &str, description: &str| Violation {
@@ -175,7 +191,49 @@ fn open_receipts(
         let answer = receipt.answer();
         Ok((answer.ok_or_else(|| wrong("receipt", "must name a key"))?, r#use))
     });
-    opened.collect()
+    let (mut good, mut bad) = (vec![], vec![]);
+    for opened in opened {
+        match opened {
+            Ok(opened) => good.push(opened),
+            Err(violation) => bad.push(violation),
+        }
+        if bad.len() == MAX_WRONG {
+            break;
+        }
+    }
+    if bad.is_empty() { Ok(good) } else { Err(bad) }
+}
+
+/// Which uses are of answers that don't stand where their receipts say. Each page is read once.
+async fn lost_answers(
+    call: &CallContext,
+    uses: &[(KeptAnswer, CheckedUse)],
+) -> Result<Vec<Violation>, Failure> {
+    let Some(asker) = call.caller().ok().map(|key| key.id) else { return Ok(vec![]) };
+    let mut of_page: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
+    for (i, (answer, _)) in uses.iter().enumerate() {
+        of_page.entry(answer.at.position).or_default().push(i);
+    }
+    if of_page.is_empty() {
+        return Ok(vec![]);
+    }
+    let positions: Vec<u64> = of_page.keys().copied().collect();
+    let mut lost: BTreeSet<usize> = (0..uses.len()).collect();
+    let client = call.ledger.database.client().await?;
+    each_page_at(&client, call.ledger.id, &positions, |position, time, column| {
+        let column = UseColumn::decode(column).unwrap_or_default();
+        for i in of_page.get(&position).into_iter().flatten() {
+            let answer = &uses[*i].0;
+            let record = column.uses.get(answer.at.index as usize);
+            let read = record.and_then(|record| Use::decode(record.r#use.as_slice()).ok());
+            if read.is_some_and(|u| answer.is(&u, time, asker)) {
+                lost.remove(i);
+            }
+        }
+    })
+    .await?;
+    let violation = |i| Violation { field: format!("uses[{i}].receipt"), description: LOST.into() };
+    Ok(lost.into_iter().take(MAX_WRONG).map(violation).collect())
 }
 
 async fn claim(

@@ -15,6 +15,8 @@ use crate::store::StoreError;
 
 const DOMAIN: &str = "keyledger.v1";
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Sessions of reports are forgotten minutes after their end.
+const SESSIONS_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// Why a call fails.
 #[derive(Debug)]
@@ -347,7 +349,7 @@ fn refused(refusal: Refusal) -> Status {
             status(Code::NotFound, R::LedgerNotFound, "no such ledger, or not for this key", [])
         }
         Refusal::Field { field, problem } => {
-            invalid(vec![Violation { field: field.into(), description: problem }])
+            invalid(vec![Violation { field: field.into_owned(), description: problem }])
         }
         Refusal::EntryTooLarge => status(
             Code::InvalidArgument,
@@ -374,12 +376,15 @@ fn refused(refusal: Refusal) -> Status {
             "the session is over, or its id too old or too new: begin one with a new id",
             [],
         ),
-        Refusal::ReportSessions { most } => status(
-            Code::ResourceExhausted,
-            R::ReportSessions,
-            &format!("there are {most} sessions of reports already: end those that are done"),
-            [("most", most.to_string())],
-        ),
+        Refusal::ReportSessions { most } => {
+            let text =
+                format!("there are {most} sessions of reports already: end those that are done");
+            let metadata = [("most".into(), most.to_string())];
+            let mut details =
+                ErrorDetails::with_error_info(R::ReportSessions.as_str_name(), DOMAIN, metadata);
+            details.set_retry_info(Some(SESSIONS_RETRY_AFTER));
+            Status::with_error_details(Code::ResourceExhausted, text, details)
+        }
         Refusal::AlreadyDone | Refusal::Earlier | Refusal::Internal => {
             Failure::Internal("a refusal without a cause").into()
         }

@@ -197,6 +197,27 @@ pub(crate) async fn some_at_positions(
     up_to(client.query_raw(&statement, params).await?, max_bytes).await
 }
 
+/// Pages of uses at the given positions, one by one: their position, their time, and what lies beside them.
+pub(crate) async fn each_page_at(
+    client: &Client,
+    ledger_id: Uuid,
+    positions: &[u64],
+    mut take: impl FnMut(u64, Time, &[u8]),
+) -> Result<(), StoreError> {
+    let sql = "/* entries::each_page_at */ SELECT position, time_us, uses FROM entries
+               WHERE ledger_id = $1 AND position = ANY($2) AND kind = 23";
+    let positions: Vec<i64> = positions.iter().map(|p| *p as i64).collect();
+    let statement = client.prepare_cached(sql).await?;
+    let params: [&(dyn ToSql + Sync); 2] = [&ledger_id, &positions];
+    let mut rows = client.query_raw(&statement, params).await?;
+    while let Some(row) = rows.next().await? {
+        let position: i64 = column(&row, 0)?;
+        take(position as u64, Time(column(&row, 1)?), column(&row, 2)?);
+    }
+    rows.end();
+    Ok(())
+}
+
 /// Reads rows until there are so many bytes.
 async fn up_to(mut rows: Rows, max_bytes: usize) -> Result<Vec<FullEntry>, StoreError> {
     let (mut entries, mut bytes) = (vec![], 0);

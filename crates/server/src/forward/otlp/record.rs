@@ -10,8 +10,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use keyledger_ledger::body::{
-    ActorKind, Decision, Event, Kind, Outcome, OwnerKind, RevocationKind, Severity, Use, UseColumn,
-    UsePage, decode_canonical,
+    ActorKind, Decision, Event, Kind, Outcome, OwnerKind, Reported, RevocationKind, Severity, Use,
+    UseColumn, UsePage, decode_canonical,
 };
 use keyledger_ledger::category;
 use keyledger_ledger::facets::outcome_name;
@@ -20,13 +20,13 @@ use keyledger_ledger::merkle::{Hash, root_of};
 use keyledger_ledger::page::use_leaf;
 use keyledger_ledger::state::State;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, SeverityNumber};
 use prost::Message;
 use uuid::Uuid;
 
 use crate::event_names::{
-    decision, event_name, reason_code, revocation_kind, rule_name, subject_ref,
+    decision, doubt, event_name, reason_code, revocation_kind, rule_name, subject_ref,
 };
 use crate::names;
 use crate::replica::own_clock;
@@ -154,15 +154,22 @@ impl Mapping<'_> {
         if u.count > 1 {
             attributes.number(names::USE_COUNT, u.count.into());
         }
+        if let Some(reported) = &u.reported {
+            attributes.reported(reported);
+        }
+        let doubtful = u.reported.as_ref().is_some_and(|reported| !reported.doubts.is_empty());
         let severity = match u.decision() {
+            _ if doubtful => SeverityNumber::Warn,
             Decision::Deny => SeverityNumber::Info2,
             _ => SeverityNumber::Info,
         };
+        // What a service let happen is no verdict of Keyledger.
+        let verdict = if u.reported.is_some() { "reported" } else { decision };
         LogRecord {
             time_unix_nano: nanos(time_of(u, read.event)),
             severity_number: severity as i32,
             severity_text: severity_text(severity),
-            body: Some(text(&format!("{} {decision} {reason}", u.method))),
+            body: Some(text(&format!("{} {verdict} {reason}", u.method))),
             attributes: attributes.0,
             trace_id: u.trace_id.clone(),
             span_id: u.span_id.clone(),
@@ -217,12 +224,14 @@ fn observed() -> LogRecord {
     LogRecord { observed_time_unix_nano: nanos(own_clock().micros()), ..LogRecord::default() }
 }
 
-/// When a use happened: the first of those that it counts. One that names no time happened at that of its page.
+/// When a use happened: the first of those that it counts. One that names no time happened at that of its page. One that was reported
+/// happened when its service says, as far as it can have: neither before the strict answer nor after the page, whatever was said.
 fn time_of(u: &Use, page: &Event) -> i64 {
-    match &u.bounded {
-        Some(bounded) => bounded.time_us,
-        None if u.first_time_us > 0 => u.first_time_us,
-        None => page.time_us,
+    match (&u.bounded, &u.reported) {
+        (Some(bounded), _) => bounded.time_us,
+        (None, Some(reported)) => reported.time_us.max(reported.answer_time_us).min(page.time_us),
+        (None, None) if u.first_time_us > 0 => u.first_time_us,
+        (None, None) => page.time_us,
     }
 }
 
@@ -314,6 +323,18 @@ impl Attributes {
         self.add(name, Value::IntValue(number as i64));
     }
 
+    fn reported(&mut self, r: &Reported) {
+        let session = Uuid::from_slice(&r.session_id).unwrap_or_default();
+        self.text(names::REPORT_SESSION_ID, session.to_string());
+        self.number(names::REPORT_NUMBER, r.number);
+        self.number(names::REPORT_ANSWER_POSITION, r.answer_position);
+        self.number(names::REPORT_ANSWER_INDEX, r.answer_index.into());
+        if !r.doubts.is_empty() {
+            let values = r.doubts.iter().map(|d| text(doubt(*d))).collect();
+            self.add(names::REPORT_DOUBTS, Value::ArrayValue(ArrayValue { values }));
+        }
+    }
+
     fn key(&mut self, name: &str, id: Option<&[u8]>) {
         if let Some(id) = id.and_then(KeyId::from_slice) {
             self.text(name, id.to_string());
@@ -323,7 +344,9 @@ impl Attributes {
 
 #[cfg(test)]
 mod tests {
-    use keyledger_ledger::body::{Actor, Attribute, AttributeValue, Caller, EventRecorded};
+    use keyledger_ledger::body::{
+        Actor, Attribute, AttributeValue, Caller, EventRecorded, ReportDoubt,
+    };
     use keyledger_ledger::entry::EntrySigner;
     use keyledger_ledger::page::PageWriter;
 
@@ -380,6 +403,43 @@ mod tests {
         assert_eq!(text(&record, names::CATEGORY), "security/login");
         assert_eq!(text(&record, names::ENTRY_LEAF_HASH), hex::encode(entry.entry.leaf_hash()));
         assert!(!format!("{record:?}").contains("anything at all"));
+    }
+
+    #[test]
+    fn a_use_that_a_service_reported_says_so_with_its_time_and_what_is_doubtful() {
+        let page = Event { time_us: 9_000, ..Event::default() };
+        let entry = full(17, &page, vec![]);
+        let mapping = Mapping { ledger_id: Uuid::nil(), state: &State::default() };
+        let record = |time_us, doubts: &[ReportDoubt]| {
+            let reported = Reported {
+                session_id: vec![7; 16],
+                number: 3,
+                answer_time_us: 5_000,
+                time_us,
+                doubts: doubts.iter().map(|doubt| *doubt as i32).collect(),
+                ..Reported::default()
+            };
+            let allowed = Decision::Allow as i32;
+            let r#use = Use { decision: allowed, reported: Some(reported), ..Use::default() };
+            let page_of_it = UsePage::default();
+            mapping.r#use(&Read::new(&entry, &page), &page_of_it, 0, &(r#use, [0; 32]))
+        };
+        let held = record(6_000, &[]);
+        assert_eq!(
+            (held.severity_number(), held.time_unix_nano),
+            (SeverityNumber::Info, 6_000_000)
+        );
+        assert_eq!(text(&held, names::REPORT_SESSION_ID), Uuid::from_bytes([7; 16]).to_string());
+        let body = held.body.as_ref().and_then(|body| body.value.clone());
+        assert_eq!(body, Some(Value::StringValue(" reported UNSPECIFIED".into())));
+        let doubtful = record(i64::MAX, &[ReportDoubt::Stale, ReportDoubt::Ahead]);
+        assert_eq!(doubtful.severity_number(), SeverityNumber::Warn);
+        assert_eq!(doubtful.time_unix_nano, 9_000_000, "not after the page");
+        let doubts = doubtful.attributes.iter().find(|a| a.key == names::REPORT_DOUBTS).unwrap();
+        let values = ["STALE", "AHEAD"].map(super::text).to_vec();
+        let expected = Value::ArrayValue(ArrayValue { values });
+        assert_eq!(doubts.value.as_ref().and_then(|v| v.value.as_ref()), Some(&expected));
+        assert_eq!(record(1, &[ReportDoubt::BeforeAnswer]).time_unix_nano, 5_000_000);
     }
 
     #[test]
