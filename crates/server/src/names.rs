@@ -146,6 +146,12 @@ pub const USER_AGENT: &str = "user_agent.original";
 pub const DEVICE_ID: &str = "device.id";
 /// OpenTelemetry: the name of a scope, where a format has no scopes.
 pub const SCOPE_NAME: &str = "otel.scope.name";
+/// What of a log record can't stand under a name of its own.
+pub const OTLP_REST: &str = "otlp.rest";
+/// In it: how many attributes had no room there either.
+pub const OTLP_LEFT_OUT: &str = "otlp.left_out";
+/// The scope of the log records that we send.
+pub const OWN_SCOPE: &str = "keyledger";
 
 /// OpenTelemetry: the function of ours that a statement is headed by.
 pub const CODE_FUNCTION_NAME: &str = "code.function.name";

@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsSe
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest,
 };
-use opentelemetry_proto::tonic::common::v1::{AnyValue, any_value};
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, any_value};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, SeverityNumber};
 use tonic::codec::CompressionEncoding;
 use tonic::transport::{Channel, Endpoint};
@@ -156,6 +156,67 @@ fn a_collector_that_repeats_itself_records_nothing_twice() {
         let partial = Sender::new(&a, &token).send(other).await.unwrap().unwrap();
         assert_eq!(partial.rejected_log_records, 1);
         assert!(partial.error_message.contains("ERROR_REASON_REQUEST_ID_REUSED"));
+    });
+}
+
+#[test]
+fn records_that_say_the_same_are_each_recorded_and_a_repeated_export_records_none_of_them_again() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let sender = writer(&replica, "logs/**").await;
+        let records = vec![log_record("tick", &[]); 3];
+        let export = export_of(&[("service.name", "cron")], records);
+        for _ in 0..2 {
+            assert_eq!(sender.send(export.clone()).await.unwrap(), None);
+        }
+        assert_eq!(listed(&replica, "otlp").await.len(), 3);
+    });
+}
+
+#[test]
+fn our_own_log_records_are_not_taken_back_and_leave_nothing_that_could_come_back() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let sender = writer(&replica, "logs/**").await;
+        assert_eq!(
+            sender.send(export_of(&[("service.name", "cron")], vec![])).await.unwrap(),
+            None
+        );
+        let ours = |count| {
+            let records = vec![log_record("keyledger.key.used", &[]); count];
+            let mut export = export_of(&[("service.name", "keyledger")], records);
+            let scope = InstrumentationScope { name: "keyledger".into(), ..Default::default() };
+            export.resource_logs[0].scope_logs[0].scope = Some(scope);
+            export
+        };
+        let mark = d.mark().await;
+        let partial = sender.send(ours(2)).await.unwrap().unwrap();
+        assert_eq!(partial.rejected_log_records, 2);
+        let why = "; number 1: scope must not be Keyledger's own";
+        assert!(partial.error_message.contains(why), "{}", partial.error_message);
+        assert!(d.since(&mark).await.values().all(Vec::is_empty), "it leaves nothing");
+        let mut mixed = export_of(&[("service.name", "cron")], vec![log_record("tick", &[])]);
+        mixed.resource_logs.splice(0..0, ours(1).resource_logs);
+        let partial = sender.send(mixed).await.unwrap().unwrap();
+        assert_eq!(partial.rejected_log_records, 1);
+        assert_eq!(listed(&replica, "otlp").await.len(), 1, "that of another is recorded");
+    });
+}
+
+#[test]
+fn a_large_resource_around_very_many_records_is_cut_and_each_of_them_is_recorded() {
+    scenario(async |d| {
+        let replica = d.replica().await;
+        let sender = writer(&replica, "logs/**").await;
+        let large = "x".repeat(900_000);
+        let resource = [("service.name", "cron"), ("large", large.as_str())];
+        let export = export_of(&resource, vec![log_record("tick", &[]); 300]);
+        assert_eq!(sender.send(export).await.unwrap(), None);
+        let events = listed(&replica, "otlp").await;
+        let attributes = &events[0].attributes;
+        let large = attributes.iter().find(|a| a.name == "large").and_then(|a| a.value.clone());
+        let Some(Value::Text(large)) = large else { panic!("it is text: {large:?}") };
+        assert!(large.ends_with("x… [cut]") && large.len() <= 16_384, "{}", large.len());
     });
 }
 

@@ -22,12 +22,12 @@ pub const MAX_ACTION: usize = 256;
 pub const MAX_RESOURCE: usize = 512;
 const MAX_CATEGORY: usize = 128;
 pub const MAX_DEVICE: usize = 256;
-const MAX_EVENT_ID: usize = 128;
+pub const MAX_EVENT_ID: usize = 128;
 pub const MAX_CHAIN: usize = 8;
-const MAX_ATTRIBUTES: usize = 64;
+pub const MAX_ATTRIBUTES: usize = 64;
 /// Longest text of one attribute, and all that is said in attributes.
 pub const MAX_ATTRIBUTE: usize = 16_384;
-const MAX_ATTRIBUTES_BYTES: usize = 32_768;
+pub const MAX_ATTRIBUTES_BYTES: usize = 32_768;
 /// Categories below it are Keyledger's own.
 const OWN_CATEGORIES: &str = "keyledger";
 
@@ -312,7 +312,7 @@ fn parse_attributes(
     (clear, personal)
 }
 
-fn is_attribute_name(name: &str) -> bool {
+pub fn is_attribute_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b))
 }

@@ -63,6 +63,23 @@ pub(super) struct Otlp {
     connection: Mutex<Option<Channel>>,
 }
 
+/// Gives up a connection at its end, unless it was good.
+struct GivenUp<'a>(Option<&'a Mutex<Option<Channel>>>);
+
+impl GivenUp<'_> {
+    fn not(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0 {
+            connection.lock().expect("no holder of this lock panics").take();
+        }
+    }
+}
+
 /// How a collector is reached.
 enum Reached {
     /// As a configuration says: its addresses are judged. Host and port as they stand in the URL.
@@ -92,22 +109,17 @@ impl Otlp {
         &self,
         ledger_id: Uuid,
         resource: &Resource,
-        batch: &Batch,
+        batch: &mut Batch,
     ) -> Result<(), Failed> {
-        let mut records = batch.events.clone();
+        let mut records = std::mem::take(&mut batch.events);
         let closing = batch.checkpoint.as_ref();
         records.extend(closing.map(|c| record::checkpoint(ledger_id, c).encode_to_vec()));
-        let answer = self.export(message::export(resource, records)).await;
-        match answer {
-            Ok(answer) => {
-                say_rejected(&answer, batch);
-                Ok(())
-            }
-            Err(failed) => {
-                self.connection.lock().expect("no holder of this lock panics").take();
-                Err(failed)
-            }
-        }
+        // Also when nobody waits any longer: a connection on which nothing is heard must not be used again.
+        let given_up = GivenUp(Some(&self.connection));
+        let answer = self.export(message::export(resource, records)).await?;
+        given_up.not();
+        say_rejected(&answer, batch);
+        Ok(())
     }
 
     async fn export(&self, export: message::Export) -> Result<ExportLogsServiceResponse, Failed> {

@@ -68,6 +68,11 @@ impl Reader {
         Reader { replica, ledger, forwarder, places, cursor, read, read_to, checkpoint }
     }
 
+    /// Forgets what it has read from there on.
+    pub(super) fn again_from(&mut self, cursor: Cursor) {
+        (self.read, self.read_to, self.cursor) = (VecDeque::new(), cursor.position, cursor);
+    }
+
     /// Whether there is nothing that it has not looked at.
     pub(super) fn is_at_head(&self) -> bool {
         self.read.is_empty() && self.read_to >= self.head()

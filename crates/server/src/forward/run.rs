@@ -72,6 +72,7 @@ impl Running {
         tokio::select! {
             () = self.work(&lease, taken) => {}
             () = lease.keep() => {}
+            () = self.ledger.until_stopped() => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
         tracing::info!(name, "this replica leaves a forwarder");
@@ -90,6 +91,7 @@ impl Running {
                 Err(Trouble::Lost) => return,
                 Err(Trouble::Failed(failed)) => failed,
             };
+            work.let_go();
             failures = failures.saturating_add(1);
             let head = self.ledger.snapshot().state.next_position;
             let behind = head.saturating_sub(work.saved.position);
@@ -107,7 +109,8 @@ impl Running {
         retry::wait(failures, pace.retry_initial, pace.retry_max, failed.retry_after, random)
     }
 
-    async fn send(&self, batch: &Batch) -> Result<(), Failed> {
+    /// Log records are given away: a batch that was not sent is read again.
+    async fn send(&self, batch: &mut Batch) -> Result<(), Failed> {
         let sent = async {
             match &self.forwarder.target {
                 Target::Webhook(webhook) => {
@@ -187,6 +190,20 @@ impl Work {
         self.save(lease, next, true).await?;
         self.batch = None;
         Ok(())
+    }
+
+    /// After a failure nothing is held but the cursor, however long the receiver is away: the same batch is read again.
+    fn let_go(&mut self) {
+        if let Some((batch, sent)) = &mut self.batch {
+            match sent {
+                true => batch.events = vec![],
+                false => {
+                    self.begun = Some(batch.next);
+                    self.reader.again_from(batch.first);
+                    self.batch = None;
+                }
+            }
+        }
     }
 
     /// There is nothing to send: the cursor moves all the same, now and then, and at the head we wait.

@@ -73,6 +73,7 @@ pub(crate) struct Ledger {
     published: ArcSwap<Head>,
     size: watch::Sender<u64>,
     stopped: OnceLock<String>,
+    stopping: watch::Sender<bool>,
     shed: AtomicU64,
     pub(crate) tally: tally::Tally,
     quota: quota::Quota,
@@ -165,6 +166,7 @@ impl Ledger {
             size: watch::Sender::new(head.state.next_position),
             published: ArcSwap::from_pointee(head),
             stopped: OnceLock::new(),
+            stopping: watch::Sender::new(false),
             shed: AtomicU64::new(0),
             tally: tally::Tally::default(),
             quota: quota::Quota::default(),
@@ -240,6 +242,13 @@ impl Ledger {
         self.stopped.get().map(String::as_str)
     }
 
+    /// Returns when this replica serves the ledger no more.
+    pub(crate) async fn until_stopped(&self) {
+        let mut stopping = self.stopping.subscribe();
+        // The sender is ours: it lives as long as we do.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
     /// Counts a call that was shed before anyone knew whose it was. The next page says how many.
     pub(crate) fn count_shed(&self) {
         self.shed.fetch_add(1, Ordering::Relaxed);
@@ -268,6 +277,7 @@ impl Ledger {
     pub(crate) fn stop(&self, why: &str) {
         if self.stopped.set(why.into()).is_ok() {
             tracing::error!(ledger_id = %self.id, why, "a ledger was stopped: run `keyledger verify`");
+            self.stopping.send_replace(true);
         }
     }
 }

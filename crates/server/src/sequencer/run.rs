@@ -48,6 +48,14 @@ pub(super) async fn run(ledger: Weak<Ledger>, mut queue: mpsc::Receiver<Waiting>
         let Some(ledger) = ledger.upgrade() else { return };
         let Work { commands, answers, catch_ups, mut requests } = take_waiting(first, &mut queue);
         requests.begin(&ledger, commands.len());
+        // Something else may have stopped it since these commands were taken into the queue.
+        if let Some(why) = ledger.stopped() {
+            let error = SequencerError::Stopped(why.into());
+            requests.end(Some(&error));
+            catch_ups.into_iter().for_each(|done| drop(done.send(Err(error.clone()))));
+            answers.into_iter().for_each(|to| drop(to.send(Err(error.clone()))));
+            continue;
+        }
         let work = serve(&ledger, commands, &requests, &mut folding);
         let result = requests.around(work).await;
         requests.end(result.as_ref().err());

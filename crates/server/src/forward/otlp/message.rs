@@ -37,7 +37,7 @@ struct ScopeLogs {
 /// Log records of one resource and scope.
 pub(super) fn export(resource: &Resource, log_records: Vec<Vec<u8>>) -> Export {
     let scope = InstrumentationScope {
-        name: "keyledger".into(),
+        name: names::OWN_SCOPE.into(),
         version: env!("CARGO_PKG_VERSION").into(),
         ..InstrumentationScope::default()
     };

@@ -11,27 +11,27 @@
 //! | time | the record's time; else when it was observed |
 //! | client | `client.address`, `user_agent.original`, `device.id` |
 //! | trace | the record's trace and span |
-//! | id | `log.record.uid`; else a digest of all that the record says |
+//! | id | `log.record.uid`; else a digest of all that the record says, and its number among equal records of the call |
 //!
 //! Of these, who a person is, the reason and the client are kept sealed, as with RecordEvents. So are the body (`body`) and all
 //! other attributes, since nobody knows what stands in them: lists and maps as JSON, bytes in base64. Only `service.name` and the
-//! name of the scope (`otel.scope.name`) stand in the clear too.
+//! name of the scope (`otel.scope.name`) stand in the clear too. `attributes` tells what becomes of those that don't fit.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use std::collections::HashMap;
+
 use keyledger_ledger::body::{Outcome, Severity};
 use keyledger_ledger::text::check_line;
-use keyledger_proto::event_attribute::Value as Attribute;
-use keyledger_proto::parse::events::MAX_DEVICE;
-use keyledger_proto::parse::{self, CheckedEvent, MAX_USER_AGENT};
+use keyledger_proto::parse::events::{MAX_DEVICE, MAX_EVENT_ID};
+use keyledger_proto::parse::{self, CheckedEvent, MAX_USER_AGENT, Violation};
 use keyledger_proto::{Actor, EventAttribute, EventClient, NewEvent, actor};
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 use sha2::{Digest, Sha256};
 
+use super::attributes::Attributes;
 use crate::names;
 
 /// What is recorded under if nothing else is said.
@@ -40,46 +40,112 @@ const CATEGORY: &str = "otlp";
 const ACTION: &str = "log";
 /// Under which name the body is kept.
 const BODY: &str = "body";
+/// Most attributes of a record, its scope and its resource together.
+const MAX_JOINED: usize = 128;
+/// No field of an event takes so much. What is longer is refused as too long, whatever its end.
+const MAX_TAKEN: usize = 2_048;
 
-/// Each log record as an event, checked by itself.
-pub(super) fn events(r: ExportLogsServiceRequest) -> Vec<CheckedEvent> {
-    let mut events = vec![];
-    for resource_logs in r.resource_logs {
-        let resource = resource_logs.resource.unwrap_or_default();
-        for scope_logs in resource_logs.scope_logs {
-            let scope = scope_logs.scope.unwrap_or_default();
-            for record in &scope_logs.log_records {
-                let source = Source::new(record, &scope, &resource.attributes);
-                events.push(parse::event(source.event()));
-            }
+/// What all log records of a resource share.
+pub(super) struct OfResource<'a> {
+    attributes: &'a [KeyValue],
+    digest: [u8; 32],
+}
+
+impl<'a> OfResource<'a> {
+    pub(super) fn new(resource: Option<&'a Resource>) -> OfResource<'a> {
+        let attributes = resource.map_or(&[][..], |resource| &resource.attributes);
+        let mut digest = Sha256::new();
+        for attribute in attributes {
+            digest.update(attribute.encode_length_delimited_to_vec());
+        }
+        OfResource { attributes, digest: digest.finalize().into() }
+    }
+}
+
+/// What all log records of a scope share.
+pub(super) struct OfScope<'a> {
+    resource: &'a [KeyValue],
+    attributes: &'a [KeyValue],
+    name: &'a str,
+    /// Of all that resource and scope say.
+    digest: [u8; 32],
+}
+
+impl<'a> OfScope<'a> {
+    pub(super) fn new(
+        resource: &OfResource<'a>,
+        scope: Option<&'a InstrumentationScope>,
+    ) -> OfScope<'a> {
+        let said = scope.map(Message::encode_to_vec).unwrap_or_default();
+        OfScope {
+            resource: resource.attributes,
+            attributes: scope.map_or(&[], |scope| &scope.attributes),
+            name: scope.map_or("", |scope| &scope.name),
+            digest: Sha256::new()
+                .chain_update(resource.digest)
+                .chain_update(said)
+                .finalize()
+                .into(),
         }
     }
-    events
+
+    /// Whether Keyledger itself has sent them.
+    pub(super) fn is_ours(&self) -> bool {
+        self.name == names::OWN_SCOPE
+    }
+
+    /// A log record as an event, checked by itself.
+    pub(super) fn event(&self, record: &LogRecord, equals: &mut Equals) -> CheckedEvent {
+        let joined = record.attributes.len() + self.attributes.len() + self.resource.len();
+        if joined > MAX_JOINED {
+            let description =
+                format!("must be at most {MAX_JOINED}, those of scope and resource among them");
+            return Err(vec![Violation { field: "attributes".into(), description }]);
+        }
+        parse::event(Source::new(record, self).event(equals))
+    }
+}
+
+/// How many equal log records of a call came before.
+#[derive(Default)]
+pub(super) struct Equals(HashMap<[u8; 32], u32>);
+
+impl Equals {
+    /// Which one of those that are equal, from 1.
+    fn number(&mut self, digest: [u8; 32]) -> u32 {
+        let number = self.0.entry(digest).or_default();
+        *number += 1;
+        *number
+    }
 }
 
 /// A log record with what surrounds it.
 struct Source<'a> {
     record: &'a LogRecord,
-    scope: &'a InstrumentationScope,
-    /// Nearest first.
-    layers: [&'a [KeyValue]; 3],
+    scope: &'a OfScope<'a>,
+    /// Each with its layer, nearest first.
+    all: Vec<(usize, &'a KeyValue)>,
+    /// Where in `all` the nearest of each name stands.
+    nearest: HashMap<&'a str, usize>,
     /// Names of attributes that have become something else.
     used: Vec<&'static str>,
 }
 
 impl<'a> Source<'a> {
-    fn new(
-        record: &'a LogRecord,
-        scope: &'a InstrumentationScope,
-        resource: &'a [KeyValue],
-    ) -> Source<'a> {
-        let layers = [&record.attributes, &scope.attributes, resource];
-        Source { record, scope, layers, used: vec![] }
+    fn new(record: &'a LogRecord, scope: &'a OfScope<'a>) -> Source<'a> {
+        let layers = [&record.attributes, scope.attributes, scope.resource];
+        let in_layer = |(i, layer): (usize, &'a [KeyValue])| layer.iter().map(move |a| (i, a));
+        let all: Vec<_> = layers.into_iter().enumerate().flat_map(in_layer).collect();
+        let mut nearest = HashMap::new();
+        for (i, (_, attribute)) in all.iter().enumerate() {
+            nearest.entry(attribute.key.as_str()).or_insert(i);
+        }
+        Source { record, scope, all, nearest, used: vec![] }
     }
 
-    fn event(mut self) -> NewEvent {
+    fn event(mut self, equals: &mut Equals) -> NewEvent {
         let record = self.record;
-        let event_id = self.event_id();
+        let event_id = self.event_id(equals);
         let category = self.take(names::CATEGORY).unwrap_or(CATEGORY.into());
         let action = self.action();
         let actor = self.actor();
@@ -110,18 +176,18 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// A collector that repeats a record repeats all of it.
-    fn event_id(&mut self) -> String {
-        if let Some(id) = self.take(names::LOG_RECORD_UID) {
+    /// A collector that repeats an export repeats all of it.
+    fn event_id(&mut self, equals: &mut Equals) -> String {
+        let id = self.take_if(names::LOG_RECORD_UID, |id| check_line(id, MAX_EVENT_ID).is_ok());
+        if !id.is_empty() {
             return id;
         }
-        let mut digest = Sha256::new();
-        for attribute in self.layers[2] {
-            digest.update(attribute.encode_length_delimited_to_vec());
+        let digest = Sha256::new().chain_update(self.scope.digest);
+        let digest = digest.chain_update(self.record.encode_to_vec()).finalize().into();
+        match equals.number(digest) {
+            1 => format!("otlp {}", hex::encode(digest)),
+            number => format!("otlp {} {number}", hex::encode(digest)),
         }
-        digest.update(self.scope.encode_length_delimited_to_vec());
-        digest.update(self.record.encode_to_vec());
-        format!("otlp {}", hex::encode(digest.finalize()))
     }
 
     fn action(&mut self) -> String {
@@ -165,34 +231,32 @@ impl<'a> Source<'a> {
 
     /// The body, and all that has not become something else: the nearest of each name.
     fn attributes(&self) -> Vec<EventAttribute> {
-        let mut attributes: Vec<EventAttribute> = vec![];
-        let mut add = |name: &str, value: Option<Attribute>, personal| {
-            if let Some(value) = value {
-                attributes.push(EventAttribute { name: name.into(), value: Some(value), personal });
-            }
-        };
-        add(BODY, self.record.body.as_ref().and_then(attribute), true);
+        let mut attributes = Attributes::new();
+        if let Some(body) = &self.record.body {
+            attributes.add(BODY, body, true);
+        }
         if !self.scope.name.is_empty() {
-            add(names::SCOPE_NAME, Some(Attribute::Text(self.scope.name.clone())), false);
+            let name = AnyValue { value: Some(Value::StringValue(self.scope.name.into())) };
+            attributes.add(names::SCOPE_NAME, &name, false);
         }
-        for (i, layer) in self.layers.iter().enumerate() {
-            let nearer = |name: &str| {
-                self.layers[..i].iter().any(|layer| layer.iter().any(|a| a.key == name))
-            };
-            for a in layer.iter().filter(|a| !self.used.contains(&a.key.as_str())) {
-                if !nearer(&a.key) {
-                    let personal = a.key != names::SERVICE_NAME;
-                    add(&a.key, a.value.as_ref().and_then(attribute), personal);
+        for (i, (layer, a)) in self.all.iter().enumerate() {
+            let (name, Some(value)) = (a.key.as_str(), &a.value) else { continue };
+            let nearest = self.nearest[name];
+            if nearest != i {
+                // Named twice, and not only nearer.
+                if self.all[nearest].0 == *layer {
+                    attributes.add_to_rest(name, value);
                 }
+            } else if !self.used.contains(&name) {
+                attributes.add(name, value, name != names::SERVICE_NAME);
             }
         }
-        attributes
+        attributes.finish()
     }
 
     /// The text of an attribute that says something.
     fn text(&self, name: &str) -> Option<&'a str> {
-        let mut all = self.layers.iter().flat_map(|layer| layer.iter());
-        let found = all.find(|attribute| attribute.key == name)?;
+        let (_, found) = self.all[*self.nearest.get(name)?];
         match found.value.as_ref()?.value.as_ref()? {
             Value::StringValue(text) if !text.is_empty() => Some(text),
             _ => None,
@@ -202,7 +266,7 @@ impl<'a> Source<'a> {
     fn take(&mut self, name: &'static str) -> Option<String> {
         let text = self.text(name)?;
         self.used.push(name);
-        Some(text.into())
+        Some(text[..text.floor_char_boundary(MAX_TAKEN)].into())
     }
 
     fn take_if(&mut self, name: &'static str, good: impl Fn(&str) -> bool) -> String {
@@ -214,12 +278,9 @@ impl<'a> Source<'a> {
 }
 
 fn outcome(text: &str) -> Option<Outcome> {
-    match text.to_ascii_lowercase().as_str() {
-        "success" => Some(Outcome::Success),
-        "failure" => Some(Outcome::Failure),
-        "denied" => Some(Outcome::Denied),
-        _ => None,
-    }
+    let known =
+        [("success", Outcome::Success), ("failure", Outcome::Failure), ("denied", Outcome::Denied)];
+    known.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name)).map(|(_, outcome)| outcome)
 }
 
 /// What our own log records say comes back as it was.
@@ -246,43 +307,11 @@ fn time(record: &LogRecord) -> Option<prost_types::Timestamp> {
     })
 }
 
-/// `None`: it says nothing.
-fn attribute(value: &AnyValue) -> Option<Attribute> {
-    Some(match value.value.as_ref()? {
-        Value::StringValue(text) => Attribute::Text(text.clone()),
-        Value::BoolValue(flag) => Attribute::Flag(*flag),
-        Value::IntValue(number) => Attribute::Integer(*number),
-        Value::DoubleValue(number) => Attribute::Number(*number),
-        Value::BytesValue(bytes) => Attribute::Text(STANDARD.encode(bytes)),
-        Value::ArrayValue(_) | Value::KvlistValue(_) => Attribute::Text(json(value).to_string()),
-        Value::StringValueStrindex(_) => return None,
-    })
-}
-
-/// As deep as a message can be: a hundred levels.
-fn json(value: &AnyValue) -> serde_json::Value {
-    match &value.value {
-        Some(Value::StringValue(text)) => text.as_str().into(),
-        Some(Value::BoolValue(flag)) => (*flag).into(),
-        Some(Value::IntValue(number)) => (*number).into(),
-        Some(Value::DoubleValue(number)) => (*number).into(),
-        Some(Value::BytesValue(bytes)) => STANDARD.encode(bytes).into(),
-        Some(Value::ArrayValue(array)) => array.values.iter().map(json).collect(),
-        Some(Value::KvlistValue(list)) => {
-            let of = |a: &KeyValue| (a.key.clone(), a.value.as_ref().map(json).unwrap_or_default());
-            list.values.iter().map(of).collect::<serde_json::Map<_, _>>().into()
-        }
-        Some(Value::StringValueStrindex(_)) | None => serde_json::Value::Null,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use keyledger_ledger::body::AttributeValue;
     use keyledger_proto::parse::{ActorName, RecordedEvent};
     use opentelemetry_proto::tonic::common::v1::{ArrayValue, KeyValueList};
-    use opentelemetry_proto::tonic::logs::v1::{ResourceLogs, ScopeLogs};
-    use opentelemetry_proto::tonic::resource::v1::Resource;
 
     use super::*;
 
@@ -300,14 +329,9 @@ mod tests {
 
     fn of(record: LogRecord, scope: Vec<KeyValue>, resource: Vec<KeyValue>) -> CheckedEvent {
         let scope = InstrumentationScope { attributes: scope, ..InstrumentationScope::default() };
-        let scope_logs = vec![ScopeLogs {
-            scope: Some(scope),
-            log_records: vec![record],
-            ..ScopeLogs::default()
-        }];
-        let resource = Some(Resource { attributes: resource, ..Resource::default() });
-        let resource_logs = vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }];
-        events(ExportLogsServiceRequest { resource_logs }).remove(0)
+        let resource = Resource { attributes: resource, ..Resource::default() };
+        let resource = OfResource::new(Some(&resource));
+        OfScope::new(&resource, Some(&scope)).event(&record, &mut Equals::default())
     }
 
     fn with(attributes: Vec<KeyValue>) -> RecordedEvent {
@@ -372,6 +396,94 @@ mod tests {
         assert_eq!(id(vec![text("log.record.uid", "01JD")]), "01JD");
         let elsewhere = of(LogRecord::default(), vec![], vec![text("service.name", "other")]);
         assert_ne!(id(vec![]), elsewhere.unwrap().event_id);
+    }
+
+    #[test]
+    fn equal_records_of_a_call_are_told_apart_and_have_the_same_ids_when_it_comes_again() {
+        let resource = OfResource::new(None);
+        let scope = OfScope::new(&resource, None);
+        let login = |user: &str| LogRecord {
+            attributes: vec![text("user.id", user)],
+            ..LogRecord::default()
+        };
+        let ids = || {
+            let mut equals = Equals::default();
+            let records = [login("alice"), login("bob"), login("alice")];
+            records.map(|record| scope.event(&record, &mut equals).unwrap().event_id)
+        };
+        let [first, other, second] = ids();
+        assert!(first != other && second == format!("{first} 2"), "{first}, {other}, {second}");
+        assert_eq!(ids(), [first, other, second]);
+    }
+
+    #[test]
+    fn what_does_not_fit_stands_in_one_sealed_attribute_and_no_record_is_lost_for_it() {
+        let record = LogRecord {
+            body: Some(value(Value::StringValue("a\0b".into()))),
+            attributes: vec![
+                text("body", "another"),
+                text("a name", "x"),
+                key(&"n".repeat(65), Value::IntValue(1)),
+                text("twice", "1"),
+                text("twice", "2"),
+                key("nan", Value::DoubleValue(f64::NAN)),
+                text("long", &"y".repeat(20_000)),
+            ],
+            ..LogRecord::default()
+        };
+        let many = (0..100).map(|n| text(&format!("r{n}"), "z"));
+        let resource = many.chain([text("service.name", "cron")]).collect();
+        let event = of(record, vec![], resource).unwrap();
+        let personal = |name: &str| {
+            let found = event.personal.iter().find(|a| a.name == name);
+            match found.and_then(|a| a.value.clone()) {
+                Some(AttributeValue::Text(text)) => text,
+                other => panic!("{name} is {other:?}"),
+            }
+        };
+        assert_eq!(personal("body"), "a␀b");
+        assert_eq!(personal("nan"), "NaN");
+        assert!(personal("long").ends_with("y… [cut]") && personal("long").len() <= 16_384);
+        let rest: serde_json::Value = serde_json::from_str(&personal("otlp.rest")).unwrap();
+        let rest = rest.as_array().unwrap();
+        let expected = [
+            serde_json::json!(["body", "another"]),
+            serde_json::json!(["a name", "x"]),
+            serde_json::json!(["n".repeat(65), 1]),
+            serde_json::json!(["twice", "2"]),
+        ];
+        assert_eq!(rest[..4], expected);
+        assert_eq!(event.personal.len(), 64, "with the rest");
+        assert_eq!(rest.len() - 4 + event.personal.len() - 5, 100, "all of the resource");
+    }
+
+    #[test]
+    fn no_size_of_values_loses_a_record_and_what_has_no_room_is_counted() {
+        let list = ArrayValue { values: vec![value(Value::IntValue(7)); 50_000] };
+        let long = (0..30).map(|n| text(&format!("t{n}"), &"\u{1}\"é".repeat(5_000)));
+        let deep = [
+            key("list", Value::ArrayValue(list)),
+            key("bytes", Value::BytesValue(vec![1; 90_000])),
+        ];
+        let event = with(deep.into_iter().chain(long).collect());
+        let rest = event.personal.iter().find(|a| a.name == "otlp.rest").unwrap();
+        let Some(AttributeValue::Text(rest)) = &rest.value else { panic!("it is text") };
+        let rest: Vec<(String, serde_json::Value)> = serde_json::from_str(rest).unwrap();
+        let (last, left_out) = rest.last().unwrap();
+        assert_eq!(last, "otlp.left_out");
+        let named = event.personal.len() - 1;
+        assert_eq!(named + rest.len() - 1 + left_out.as_u64().unwrap() as usize, 32);
+    }
+
+    #[test]
+    fn a_record_with_very_many_attributes_is_refused() {
+        let many = |count| (0..count).map(|n| text(&format!("a{n}"), "x")).collect::<Vec<_>>();
+        let event = |count| {
+            let record = LogRecord { attributes: many(count), ..LogRecord::default() };
+            of(record, vec![], vec![text("service.name", "cron")])
+        };
+        assert!(event(127).is_ok());
+        assert_eq!(event(128).unwrap_err()[0].field, "attributes");
     }
 
     #[test]

@@ -12,6 +12,9 @@ use super::SettingsError;
 use super::read::{Variables, pairs};
 
 const DEFAULT_ENDPOINT: &str = "http://localhost:4317";
+/// A connection in use on which nothing is heard for so long is asked whether it lives, and given up after as long again. One
+/// that is idle isn't asked: collectors end connections on which that is done.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// Most headers, and their names and values together.
 const MAX_HEADERS: usize = 64;
 const MAX_HEADER_BYTES: usize = 8_192;
@@ -128,6 +131,8 @@ impl Otlp {
     pub fn channel(&self) -> Result<Channel, SettingsError> {
         let endpoint = Endpoint::from(self.endpoint.clone());
         let endpoint = endpoint.timeout(self.timeout).connect_timeout(self.timeout);
+        let endpoint =
+            endpoint.http2_keep_alive_interval(KEEP_ALIVE).keep_alive_timeout(KEEP_ALIVE);
         if self.endpoint.scheme_str() != Some("https") {
             return Ok(endpoint.connect_lazy());
         }
