@@ -187,6 +187,31 @@ fn a_forwarder_that_cannot_send_is_seen_to_be_behind_by_its_name() {
 }
 
 #[test]
+fn forwarders_of_the_same_name_are_told_apart_by_their_ledgers() {
+    scenario(async |d| {
+        // Nobody listens there.
+        let variables = [("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://127.0.0.1:1")];
+        let (replica, address) = scraped(d, &variables).await;
+        let mut ledgers = vec![];
+        for caller in [replica.admin(), replica.system_admin()] {
+            let me = caller.call(WhoAmIRequest {}).await.unwrap();
+            ledgers.push(me.ledger.unwrap().ledger_id);
+        }
+        loop {
+            let all = samples(&metrics(&address).await);
+            let is_behind = |ledger: &String| {
+                let of = [("keyledger_forwarder_name", "otlp"), ("keyledger_ledger_id", ledger)];
+                sum(&all, "keyledger_forwarder_lag_entries", &of) > Some(0.0)
+                    && sum(&all, "keyledger_forwarder_lag_duration_seconds", &of) > Some(0.0)
+            };
+            if ledgers.iter().all(is_behind) {
+                break;
+            }
+        }
+    });
+}
+
+#[test]
 fn the_endpoint_answers_one_path_and_speaks_open_metrics_to_whoever_asks_for_it() {
     scenario(async |d| {
         let (_replica, address) = scraped(d, &[]).await;

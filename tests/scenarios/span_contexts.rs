@@ -65,6 +65,12 @@ fn a_linked_caller_s_span_is_linked_to_from_a_trace_of_our_own() {
         };
         assert!(span.links.iter().any(|link| to_caller(&link)), "{span:?}");
         assert_eq!(signed, ids(span));
+
+        // Anybody could name anybody's trace: it is not signed in place of our own.
+        let unsampled = [policy[0], ("OTEL_TRACES_SAMPLER", "always_off")];
+        let (spans, signed) = one_call(d, &unsampled, &[("traceparent", &parent)]).await;
+        assert!(spans.is_empty());
+        assert_eq!(signed, (vec![], vec![]));
     });
 }
 

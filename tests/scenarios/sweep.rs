@@ -191,7 +191,12 @@ fn health_and_reflection_need_no_token_and_leave_nothing() {
     scenario(async |d| {
         let replica = d.replica().await;
         let mark = d.mark().await;
-        for service in ["", "keyledger.v1.KeyService", "keyledger.v1.AuditService"] {
+        for service in [
+            "",
+            "keyledger.v1.KeyService",
+            "keyledger.v1.AuditService",
+            "opentelemetry.proto.collector.logs.v1.LogsService",
+        ] {
             let request = HealthCheckRequest { service: service.into() };
             let answer = replica.health().check(request).await.unwrap().into_inner();
             assert_eq!(answer.status, tonic_health::ServingStatus::Serving as i32);

@@ -1,4 +1,5 @@
-//! One more look at a log that was verified before: whether what is stored still is what it was. It needs no state, so a server
+//! One more look at a log that was verified before: whether entries, the columns beside them and uses still are what they were;
+//! sealed texts aren't looked at. It needs no state, so a server
 //! can do it all day beside its work; what only the entries before it can tell was checked when the entry was taken.
 
 use ed25519_dalek::VerifyingKey;
@@ -10,7 +11,9 @@ use crate::page;
 use crate::record::Columns;
 use crate::verify::{Finding, Found, Problem, compare_columns};
 
-/// One walk from the first entry to a size whose root hash is known.
+/// One walk from the first entry to a size whose root hash is known. Whoever takes an entry on a clone can drop it, and take the
+/// entry again.
+#[derive(Clone)]
 pub struct Lap {
     size: u64,
     root: Hash,

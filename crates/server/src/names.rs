@@ -186,7 +186,7 @@ pub const DB_CLIENT_CONNECTION_PENDING_REQUESTS: &str = "db.client.connection.pe
 /// OpenTelemetry databases: who got no connection in time.
 pub const DB_CLIENT_CONNECTION_TIMEOUTS: &str = "db.client.connection.timeouts";
 
-/// How long a batch waited for the ledger's lock.
+/// How long a batch waited for a connection and the ledger's lock, until it had what was appended since.
 pub const LOCK_DURATION: &str = "keyledger.sequencer.lock.duration";
 /// How long a batch took to become durable.
 pub const COMMIT_DURATION: &str = "keyledger.sequencer.commit.duration";
@@ -208,6 +208,8 @@ pub const FORWARDER_LAG_DURATION: &str = "keyledger.forwarder.lag.duration";
 pub const OBSERVER_LAG: &str = "keyledger.observer.lag.entries";
 /// How far the scrubber has come.
 pub const SCRUBBER_POSITION: &str = "keyledger.scrubber.position";
+/// Rows of keys that it found to differ or to be missing.
+pub const SCRUBBER_ROWS: &str = "keyledger.scrubber.rows";
 /// How long ago this replica signed its newest checkpoint.
 pub const CHECKPOINT_AGE: &str = "keyledger.checkpoint.age";
 /// Entries that no checkpoint of this replica covers yet.

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::config::{Databases, Serve, Tls};
 use crate::forward::Forwarders;
 use crate::forward::config::ConfigError;
-use crate::grpc::{AuditService, KeyService, Services};
+use crate::grpc::{AuditService, KeyService, LogsService, Services};
 use crate::keydir::{KeyDirectory, KeyDirectoryError};
 use crate::replica::{Replica, by_itself};
 use crate::sequencer::{Connections, RECORDED_WITHIN, SequencerError};
@@ -97,7 +97,7 @@ pub async fn serve(
     report_health(&health, true).await;
     tokio::spawn(watch_health(replica.clone(), health));
     tokio::spawn(observe(replica.clone()));
-    tokio::spawn(scrubber::run(replica.clone()));
+    scrubber::start(replica.clone());
 
     let callers = config.caller_context.clone();
     let propagators = config.telemetry.propagators;
@@ -218,6 +218,7 @@ async fn report_health(health: &HealthReporter, good: bool) {
     health.set_service_status("", status).await;
     health.set_service_status(<KeyService as tonic::server::NamedService>::NAME, status).await;
     health.set_service_status(<AuditService as tonic::server::NamedService>::NAME, status).await;
+    health.set_service_status(<LogsService as tonic::server::NamedService>::NAME, status).await;
 }
 
 /// Starts the observer of each ledger, also of those that are opened later.

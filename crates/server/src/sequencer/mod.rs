@@ -65,8 +65,8 @@ pub(crate) struct Ledger {
     pub(crate) number: u32,
     /// For reads of handlers.
     pub(crate) database: Database,
-    /// For the sequencer alone: readers can't take its connections.
-    writer: Database,
+    /// For the sequencer, and for the scrubber to make sure: readers can't take its connections.
+    pub(crate) writer: Database,
     pub(crate) keys: Arc<KeyDirectory>,
     pub(crate) sealing: Arc<Sealing>,
     queue: mpsc::Sender<Waiting>,
@@ -81,6 +81,8 @@ pub(crate) struct Ledger {
     checkpoint: watch::Sender<Option<Arc<SignedCheckpoint>>>,
     /// How far the scrubber has come on its present walk.
     pub(crate) scrubbed: AtomicU64,
+    /// Rows of keys that differed, or were missing, on its last walk.
+    pub(crate) rows_differ: AtomicU64,
     pub(crate) newest_uses: NewestUses,
     pub(crate) observer: Observer,
     pub(crate) recent: Recent,
@@ -173,6 +175,7 @@ impl Ledger {
             memory: memory::Memory::default(),
             checkpoint: watch::Sender::new(None),
             scrubbed: AtomicU64::new(0),
+            rows_differ: AtomicU64::new(0),
             newest_uses: NewestUses::default(),
             observer: Observer::default(),
             recent: Recent::default(),

@@ -87,10 +87,13 @@ impl Requests {
 
     /// The batch is durable: each request is told what came of it.
     pub(crate) fn tell(&self, ledger: &Ledger, batch: &Batch) {
+        // Positions follow each other.
+        let first = batch.entries.first().map(|entry| entry.position);
         for (command, request) in &self.requests {
             let Some(Some(touched)) = batch.touched.get(*command) else { continue };
             let Some(noted) = request.context.get::<Noted>() else { continue };
-            let entry = batch.entries.iter().find(|entry| Some(entry.position) == touched.position);
+            let index = touched.position.zip(first).and_then(|(at, first)| at.checked_sub(first));
+            let entry = index.and_then(|index| batch.entries.get(index as usize));
             let kind = entry.and_then(|entry| entry.event.kind.as_ref());
             let event = kind.map_or(names::EVENT_KEY_USED, event_name);
             noted.touched(Place::of(ledger), &batch.head.state, touched, event);

@@ -52,7 +52,7 @@ pub enum ContextPolicy {
     /// They do.
     #[default]
     Trust,
-    /// A trace of our own begins, with a link to the caller's span.
+    /// A trace of our own begins, with a link to the caller's span; the caller's ids are not signed.
     Link,
     /// A trace of our own begins, and nothing is kept of the caller's.
     Ignore,
@@ -81,7 +81,7 @@ pub(crate) struct ContextReader {
 /// What is kept of what a caller sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sent {
-    pub(super) trace: Trace,
+    trace: Trace,
     flags: u8,
     /// Whether our span continues it. Otherwise it links to it.
     pub(super) continued: bool,
@@ -134,6 +134,12 @@ fn member(text: &str) -> Option<(&str, String)> {
 }
 
 impl Sent {
+    /// What may be signed as the trace of a call that has no span: that of a caller whose trace is continued. Whoever is not
+    /// trusted could name the trace of another, and place uses into it.
+    pub(super) fn signed(&self) -> Trace {
+        if self.continued { self.trace } else { Trace::default() }
+    }
+
     /// The caller's span, if it is known.
     pub(super) fn span(&self, headers: &HeaderMap) -> Option<SpanContext> {
         (self.trace != Trace::default()).then(|| {
@@ -217,6 +223,7 @@ mod tests {
             let sent = reader(policy, &[]).read(&headers, peer);
             assert_eq!(sent.span(&headers).is_some(), kept, "{policy:?} {peer:?}");
             assert_eq!(sent.continued, continued, "{policy:?} {peer:?}");
+            assert_eq!(sent.signed() != Trace::default(), continued, "{policy:?} {peer:?}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! Metrics as text: the Prometheus exposition format 0.0.4 and OpenMetrics 1.0.0, named as the OpenTelemetry specification says
 //! ("Prometheus and OpenMetrics Compatibility": units and `_total` in names, `otel_scope_*` labels, `target_info`).
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::{Display, Write};
 
 use opentelemetry::{InstrumentationScope, KeyValue};
@@ -35,11 +37,8 @@ impl Format {
 /// All metrics of one collection.
 pub(super) fn render(metrics: &ResourceMetrics, format: Format) -> String {
     let mut text = Text { text: String::new(), format };
-    let resource: Vec<(String, String)> = metrics
-        .resource()
-        .iter()
-        .map(|(key, value)| (escaped_name(key.as_str()), value.to_string()))
-        .collect();
+    let resource = metrics.resource().iter();
+    let resource = merged(resource.map(|(key, value)| (key.to_string(), value.to_string())));
     text.family("target", "_info", "Where the metrics come from.", "", "info");
     text.sample("target_info", &resource, None, 1);
     for scope in metrics.scope_metrics() {
@@ -162,16 +161,29 @@ fn labels<'a>(
     scope: &InstrumentationScope,
     attributes: impl Iterator<Item = &'a KeyValue>,
 ) -> Labels {
-    let own = attributes.map(|kv| (escaped_name(kv.key.as_str()), kv.value.to_string()));
+    let own = attributes.map(|kv| (kv.key.to_string(), kv.value.to_string()));
     let scope = [
         ("otel_scope_name", Some(scope.name())),
         ("otel_scope_version", scope.version()),
         ("otel_scope_schema_url", scope.schema_url()),
     ];
     let scope = scope.into_iter().filter_map(|(k, v)| Some((k.to_string(), v?.to_string())));
-    let mut labels: Labels = own.chain(scope).collect();
-    labels.sort();
-    labels
+    merged(own.chain(scope))
+}
+
+/// Labels from attributes. Values of attributes whose names are the same when they are escaped share a label, in the order of
+/// the names.
+fn merged(attributes: impl Iterator<Item = (String, String)>) -> Labels {
+    let mut attributes: Vec<(String, String)> = attributes.collect();
+    attributes.sort();
+    let mut labels: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in attributes {
+        match labels.entry(escaped_name(&name)) {
+            Entry::Vacant(free) => drop(free.insert(value)),
+            Entry::Occupied(mut taken) => *taken.get_mut() += &format!(";{value}"),
+        }
+    }
+    labels.into_iter().collect()
 }
 
 /// A unit as a word of a name; what stands in braces is a note, and no unit.
@@ -190,10 +202,11 @@ fn with_unit(name: &str, unit: &str) -> String {
     }
 }
 
-/// What may not stand in a name becomes an underscore.
+/// What may not stand in a name becomes an underscore; one stands before a digit at its beginning.
 fn escaped_name(name: &str) -> String {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    name.chars().map(|c| if allowed(c) { c } else { '_' }).collect()
+    let before = if name.starts_with(|c: char| c.is_ascii_digit()) { "_" } else { "" };
+    before.chars().chain(name.chars().map(|c| if allowed(c) { c } else { '_' })).collect()
 }
 
 fn escaped_value(value: &str) -> String {
@@ -262,6 +275,14 @@ a_took_seconds_count{{{SCOPE}}} 4
 "#
         );
         assert_eq!(scraped(Format::Prometheus), expected);
+    }
+
+    #[test]
+    fn names_that_are_escaped_alike_share_a_label_and_none_begins_with_a_digit() {
+        let all = [("a.b", "2"), ("a-b", "1"), ("9.lives", "cat"), ("a_b", "3")];
+        let labels = merged(all.into_iter().map(|(k, v)| (k.to_string(), v.to_string())));
+        let expected = [("_9_lives", "cat"), ("a_b", "1;2;3")];
+        assert_eq!(labels, expected.map(|(k, v)| (k.to_string(), v.to_string())));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What metrics read of a replica when they are exported: nothing of it costs a call anything. No label is a key, an owner or
 //! a permission; ledgers beyond [`MAX_LEDGERS`] share one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use keyledger_ledger::body::DecisionReason;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
+use uuid::Uuid;
 
 use crate::event_names::{decision, reason_code};
 use crate::names;
@@ -27,9 +28,16 @@ const LAG_INTERVAL: Duration = Duration::from_secs(5);
 /// A value with its attributes.
 type Point<T> = (T, Vec<KeyValue>);
 
-/// How far each forwarder is behind: entries and microseconds.
+/// How far the forwarders of each ledger are behind, by their names.
 #[derive(Default)]
-struct Lags(Mutex<BTreeMap<String, (u64, i64)>>);
+struct Lags(Mutex<HashMap<Uuid, BTreeMap<String, Lag>>>);
+
+#[derive(Clone, Copy)]
+struct Lag {
+    entries: u64,
+    /// How long ago the first of them was written.
+    us: i64,
+}
 
 /// Registers everything that is read of a replica. `forwarders` are the names of those that are configured.
 pub(super) fn observe(meter: &Meter, replica: &Arc<Replica>, forwarders: Vec<String>) {
@@ -112,6 +120,14 @@ impl Source<'_> {
             move |replica| of_ledgers(replica, |l| Some(l.scrubbed.load(Ordering::Relaxed)), sum),
         );
         self.level(
+            names::SCRUBBER_ROWS,
+            "{row}",
+            "Projected rows of keys that differed or were missing on the scrubber's last walk.",
+            move |replica| {
+                of_ledgers(replica, |l| Some(l.rows_differ.load(Ordering::Relaxed)), sum)
+            },
+        );
+        self.level(
             names::CHECKPOINT_SIZE,
             "{entry}",
             "Entries that the newest checkpoint of this replica covers.",
@@ -167,23 +183,18 @@ impl Source<'_> {
     }
 
     fn forwarders(&self, lags: &Arc<Lags>) {
-        let of = |name: &String| vec![KeyValue::new(names::FORWARDER_NAME, name.clone())];
         let known = lags.clone();
         self.level(
             names::FORWARDER_LAG_ENTRIES,
             "{entry}",
             "Entries that a forwarder has not passed.",
-            move |_| known.all().iter().map(|(name, (entries, _))| (*entries, of(name))).collect(),
+            move |replica| known.points(replica, |lag| lag.entries, |a, b| a + b),
         );
         let known = lags.clone();
         self.seconds(
             names::FORWARDER_LAG_DURATION,
             "How long ago the first entry was written that a forwarder has not passed.",
-            move |_| {
-                let seconds =
-                    |(name, (_, us)): (&String, &(u64, i64))| (*us as f64 / 1e6, of(name));
-                known.all().iter().map(seconds).collect()
-            },
+            move |replica| known.points(replica, |lag| lag.us as f64 / 1e6, f64::max),
         );
     }
 
@@ -254,18 +265,26 @@ fn of_pools(replica: &Replica, read: fn(&PoolUse) -> u64) -> Vec<Point<u64>> {
     pools(replica).iter().map(|(name, used)| (read(used), vec![pool(name)])).collect()
 }
 
+/// All ledgers with their labels.
+fn labelled(replica: &Replica) -> Vec<(String, Arc<Ledger>)> {
+    let mut ledgers = replica.all();
+    ledgers.sort_by_key(|ledger| ledger.number);
+    let label = |(number, ledger): (usize, Arc<Ledger>)| match number < MAX_LEDGERS {
+        true => (ledger.id.to_string(), ledger),
+        false => (OTHERS.into(), ledger),
+    };
+    ledgers.into_iter().enumerate().map(label).collect()
+}
+
 /// A value of each ledger, by its id; those without a label of their own are put together.
 fn of_ledgers<T: Copy>(
     replica: &Replica,
     read: impl Fn(&Ledger) -> Option<T>,
     together: impl Fn(T, T) -> T,
 ) -> Vec<Point<T>> {
-    let mut ledgers = replica.all();
-    ledgers.sort_by_key(|ledger| ledger.number);
     let mut values: BTreeMap<String, T> = BTreeMap::new();
-    for (number, ledger) in ledgers.iter().enumerate() {
-        let Some(value) = read(ledger) else { continue };
-        let label = if number < MAX_LEDGERS { ledger.id.to_string() } else { OTHERS.into() };
+    for (label, ledger) in labelled(replica) {
+        let Some(value) = read(&ledger) else { continue };
         let before = values.get(&label).copied();
         values.insert(label, before.map_or(value, |before| together(before, value)));
     }
@@ -310,8 +329,31 @@ fn anomalies(replica: &Replica) -> Vec<Point<u64>> {
 }
 
 impl Lags {
-    fn all(&self) -> BTreeMap<String, (u64, i64)> {
-        self.0.lock().expect("no holder of this lock panics").clone()
+    /// A value of each forwarder, by its ledger and name; those of ledgers without a label of their own are put together.
+    fn points<T: Copy>(
+        &self,
+        replica: &Replica,
+        read: fn(&Lag) -> T,
+        together: fn(T, T) -> T,
+    ) -> Vec<Point<T>> {
+        let lags = self.0.lock().expect("no holder of this lock panics");
+        let mut values: BTreeMap<(String, String), T> = BTreeMap::new();
+        for (label, ledger) in labelled(replica) {
+            for (name, lag) in lags.get(&ledger.id).into_iter().flatten() {
+                let value = |before: Option<&T>| match before {
+                    Some(before) => together(*before, read(lag)),
+                    None => read(lag),
+                };
+                let of = (label.clone(), name.clone());
+                let value = value(values.get(&of));
+                values.insert(of, value);
+            }
+        }
+        let point = |((label, name), value)| {
+            let of = [(names::LEDGER_ID, label), (names::FORWARDER_NAME, name)];
+            (value, of.map(|(key, value): (&'static str, String)| KeyValue::new(key, value)).into())
+        };
+        values.into_iter().map(point).collect()
     }
 }
 
@@ -322,25 +364,30 @@ async fn follow(replica: Weak<Replica>, names: Vec<String>, lags: Arc<Lags>) {
     loop {
         interval.tick().await;
         let Some(replica) = replica.upgrade() else { return };
-        match read_lags(&replica, &names).await {
-            Ok(read) => *lags.0.lock().expect("no holder of this lock panics") = read,
-            Err(error) => tracing::debug!(%error, "how far forwarders are behind is not known"),
+        for ledger in replica.all() {
+            match read_lags(&replica, &ledger, &names).await {
+                Ok(read) => {
+                    let mut lags = lags.0.lock().expect("no holder of this lock panics");
+                    lags.insert(ledger.id, read);
+                }
+                // What was known of this ledger stays; the others are read all the same.
+                Err(error) => {
+                    tracing::debug!(%error, ledger_id = %ledger.id, "how far forwarders are behind is not known")
+                }
+            }
         }
     }
 }
 
 async fn read_lags(
     replica: &Replica,
+    ledger: &Ledger,
     names: &[String],
-) -> Result<BTreeMap<String, (u64, i64)>, StoreError> {
-    let mut lags = BTreeMap::new();
-    for ledger in replica.all() {
-        let client = replica.databases.readers.client().await?;
-        let listed = forwarders::list(&client, ledger.id).await?;
-        for forwarder in listed.into_iter().filter(|f| names.contains(&f.name)) {
-            let entries = behind(&ledger, forwarder.next_position);
-            lags.insert(forwarder.name, (entries, forwarder.behind_us));
-        }
-    }
-    Ok(lags)
+) -> Result<BTreeMap<String, Lag>, StoreError> {
+    let client = replica.databases.readers.client().await?;
+    let listed = forwarders::list(&client, ledger.id).await?;
+    let wanted = listed.into_iter().filter(|f| names.contains(&f.name));
+    let lag =
+        |f: &forwarders::Listed| Lag { entries: behind(ledger, f.next_position), us: f.behind_us };
+    Ok(wanted.map(|f| (f.name.clone(), lag(&f))).collect())
 }

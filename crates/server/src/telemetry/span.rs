@@ -120,9 +120,9 @@ impl CallSpan {
         }
     }
 
-    /// What is signed of the trace: our own span's ids if it is sampled, else those that the caller sent.
+    /// What is signed of the trace: our own span's ids if it is sampled, else those that the caller sent if it is trusted.
     pub(crate) fn trace(&self) -> Trace {
-        self.made().map_or(self.sent.trace, |made| made.trace)
+        self.made().map_or(self.sent.signed(), |made| made.trace)
     }
 
     /// The call has ended, with this status.
