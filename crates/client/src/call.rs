@@ -15,7 +15,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
 use crate::config::{Config, innermost};
 use crate::error::{CallError, ConnectError};
@@ -74,21 +74,43 @@ impl Client {
 
     /// Asks for a verdict on a token. A refusal is an answer (`decision`, `reason`), not an error.
     pub async fn verify(&self, request: VerifyKeyRequest) -> Result<VerifyKeyResponse, CallError> {
-        Ok(self.keys().verify_key(self.timed(request)).await?.into_inner())
+        self.within_timeout(self.keys().verify_key(self.timed(request))).await
     }
 
     /// Records up to 100 events, each for itself: what became of each, in order. [`crate::Recorder`] does this in batches, with
     /// retries.
     pub async fn record(&self, events: Vec<NewEvent>) -> Result<Vec<EventOutcome>, CallError> {
         let request = RecordEventsRequest { events, atomic: false };
-        Ok(self.audit().record_events(self.timed(request)).await?.into_inner().outcomes)
+        let answer = self.within_timeout(self.audit().record_events(self.timed(request))).await;
+        Ok(answer?.outcomes)
     }
 
-    /// A request with the configured timeout, for calls of the generated clients.
+    /// Waits for the answer of a generated client for as long as is configured, connecting included:
+    /// `client.within_timeout(client.keys().who_am_i(request)).await`.
+    pub async fn within_timeout<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, CallError> {
+        answered_within(self.timeout, call).await
+    }
+
+    /// A request with the configured timeout, for calls of the generated clients: it begins once a connection stands. See
+    /// [`Client::within_timeout`].
     pub fn timed<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout);
         request
+    }
+}
+
+/// The timeout of a request doesn't count while a connection is made: this does.
+pub(crate) async fn answered_within<T>(
+    most: Duration,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, CallError> {
+    match tokio::time::timeout(most, call).await {
+        Ok(answer) => Ok(answer?.into_inner()),
+        Err(_) => Err(Status::unavailable("no answer in time").into()),
     }
 }
 

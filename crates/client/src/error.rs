@@ -46,12 +46,8 @@ pub struct CallError {
 impl CallError {
     /// Whether a repeat may go better. A change is repeated with the same `request_id`, an event with the same `event_id`.
     pub fn may_be_repeated(&self) -> bool {
-        use ErrorReason::*;
         match self.reason {
-            Some(StorageUnavailable | OutcomeUnknown | Overloaded | ClockSkew | ServerStopping) => {
-                true
-            }
-            Some(_) => self.retry_after.is_some(),
+            Some(reason) => is_transient(reason) || self.retry_after.is_some(),
             // Made on our side, or between us and the server.
             None => matches!(
                 self.code,
@@ -64,6 +60,15 @@ impl CallError {
             ),
         }
     }
+}
+
+/// Whether what was refused for this reason may be accepted later.
+pub(crate) fn is_transient(reason: ErrorReason) -> bool {
+    use ErrorReason::*;
+    matches!(
+        reason,
+        StorageUnavailable | OutcomeUnknown | Overloaded | ClockSkew | ServerStopping | Rate
+    )
 }
 
 impl From<Status> for CallError {

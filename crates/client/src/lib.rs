@@ -17,7 +17,8 @@
 //!     .await?;
 //! println!("{:?}, since {:?}", verdict.decision(), verdict.reason());
 //! // All other methods, with the same token and the current trace on each call:
-//! let me = client.keys().who_am_i(client.timed(Default::default())).await?;
+//! let ask = client.timed(Default::default());
+//! let me = client.within_timeout(client.keys().who_am_i(ask)).await?;
 //! # Ok(()) }
 //! ```
 //!
@@ -53,6 +54,7 @@ mod backoff;
 mod call;
 mod config;
 mod error;
+mod fitting;
 mod guard;
 pub mod names;
 mod propagate;

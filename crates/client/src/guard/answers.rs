@@ -40,6 +40,8 @@ pub(super) type Digest = [u8; 32];
 /// A strict answer that may be given again.
 #[derive(Debug)]
 pub(super) struct Answer {
+    /// Of the token alone.
+    pub(super) token: Digest,
     pub(super) verified: Verified,
     /// When the question was sent.
     pub(super) sent: Moment,
@@ -118,6 +120,12 @@ impl Answers {
             return;
         }
         self.kept.insert(question, Arc::new(answer));
+    }
+
+    /// A strict answer says that this token, or this key if it is named, is not accepted: also where the stream hasn't told it yet.
+    pub(super) fn drop_denied(&mut self, token: &Digest, key_id: &str) {
+        self.full_until = None;
+        self.kept.retain(|_, answer| answer.token != *token && answer.verified.key_id != key_id);
     }
 
     #[cfg(test)]
@@ -205,6 +213,7 @@ mod tests {
                 ..Default::default()
             };
             let answer = Answer {
+                token: [question; 32],
                 verified: verified(&answer, &Ask::new("a.b", "c")),
                 sent: self.now,
                 received: self.now,
@@ -257,6 +266,19 @@ mod tests {
         assert_eq!([1, 2, 3].map(|q| story.has(q)), [false, false, true]);
         story.change(10, "", "");
         assert_eq!(story.answers.count(), 0);
+    }
+
+    #[test]
+    fn a_strict_denial_drops_what_is_kept_of_the_token_or_the_key() {
+        let mut story = Story::new(9);
+        story.heartbeat(5);
+        for (question, key) in [(1, "a"), (2, "b"), (3, "b"), (4, "c")] {
+            story.keep(question, key, "readers", 5);
+        }
+        story.answers.drop_denied(&[2; 32], "");
+        assert_eq!([1, 2, 3, 4].map(|q| story.has(q)), [true, false, true, true]);
+        story.answers.drop_denied(&[99; 32], "a");
+        assert_eq!([1, 2, 3, 4].map(|q| story.has(q)), [false, false, true, true]);
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use hmac::{Hmac, KeyInit, Mac};
-use keyledger_proto::{Keep, ReportedUse};
+use keyledger_proto::entry::DecisionReason;
+use keyledger_proto::{Keep, ReportedUse, VerifyKeyResponse};
 use opentelemetry::trace::get_active_span;
 use prost_types::Timestamp;
 use sha2::Sha256;
@@ -15,6 +16,9 @@ use super::{Ask, Source, Verified, watch};
 use crate::call::Client;
 
 /// How answers are kept, and for how long at most.
+///
+/// Their uses are reported in a session of each process, and Keyledger remembers 64 sessions of a key, each for up to an hour after
+/// the process is gone without closing its guard: give at most 32 processes the same key. While reports are refused, checks are strict.
 #[derive(Clone, Debug)]
 pub struct Keeping {
     /// For how long at most: what is granted may be less. By default 30 seconds; Keyledger grants up to 60.
@@ -53,11 +57,12 @@ pub(super) struct Kept {
 pub(super) struct Question {
     here: Digest,
     anywhere: Digest,
+    token: Digest,
 }
 
 impl Kept {
     /// Starts a task that follows WatchKeys and one that reports. Both end after `close`, or when all guards are gone and
-    /// what waits was reported.
+    /// what waits was reported, or couldn't be within the same time.
     pub(super) fn start(client: &Client, keeping: Keeping) -> Arc<Kept> {
         let mut secret = [0; 32];
         let most = match getrandom::fill(&mut secret) {
@@ -81,6 +86,7 @@ impl Kept {
         Question {
             here: self.digest(&[token, &ask.permission, &ask.resource, &ask.audience, &address]),
             anywhere: self.digest(&[token, &ask.permission, &ask.resource, &ask.audience]),
+            token: self.digest(&[token]),
         }
     }
 
@@ -113,7 +119,9 @@ impl Kept {
         let time = granted.answer_time.and_then(|time| SystemTime::try_from(time).ok());
         let (Some(most), Some(answer_time)) = (most, time) else { return };
         let received = Moment::now();
+        self.reports.hear_time(answer_time, received.at);
         let answer = Answer {
+            token: question.token,
             verified: verified.clone(),
             sent,
             received,
@@ -123,6 +131,18 @@ impl Kept {
         };
         let question = if granted.any_address { question.anywhere } else { question.here };
         self.lock().keep(question, answer, received);
+    }
+
+    /// A token was refused, strictly: what is kept of it is dropped, and of its key, if that is what is not valid.
+    pub(super) fn deny(&self, token: &str, answer: &VerifyKeyResponse) {
+        use DecisionReason::{Audience, Expired, Network, NoGrant, Rate, Revoked, Suspended};
+        let key = match answer.reason() {
+            // The key is good for other questions.
+            NoGrant | Network | Audience | Rate => return,
+            Revoked | Suspended | Expired => answer.key_id.as_str(),
+            _ => "",
+        };
+        self.lock().drop_denied(&self.digest(&[token]), key);
     }
 
     pub(super) async fn close(&self) -> Result<(), Unreported> {

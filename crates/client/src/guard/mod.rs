@@ -2,6 +2,7 @@
 //!
 //! - `answers`: answers that may be kept, and when they may not be given any more. Pure.
 //! - `watch`: follows WatchKeys, which drops kept answers.
+//! - `numbering`: how these uses are numbered, in sessions. Pure.
 //! - `reports`: sends the uses that were answered from kept answers.
 //! - `layer`: the guard before a tonic or axum service.
 //! - `refusal`: what a refused caller is told.
@@ -9,6 +10,7 @@
 mod answers;
 mod keeping;
 mod layer;
+mod numbering;
 mod refusal;
 mod reports;
 mod watch;
@@ -30,14 +32,20 @@ pub use layer::{Access, GuardLayer, Guarded};
 pub use refusal::Refusal;
 pub use reports::Unreported;
 
-use crate::call::Client;
+use crate::call::{Client, answered_within};
 use crate::config::is_one_word;
-use crate::error::CallError;
 use crate::names;
 use keeping::{Kept, Question};
 
 /// Longest user agent that is passed on, in bytes.
 const MAX_USER_AGENT: usize = 512;
+
+/// What Keyledger refuses in a line of text: controls, and the bidirectional and invisible formatting characters of Unicode. The same
+/// as in its core, as a test compares.
+fn is_unsafe_in_a_line(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
 
 /// What a caller's key must be allowed to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,10 +89,10 @@ impl Source {
         self.address.map(|address| address.to_canonical().to_string()).unwrap_or_default()
     }
 
-    /// One line, cut at the end of a character.
+    /// One line, cut at the end of a character, without what Keyledger refuses.
     fn user_agent_text(&self) -> String {
         let end = self.user_agent.floor_char_boundary(MAX_USER_AGENT);
-        self.user_agent[..end].replace(char::is_control, " ")
+        self.user_agent[..end].replace(is_unsafe_in_a_line, " ")
     }
 }
 
@@ -118,7 +126,7 @@ pub struct Verified {
 pub struct GuardConfig {
     /// Most checks at once; further calls are refused as unavailable. By default 256.
     pub at_once: usize,
-    /// How long a check may take. By default 5 seconds.
+    /// How long a check may take, connecting included. By default 5 seconds.
     pub patience: Duration,
     /// Keeps answers, where roles and the ledger's policy allow it (BOUNDED freshness). Needs `keys.read` on `keys`, too, for
     /// WatchKeys. By default none is kept.
@@ -189,11 +197,14 @@ impl Guard {
         });
         request.set_timeout(self.patience);
         let sent = answers::Moment::now();
-        let answer = self.client.keys().verify_key(request).await;
-        let answer = answer.map_err(|status| Refusal::of_failure(CallError::from(status)))?;
-        let answer = answer.into_inner();
+        let mut keys = self.client.keys();
+        let answer = answered_within(self.patience, keys.verify_key(request)).await;
+        let answer = answer.map_err(Refusal::of_failure)?;
         note(&answer.key_id, answer.version, answer.reason(), answer.position);
         if answer.decision() != Decision::Allow {
+            if let Some(kept) = &self.kept {
+                kept.deny(token, &answer);
+            }
             return Err(Refusal::of_verdict(answer.reason(), ask));
         }
         let verified = verified(&answer, ask);
@@ -258,4 +269,61 @@ fn note(key_id: &str, version: u32, reason: DecisionReason, position: Option<u64
     get_active_span(|span| {
         span.set_attributes(attributes.into_iter().map(|(name, value)| KeyValue::new(name, value)));
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use keyledger_proto::{ReportUsesRequest, ReportedUse};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_server_that_never_answers_a_handshake_is_unavailable_within_the_patience() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            // Nobody accepts: the system does, and no byte ever comes.
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let patience = Duration::from_millis(20);
+            let endpoint = format!("https://{}", listener.local_addr().unwrap());
+            let client = Client::lazy(Config::new(endpoint, "klk_x").timeout(patience)).unwrap();
+            let guard = Guard::new(client.clone(), GuardConfig { patience, ..Default::default() });
+            let ask = Ask::new("orders.read", "orders/1");
+            let refused = guard.check("klk_y", &ask, &Source::default()).await.unwrap_err();
+            let Refusal::Unavailable { cause: Some(cause), .. } = refused else {
+                panic!("{refused:?}")
+            };
+            let verify = client.verify(VerifyKeyRequest::default()).await.unwrap_err();
+            let record = client.record(vec![]).await.unwrap_err();
+            for error in [*cause, verify, record] {
+                assert_eq!(error.code, tonic::Code::Unavailable);
+                assert_eq!(error.message, "no answer in time", "not that of connecting");
+                assert!(error.may_be_repeated());
+            }
+        });
+    }
+
+    #[test]
+    fn a_user_agent_is_sent_without_what_would_be_refused_and_with_all_else() {
+        let is_accepted = |client_user_agent: String| {
+            keyledger_proto::parse::report_uses(ReportUsesRequest {
+                session_id: "0198f0c4-7a00-7000-8000-000000000001".into(),
+                uses: vec![ReportedUse {
+                    receipt: vec![7],
+                    time: Some(prost_types::Timestamp { seconds: 1, nanos: 0 }),
+                    client_user_agent,
+                    ..ReportedUse::default()
+                }],
+                ..ReportUsesRequest::default()
+            })
+            .is_ok()
+        };
+        for c in '\0'..='\u{ffff}' {
+            assert_eq!(is_accepted(c.into()), !is_unsafe_in_a_line(c), "{c:?}");
+        }
+        let user_agent = format!("a\u{202e}b\u{200b}c\nd{}", "é".repeat(400));
+        let text = Source { address: None, user_agent }.user_agent_text();
+        assert!(text.starts_with("a b c dé") && is_accepted(text));
+    }
 }

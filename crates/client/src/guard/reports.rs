@@ -1,24 +1,19 @@
-//! Uses that were answered from kept answers, on their way into the ledger: in order, numbered without gaps, each until
-//! Keyledger says that it is recorded. So each is recorded once, however often it is sent.
+//! Uses that were answered from kept answers, on their way into the ledger: in order, each until Keyledger says that it is recorded.
+//! How they are numbered: `numbering`.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use keyledger_proto::{ErrorReason, ReportUsesRequest, ReportUsesResponse, ReportedUse};
+use keyledger_proto::{ReportUsesRequest, ReportedUse};
 use tokio::sync::{Notify, watch};
-use tokio::time::{sleep, timeout};
-use uuid::Uuid;
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::keeping::Keeping;
+use super::numbering::{Next, Numbering, Sent};
 use crate::backoff::{Backoff, random};
 use crate::call::Client;
 use crate::error::CallError;
-
-/// Most uses in one call.
-const MOST_AT_ONCE: usize = 1_000;
-/// A session that reported nothing for so long is left to end: Keyledger ends it after an hour.
-const SESSION_IDLE: Duration = Duration::from_secs(30 * 60);
 
 /// Uses that are answered and could not be reported: they are in no ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +22,8 @@ pub struct Unreported {
     pub uses: usize,
 }
 
-/// Where uses wait. When it is dropped, what waits is still reported.
+/// Where uses wait. When it is dropped, what waits is still reported, for at most the time that closing may take and while the
+/// runtime lives; the log says how many were not.
 pub(super) struct Reports {
     waiting: Arc<Waiting>,
     closing: watch::Sender<bool>,
@@ -45,6 +41,18 @@ struct Waiting {
 struct Queue {
     uses: VecDeque<ReportedUse>,
     closed: bool,
+    /// Reports fail in a way that may last: no use is taken until one succeeds.
+    strict: bool,
+    /// The time that Keyledger has told last, and when it was heard.
+    told: Option<(SystemTime, Instant)>,
+}
+
+impl Queue {
+    /// The time by Keyledger's clock, about: ours may be wrong.
+    fn time(&self) -> SystemTime {
+        let told = self.told.and_then(|(time, heard)| time.checked_add(heard.elapsed()));
+        told.unwrap_or_else(SystemTime::now)
+    }
 }
 
 impl Reports {
@@ -61,7 +69,7 @@ impl Reports {
             waiting: waiting.clone(),
             closes,
             every: keeping.report_every,
-            session: None,
+            numbering: Numbering::new(),
             backoff: Backoff::default(),
         };
         let within = keeping.close_within;
@@ -73,16 +81,24 @@ impl Reports {
         Reports { waiting, closing, ended }
     }
 
-    /// Takes a use that will be reported, whatever happens but the end of this process. `false`: there is no place.
+    /// Takes a use, which is then sent until it is recorded. `false`: there is no place, or reports fail.
     pub(super) fn take(&self, r#use: ReportedUse) -> bool {
         let mut queue = self.waiting.lock();
-        if queue.closed || queue.uses.len() >= self.waiting.most {
+        if queue.closed || queue.strict || queue.uses.len() >= self.waiting.most {
             return false;
         }
         queue.uses.push_back(r#use);
         drop(queue);
         self.waiting.came.notify_one();
         true
+    }
+
+    /// Keyledger has answered: the time by its clock, and when that was heard.
+    pub(super) fn hear_time(&self, time: SystemTime, heard: Instant) {
+        let mut queue = self.waiting.lock();
+        if queue.told.is_none_or(|(_, newest)| newest < heard) {
+            queue.told = Some((time, heard));
+        }
     }
 
     /// Turns true when no more uses are taken.
@@ -114,39 +130,45 @@ struct Reporter {
     waiting: Arc<Waiting>,
     closes: watch::Receiver<bool>,
     every: Duration,
-    session: Option<Session>,
+    numbering: Numbering,
     backoff: Backoff,
 }
 
-/// Numbers the uses: the first that waits is number `next`.
-struct Session {
-    id: Uuid,
-    next: u64,
-    reported: Instant,
-    /// Whether a call failed since: what was sent may be recorded, so it is sent again under the same numbers.
-    unsure: bool,
-}
-
 impl Reporter {
-    /// A moment after uses have come, so that others come along.
+    /// A moment after uses have come, so that others come along. A session that reports nothing for long is ended.
     async fn report_until_closed(&mut self) {
         loop {
             let waiting = self.waiting.clone();
-            let wait = async {
+            let uses = async {
                 while waiting.lock().uses.is_empty() {
                     waiting.came.notified().await;
                 }
                 sleep(self.every).await;
             };
+            let idle_at = self.numbering.idle_at();
+            let idle = async {
+                match idle_at {
+                    Some(at) => sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             let mut closes = self.closes.clone();
+            let idle = tokio::select! {
+                _ = closes.wait_for(|closing| *closing) => return,
+                () = uses => false,
+                () = idle => true,
+            };
             tokio::select! {
                 _ = closes.wait_for(|closing| *closing) => return,
-                () = wait => {}
+                () = self.report_or_end(idle) => {}
             }
-            tokio::select! {
-                _ = closes.wait_for(|closing| *closing) => return,
-                () = self.report_all() => {}
-            }
+        }
+    }
+
+    async fn report_or_end(&mut self, idle: bool) {
+        match idle {
+            true => self.end_session().await,
+            false => self.report_all().await,
         }
     }
 
@@ -154,88 +176,65 @@ impl Reporter {
     async fn report_the_rest(&mut self) {
         self.backoff = Backoff::default();
         self.report_all().await;
-        if let Some(session) = &self.session {
-            let end = ReportUsesRequest {
-                session_id: session.id.to_string(),
-                first_number: session.next,
-                uses: vec![],
-                end: true,
-            };
-            // One that isn't told ends by itself.
-            let _ = self.client.keys().report_uses(self.client.timed(end)).await;
+        self.end_session().await;
+    }
+
+    /// One that can't be told ends by itself.
+    async fn end_session(&mut self) {
+        if let Some(end) = self.numbering.end() {
+            let (mut keys, end) = (self.client.keys(), self.client.timed(end));
+            let _ = self.client.within_timeout(keys.report_uses(end)).await;
         }
     }
 
     /// May be dropped at any await: what was sent meanwhile waits still, and is sent again under the same numbers.
     async fn report_all(&mut self) {
-        while !self.waiting.lock().uses.is_empty() {
-            let request = self.next_request();
-            let (first, count) = (request.first_number, request.uses.len());
-            let answer = self.client.keys().report_uses(self.client.timed(request)).await;
-            match answer {
-                Ok(answer) => self.recorded(first, count, &answer.into_inner()),
-                Err(status) => self.failed(status.into()).await,
+        while let Some((request, sent)) = self.next_request() {
+            let (mut keys, request) = (self.client.keys(), self.client.timed(request));
+            match self.client.within_timeout(keys.report_uses(request)).await {
+                Ok(answer) => {
+                    let mut queue = self.waiting.lock();
+                    self.numbering.recorded(&mut queue.uses, sent, &answer);
+                    queue.strict = false;
+                    self.backoff = Backoff::default();
+                }
+                Err(error) => self.failed(sent, error).await,
             }
         }
     }
 
-    fn next_request(&mut self) -> ReportUsesRequest {
-        let idle = |session: &Session| !session.unsure && session.reported.elapsed() > SESSION_IDLE;
-        if self.session.as_ref().is_some_and(idle) {
-            self.session = None;
-        }
-        let begin =
-            || Session { id: Uuid::now_v7(), next: 0, reported: Instant::now(), unsure: false };
-        let session = self.session.get_or_insert_with(begin);
+    fn next_request(&mut self) -> Option<(ReportUsesRequest, Sent)> {
         let queue = self.waiting.lock();
-        ReportUsesRequest {
-            session_id: session.id.to_string(),
-            first_number: session.next,
-            uses: queue.uses.iter().take(MOST_AT_ONCE).cloned().collect(),
-            end: false,
-        }
+        let now = queue.time();
+        (!queue.uses.is_empty()).then(|| self.numbering.next_request(&queue.uses, now))
     }
 
-    fn recorded(&mut self, first: u64, sent: usize, answer: &ReportUsesResponse) {
-        let Some(session) = &mut self.session else { return };
-        let recorded = answer.recorded.unwrap_or(first).saturating_sub(first);
-        let done = usize::try_from(recorded).unwrap_or(sent).min(sent);
-        self.waiting.lock().uses.drain(..done);
-        session.next += done as u64;
-        session.reported = Instant::now();
-        session.unsure = false;
-        self.backoff = Backoff::default();
-    }
-
-    async fn failed(&mut self, error: CallError) {
-        match error.reason {
-            Some(ErrorReason::ReportSessionOver | ErrorReason::ReportGap) => self.session = None,
-            Some(ErrorReason::InvalidField) if self.drop_refused(&error) => return,
-            _ => self.session.iter_mut().for_each(|session| session.unsure = true),
+    async fn failed(&mut self, sent: Sent, error: CallError) {
+        let next = {
+            let mut queue = self.waiting.lock();
+            let next = self.numbering.failed(&mut queue.uses, sent, &error);
+            // Where nothing waits any more, nothing would ever end this.
+            queue.strict = !queue.uses.is_empty() && (queue.strict || next == Next::LaterAndStrict);
+            next
+        };
+        if next == Next::AtOnce {
+            return;
         }
-        if !error.may_be_repeated() {
-            tracing::error!(%error, "uses are not reported, and wait");
+        if next == Next::LaterAndStrict {
+            tracing::error!(%error, "uses are not reported, and wait; no kept answers are given");
         }
         sleep(self.backoff.next(error.retry_after, random())).await;
     }
+}
 
-    /// Of a call in which uses are refused nothing is recorded: without them the others are. `false` if it names none.
-    fn drop_refused(&mut self, error: &CallError) -> bool {
-        let index = |field: &str| -> Option<usize> {
-            field.strip_prefix("uses[")?.split_once(']')?.0.parse().ok()
-        };
-        let refused: Vec<usize> = error.fields.iter().filter_map(|p| index(&p.field)).collect();
+impl Drop for Reporter {
+    /// Also when the runtime ends: then nobody else says it.
+    fn drop(&mut self) {
         let mut queue = self.waiting.lock();
-        let before = queue.uses.len();
-        let mut number = 0;
-        queue.uses.retain(|_| {
-            number += 1;
-            !refused.contains(&(number - 1))
-        });
-        let dropped = before - queue.uses.len();
-        if dropped > 0 {
-            tracing::error!(%error, dropped, "uses were refused and are in no ledger");
+        queue.closed = true;
+        let uses = queue.uses.len();
+        if uses > 0 {
+            tracing::error!(uses, "uses were answered from kept answers and may be in no ledger");
         }
-        dropped > 0
     }
 }

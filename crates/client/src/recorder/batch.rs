@@ -3,26 +3,10 @@
 use keyledger_proto::{ErrorReason, EventOutcome, EventRefusal};
 
 use super::{RecordError, Recorded, Waiting};
-use crate::error::CallError;
+use crate::error::{CallError, is_transient};
 
 /// Most events in one call.
 pub(super) const MOST_AT_ONCE: usize = 100;
-/// Most bytes in one call, unless one event alone is larger: a message may have 1 MiB.
-const MOST_BYTES: usize = 768 * 1024;
-
-/// How many of the first events go into one call.
-pub(super) fn fitting(sizes: impl IntoIterator<Item = usize>) -> usize {
-    let mut sum = 0;
-    let fits = |size: &usize| {
-        sum += size + FRAME;
-        sum <= MOST_BYTES
-    };
-    sizes.into_iter().take(MOST_AT_ONCE).take_while(fits).count().max(1)
-}
-
-/// Around an event in a message: a tag and a length.
-const FRAME: usize = 6;
-
 /// Tells those whose events are decided, and gives back those that are to be sent again.
 pub(super) fn settle(sent: Vec<Waiting>, outcomes: Vec<EventOutcome>) -> Vec<Waiting> {
     let mut outcomes = outcomes.into_iter();
@@ -59,25 +43,14 @@ fn decided(outcome: EventOutcome) -> Option<Result<Recorded, RecordError>> {
         return Some(Ok(Recorded { position, repeated: outcome.repeated }));
     }
     let EventRefusal { reason, problems, message } = outcome.refusal?;
-    use ErrorReason::*;
-    let reason = ErrorReason::try_from(reason).unwrap_or(Unspecified);
-    match reason {
-        StorageUnavailable | OutcomeUnknown | Overloaded | ClockSkew | ServerStopping => None,
-        _ => Some(Err(RecordError::Refused { reason, problems, message })),
-    }
+    let reason = ErrorReason::try_from(reason).unwrap_or(ErrorReason::Unspecified);
+    let refused = || Err(RecordError::Refused { reason, problems, message });
+    (!is_transient(reason)).then(refused)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_call_holds_what_fits_and_at_least_one_event() {
-        assert_eq!(fitting(vec![10; 1_000]), MOST_AT_ONCE);
-        assert_eq!(fitting([2_000_000, 1]), 1);
-        assert_eq!(fitting([400_000, 300_000, 200_000]), 2);
-        assert_eq!(fitting([1]), 1);
-    }
 
     #[test]
     fn an_event_is_decided_or_sent_again() {
@@ -87,7 +60,9 @@ mod tests {
         };
         let recorded = EventOutcome { position: Some(7), repeated: true, refusal: None };
         assert_eq!(decided(recorded), Some(Ok(Recorded { position: 7, repeated: true })));
-        assert_eq!(decided(refused(ErrorReason::OutcomeUnknown)), None);
+        for later in [ErrorReason::OutcomeUnknown, ErrorReason::Rate] {
+            assert_eq!(decided(refused(later)), None);
+        }
         assert_eq!(decided(EventOutcome::default()), None);
         let answer = decided(refused(ErrorReason::PermissionDenied));
         assert!(matches!(

@@ -128,7 +128,8 @@ struct Waiting {
 }
 
 impl Recorder {
-    /// Starts the task that sends. It ends after `close`, or when all recorders are gone and what waits was sent.
+    /// Starts the task that sends. It ends after `close`, or when all recorders are gone: what waits then is sent for at most the time
+    /// that closing may take, and while the runtime lives; the log says how many events were not.
     pub fn start(client: Client, config: RecorderConfig) -> Recorder {
         let (queue, waiting) = mpsc::channel(config.events.max(1));
         let (closing, closes) = watch::channel(false);

@@ -7,9 +7,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::Waiting;
-use super::batch::{MOST_AT_ONCE, fail, fitting, settle};
+use super::batch::{MOST_AT_ONCE, fail, settle};
 use crate::backoff::{Backoff, random};
 use crate::call::Client;
+use crate::fitting::fitting;
 
 /// Until the recorder is closed, or all of them are gone, and nothing waits any more. Says how many events were given up.
 pub(super) async fn run(
@@ -32,7 +33,7 @@ pub(super) async fn run(
         sender.backoff = Backoff::default();
         let _ = timeout(close_within, sender.send_all()).await;
     }
-    let left = sender.taken.len() + sender.waiting.len();
+    let left = sender.left();
     // Whoever waits hears of it, since its sender goes.
     drop(sender);
     end.send_replace(Some(left));
@@ -47,6 +48,10 @@ struct Sender {
 }
 
 impl Sender {
+    fn left(&self) -> usize {
+        self.taken.len() + self.waiting.len()
+    }
+
     /// Until no more can come. May be dropped at any await.
     async fn send_all(&mut self) {
         while self.take().await {
@@ -71,16 +76,17 @@ impl Sender {
     }
 
     async fn send(&mut self) {
-        let count = fitting(self.taken.iter().map(|waiting| waiting.size));
+        let count = fitting(self.taken.iter().map(|waiting| waiting.size), MOST_AT_ONCE);
         let events = self.taken.iter().take(count).map(|waiting| waiting.event.clone());
         let answer = self.client.record(events.collect()).await;
         let undecided = match answer {
             Ok(outcomes) => {
                 let sent = self.taken.drain(..count).collect();
                 let again = settle(sent, outcomes);
-                let undecided = !again.is_empty();
+                let (undecided, decided) = (!again.is_empty(), again.len() < count);
                 again.into_iter().rev().for_each(|waiting| self.taken.push_front(waiting));
-                if !undecided {
+                // A key whose rate is reached goes on as soon as some were accepted.
+                if decided {
                     self.backoff = Backoff::default();
                 }
                 undecided.then_some(None)
@@ -93,6 +99,16 @@ impl Sender {
         };
         if let Some(retry_after) = undecided {
             sleep(self.backoff.next(retry_after, random())).await;
+        }
+    }
+}
+
+impl Drop for Sender {
+    /// Also when the runtime ends: not everybody listens to their receipt.
+    fn drop(&mut self) {
+        let events = self.left();
+        if events > 0 {
+            tracing::error!(events, "events were not recorded before the recorder ended");
         }
     }
 }
