@@ -104,7 +104,7 @@ impl Forwarders {
         let (stop, stopped) = watch::channel(false);
         let shared = Shared {
             replica: replica.clone(),
-            me: Uuid::new_v4(),
+            me: telemetry::instance(),
             places: Arc::new(Semaphore::new(READING)),
             resource: Arc::new(otlp::resource(telemetry::resource_attributes(settings))),
         };

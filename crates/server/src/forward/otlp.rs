@@ -191,14 +191,23 @@ fn say_rejected(answer: &ExportLogsServiceResponse, batch: &Batch) {
 }
 
 fn judge(status: &Status) -> Failed {
+    let unreached = || {
+        let cause = innermost(status.source()?);
+        Some(format!("the collector can't be reached: {cause}"))
+    };
     let answered = || {
         let code = status.code();
         format!("the collector answered {code:?}: {}", code.description())
     };
     Failed {
-        text: of_destination(status).unwrap_or_else(answered),
+        text: of_destination(status).or_else(unreached).unwrap_or_else(answered),
         retry_after: status.get_details_retry_info().and_then(|info| info.retry_delay),
     }
+}
+
+/// What began it: a connection that was refused, TLS that the other side doesn't speak.
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    error.source().map_or(error, innermost)
 }
 
 /// What was said of the destination, if that is the cause.

@@ -68,24 +68,28 @@ impl Running {
     /// Has the forwarder, until it is lost or left.
     async fn hold(&self, lease: Lease<'_>, taken: Taken, stop: &mut watch::Receiver<bool>) {
         let (name, position) = (self.forwarder.name.as_str(), taken.next.position);
-        tracing::info!(name, position, "this replica has a forwarder");
+        let ledger = self.forwarder.ledger.as_str();
+        tracing::info!(name, ledger, position, "this replica has a forwarder");
         tokio::select! {
             () = self.work(&lease, taken) => {}
             () = lease.keep() => {}
             () = self.ledger.until_stopped() => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
-        tracing::info!(name, "this replica leaves a forwarder");
+        tracing::info!(name, ledger, "this replica leaves a forwarder");
         lease.release().await;
     }
 
     /// Sends, for ever. Returns when it turns out that somebody else has the forwarder, or that the ledger is stopped here.
     async fn work(&self, lease: &Lease<'_>, taken: Taken) {
         let (mut failures, mut work) = (taken.failures, Work::new(self, taken));
+        let (name, ledger) = (self.forwarder.name.as_str(), self.forwarder.ledger.as_str());
         while self.ledger.stopped().is_none() {
             let failed = match work.step(self, lease, failures).await {
                 Ok(()) => {
-                    failures = 0;
+                    if std::mem::take(&mut failures) > 0 {
+                        tracing::info!(name, ledger, "a forwarder works again");
+                    }
                     continue;
                 }
                 Err(Trouble::Lost) => return,
@@ -95,8 +99,8 @@ impl Running {
             failures = failures.saturating_add(1);
             let head = self.ledger.snapshot().state.next_position;
             let behind = head.saturating_sub(work.saved.position);
-            let (name, why) = (self.forwarder.name.as_str(), failed.text.as_str());
-            tracing::warn!(name, why, failures, behind, "a forwarder could not send");
+            let why = failed.text.as_str();
+            tracing::warn!(name, ledger, why, failures, behind, "a forwarder could not send");
             if let Err(Trouble::Lost) = lease.change(Change::Fail(bounded(why))).await {
                 return;
             }

@@ -119,12 +119,17 @@ fn scope() -> InstrumentationScope {
         .build()
 }
 
+/// Which of perhaps many processes this is: in telemetry, and as the holder of forwarders.
+pub(crate) fn instance() -> Uuid {
+    *INSTANCE
+}
+
 /// Attributes of everything that this process exports.
 pub(crate) fn resource_attributes(settings: &Settings) -> Vec<(String, String)> {
     let mut all = settings.resource.clone();
     let own = [
         (names::SERVICE_VERSION, env!("CARGO_PKG_VERSION").to_string()),
-        (names::SERVICE_INSTANCE_ID, INSTANCE.to_string()),
+        (names::SERVICE_INSTANCE_ID, instance().to_string()),
     ];
     for (name, value) in own {
         if !all.iter().any(|(given, _)| given == name) {
