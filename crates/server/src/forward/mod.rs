@@ -35,7 +35,6 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 use crate::replica::Replica;
 use crate::telemetry;
