@@ -54,7 +54,7 @@ use crate::recent::Recent;
 use crate::sealing::Sealing;
 use crate::store::StoreError;
 use crate::store::connect::Database;
-use crate::telemetry;
+use crate::telemetry::{self, Place};
 
 /// Most commands that wait for a batch. Beyond this, callers are told to come back.
 const MAX_WAITING: usize = 8_192;
@@ -67,6 +67,8 @@ pub(crate) struct Ledger {
     pub(crate) database: Database,
     /// For the sequencer, and for the scrubber to make sure: readers can't take its connections.
     pub(crate) writer: Database,
+    /// As spans name it.
+    pub(crate) place: Place,
     pub(crate) keys: Arc<KeyDirectory>,
     pub(crate) sealing: Arc<Sealing>,
     queue: mpsc::Sender<Waiting>,
@@ -160,6 +162,7 @@ impl Ledger {
         let ledger = Arc::new(Ledger {
             id,
             number,
+            place: Place::new(id, number, database.clone()),
             database,
             writer,
             keys,

@@ -61,7 +61,7 @@ impl Requests {
             .span_builder(names::SPAN_BATCH)
             .with_kind(SpanKind::Internal)
             .with_attributes([
-                KeyValue::new(names::LEDGER_ID, ledger.id.to_string()),
+                ledger.place.attribute(),
                 KeyValue::new(names::BATCH_SIZE, commands as i64),
             ])
             .with_links(spans.map(Link::with_context).collect());

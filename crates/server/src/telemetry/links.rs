@@ -3,7 +3,7 @@
 //! time of its end, for a finisher, which reads many entries at once. No request waits for it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{LazyLock, Mutex, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use keyledger_ledger::batch::NewEntry;
@@ -34,10 +34,14 @@ const AT_THE_END: Duration = Duration::from_secs(1);
 static REMEMBERED: LazyLock<Mutex<Remembered>> = LazyLock::new(Mutex::default);
 static FINISHER: OnceLock<mpsc::Sender<ToFinish>> = OnceLock::new();
 
-/// A ledger, and where its entries are.
+/// A ledger, and where its entries are. Its copies share one.
 #[derive(Clone)]
-pub(crate) struct Place {
-    pub(super) id: Uuid,
+pub(crate) struct Place(Arc<Where>);
+
+struct Where {
+    id: Uuid,
+    /// The id as attributes hold it.
+    text: Arc<str>,
     number: u32,
     database: Database,
 }
@@ -67,8 +71,17 @@ struct Remembered {
 }
 
 impl Place {
+    pub(crate) fn new(id: Uuid, number: u32, database: Database) -> Place {
+        Place(Arc::new(Where { id, text: id.to_string().into(), number, database }))
+    }
+
     pub(crate) fn of(ledger: &Ledger) -> Place {
-        Place { id: ledger.id, number: ledger.number, database: ledger.database.clone() }
+        ledger.place.clone()
+    }
+
+    /// Which ledger it is.
+    pub(super) fn attribute(&self) -> KeyValue {
+        KeyValue::new(names::LEDGER_ID, self.0.text.clone())
     }
 }
 
@@ -85,7 +98,7 @@ impl Remembered {
     }
 
     fn find(&self, wanted: &Wanted) -> Option<Trace> {
-        self.traces.get(&(wanted.place.number, wanted.position)).copied()
+        self.traces.get(&(wanted.place.0.number, wanted.position)).copied()
     }
 }
 
@@ -193,7 +206,7 @@ async fn look_up(some: &[ToFinish]) {
         let ToFinish::Span { wanted, .. } = one else { continue };
         for wanted in wanted {
             let place = &wanted.place;
-            ledgers.entry(place.number).or_insert((place, vec![])).1.push(wanted.position);
+            ledgers.entry(place.0.number).or_insert((place, vec![])).1.push(wanted.position);
         }
     }
     for (place, mut positions) in ledgers.into_values() {
@@ -208,14 +221,15 @@ async fn look_up(some: &[ToFinish]) {
 }
 
 async fn read(place: &Place, positions: &[u64]) -> Result<(), StoreError> {
-    let client = place.database.client().await?;
-    let found = entries::at_positions(&client, place.id, positions).await?;
+    let Where { id, number, database, .. } = &*place.0;
+    let client = database.client().await?;
+    let found = entries::at_positions(&client, *id, positions).await?;
     drop(client);
     let mut remembered = remembered();
     for entry in found {
         let event = Event::from_signed(&entry.entry.body);
         let trace = event.map_or(Trace::default(), |event| trace_of(&event));
-        remembered.note((place.number, entry.position), trace);
+        remembered.note((*number, entry.position), trace);
     }
     Ok(())
 }

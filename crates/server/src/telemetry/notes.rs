@@ -46,7 +46,8 @@ struct Touch {
 struct TouchedBy {
     place: Place,
     key: TouchedKey,
-    subject: Option<String>,
+    /// As it was then: whose it is.
+    known: Option<Arc<Key>>,
 }
 
 impl Noted {
@@ -55,11 +56,10 @@ impl Noted {
     }
 
     /// The key that the message names, as this replica knows it.
-    pub(crate) fn named(&self, place: Place, key: &Key) {
+    pub(crate) fn named(&self, place: Place, key: &Arc<Key>) {
         let version = key.newest_version().number;
         let touched = TouchedKey { id: key.id, version, entry: Some(key.position) };
-        let subject = Some(subject_ref(&key.owner));
-        self.notes().named = Some(TouchedBy { place, key: touched, subject });
+        self.notes().named = Some(TouchedBy { place, key: touched, known: Some(key.clone()) });
     }
 
     /// What one command touched. `state` is that after it, and `event` what came of it.
@@ -80,8 +80,7 @@ impl Noted {
             if key.version == 0 && touched.reason == DecisionReason::Granted {
                 key.version = known.map_or(0, |known| known.newest_version().number);
             }
-            let subject = known.map(|known| subject_ref(&known.owner));
-            TouchedBy { place: place.clone(), key, subject }
+            TouchedBy { place: place.clone(), key, known: known.cloned() }
         };
         notes.touches.push(Touch {
             key: touched.key.map(by),
@@ -103,9 +102,7 @@ impl Noted {
     /// Writes all of it on the span. Returns what is to be linked.
     pub(super) fn tell(&self, span: &SpanRef<'_>) -> Vec<Wanted> {
         let notes = std::mem::take(&mut *self.notes());
-        for attribute in notes.attributes() {
-            span.set_attribute(attribute);
-        }
+        span.set_attributes(notes.attributes());
         notes.wanted()
     }
 
@@ -116,17 +113,17 @@ impl Noted {
 
 impl Notes {
     fn attributes(&self) -> Vec<KeyValue> {
-        let mut all = vec![];
+        let mut all = Vec::with_capacity(12);
         if let Some(wait) = self.wait {
             all.push(KeyValue::new(names::SEQUENCER_WAIT, wait));
             all.push(KeyValue::new(names::BATCH_SIZE, self.batch as i64));
         }
         let Some(last) = self.touches.last() else {
-            all.extend(self.named.as_ref().map(|named| of_ledger(&named.place)));
+            all.extend(self.named.as_ref().map(|named| named.place.attribute()));
             all.extend(self.named.iter().flat_map(TouchedBy::attributes));
             return all;
         };
-        all.push(of_ledger(&last.place));
+        all.push(last.place.attribute());
         all.push(KeyValue::new(names::ENTRY_TYPE, last.event));
         if let Some(position) = last.position {
             all.push(KeyValue::new(names::ENTRY_POSITION, position as i64));
@@ -197,11 +194,8 @@ impl TouchedBy {
         if self.key.version != 0 {
             all.push(KeyValue::new(names::KEY_VERSION, i64::from(self.key.version)));
         }
-        all.extend(self.subject.clone().map(|subject| KeyValue::new(names::SUBJECT_REF, subject)));
+        let subject = self.known.as_ref().map(|known| subject_ref(&known.owner));
+        all.extend(subject.map(|subject| KeyValue::new(names::SUBJECT_REF, subject)));
         all
     }
-}
-
-fn of_ledger(place: &Place) -> KeyValue {
-    KeyValue::new(names::LEDGER_ID, place.id.to_string())
 }
