@@ -8,9 +8,9 @@
 //!    and before the answer); a change is authorised where it is decided, under
 //!    the ledger's lock, and leaves its entry.
 
-mod collecting;
+mod unary;
 
-pub(crate) use collecting::collecting;
+pub(crate) use unary::{collecting, unary};
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -96,31 +96,6 @@ pub(crate) enum Recorded {
 /// A reply that gives events of the log.
 pub(crate) trait GivesEvents {
     fn events_given(&self) -> u64;
-}
-
-/// A method with one reply.
-pub(crate) fn unary<Req, Checked, Resp, Run, Fut>(
-    recorded: Recorded,
-    check: fn(Req) -> Result<Checked, Vec<Violation>>,
-    run: Run,
-) -> Route
-where
-    Req: Message + Default + 'static,
-    Resp: Message + Default + 'static,
-    Checked: Send + 'static,
-    Run: Fn(CallContext, Checked) -> Fut + Clone + Send + Sync + 'static,
-    Fut: Future<Output = Result<Resp, Failure>> + Send + 'static,
-{
-    route(recorded, Answers::One, move |gate, method, arrival, request| {
-        let decoded = Arc::new(AtomicBool::new(false));
-        let service =
-            decoding(gate, method, arrival, recorded, check, run.clone(), decoded.clone());
-        let mut grpc = tonic::server::Grpc::new(ProstCodec::<Resp, Req>::default())
-            .apply_max_message_size_config(Some(MAX_MESSAGE), None);
-        Box::pin(
-            async move { (grpc.unary(service, request).await, decoded.load(Ordering::Relaxed)) },
-        )
-    })
 }
 
 /// A method with one reply that gives events of the log.
